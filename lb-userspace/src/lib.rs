@@ -1,0 +1,4 @@
+//! The library behind the `lb` binary: from Kubernetes objects to BPF maps.
+
+pub mod model;
+pub mod plan;

@@ -1,0 +1,180 @@
+//! What the load balancer knows and wants, as plain values: no Kubernetes, no BPF, no I/O.
+//!
+//! `cluster` turns objects into these, `plan` turns these into tables. Addresses here are
+//! `std::net` values; they become big-endian bytes only at the edge to the kernel (`datapath`).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+/// `namespace/name` of a Kubernetes object.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ObjectName {
+    pub namespace: String,
+    pub name: String,
+}
+
+impl ObjectName {
+    pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
+        Self { namespace: namespace.into(), name: name.into() }
+    }
+}
+
+impl fmt::Display for ObjectName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// A transport protocol that a Service port may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl Protocol {
+    /// The IANA protocol number.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+}
+
+impl fmt::Display for Protocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
+        })
+    }
+}
+
+/// IPv4 or IPv6; a Service is planned once per family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+impl Family {
+    pub const fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::V4,
+            IpAddr::V6(_) => Self::V6,
+        }
+    }
+}
+
+/// `internalTrafficPolicy` / `externalTrafficPolicy`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum TrafficPolicy {
+    #[default]
+    Cluster,
+    Local,
+}
+
+/// A Service as the proxy sees it: headless and ExternalName ones never get here.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    pub name: ObjectName,
+    /// At most one of each family (SEMANTICS row 11).
+    pub cluster_ips: Vec<IpAddr>,
+    /// Load-balancer addresses with ipMode VIP (row 17).
+    pub load_balancer_ips: Vec<IpAddr>,
+    pub external_ips: Vec<IpAddr>,
+    pub ports: Vec<ServicePort>,
+    pub internal_policy: TrafficPolicy,
+    pub external_policy: TrafficPolicy,
+    /// `None`: no restriction (row 21); holds both families.
+    pub source_ranges: Vec<IpNet>,
+    /// Seconds; `None` is session affinity off.
+    pub affinity_seconds: Option<u32>,
+    /// Only for type LoadBalancer with external policy Local (row 69).
+    pub health_check_node_port: Option<u16>,
+    /// The `lb/algorithm` annotation.
+    pub algorithm: Option<Algorithm>,
+    /// Whether `spec.selector` has entries: decides who writes the endpoints (rows 91, 93).
+    pub has_selector: bool,
+}
+
+/// One entry of `spec.ports`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePort {
+    /// May be empty.
+    pub name: String,
+    pub protocol: Protocol,
+    pub port: u16,
+    /// `None` where no NodePort is allocated.
+    pub node_port: Option<u16>,
+}
+
+/// How a backend is chosen for a new connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Algorithm {
+    Random,
+    Maglev,
+    RoundRobin,
+    LeastConnections,
+}
+
+/// One endpoint of one Service port, conditions already defaulted (row 30).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Endpoint {
+    pub address: SocketAddr,
+    pub ready: bool,
+    pub serving: bool,
+    pub terminating: bool,
+    /// `None` counts as remote (row 31).
+    pub node: Option<String>,
+    pub zone: Option<String>,
+    pub zone_hints: BTreeSet<String>,
+    pub node_hints: BTreeSet<String>,
+    /// `targetRef.uid`: part of a backend's identity; empty when nobody said it.
+    pub uid: String,
+    /// The `lb/weight` annotation; 1 unless said otherwise.
+    pub weight: u16,
+}
+
+/// The merged endpoints of a Service by (port name, protocol), both families together,
+/// in address order (rows 14, 32, 33).
+pub type Endpoints = BTreeMap<(String, Protocol), Vec<Endpoint>>;
+
+/// This node, after flags, Node object and interfaces have been put together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Lower-case.
+    pub name: String,
+    pub zone: Option<String>,
+    /// The node's own addresses, the primary one of each family first.
+    pub addresses: Vec<IpAddr>,
+    /// Every address of every interface of the node.
+    pub local_addresses: Vec<IpAddr>,
+    pub node_port_addresses: NodePortAddresses,
+    /// Sources inside are pods of this cluster; empty: no detection (row 59).
+    pub pod_cidrs: Vec<IpNet>,
+    pub service_cidrs: Vec<IpNet>,
+    pub masquerade_all: bool,
+}
+
+/// Which local addresses answer NodePorts (rows 45–48).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum NodePortAddresses {
+    /// The node's primary address of each family.
+    #[default]
+    Primary,
+    /// Local addresses inside one of these; a family without a CIDR means all of that family.
+    Cidrs(Vec<IpNet>),
+}

@@ -1,0 +1,131 @@
+//! What this node should do: pure functions from the model to desired state.
+//!
+//! Nothing here does I/O, reads a clock or draws randomness.
+
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use serde::Serialize;
+
+use crate::model::{Algorithm, Family, ObjectName, Protocol};
+
+/// Everything one Service asks of this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServicePlan {
+    pub name: ObjectName,
+    /// One for each port and family that the Service has an address or NodePort for.
+    pub ports: Vec<PortPlan>,
+    pub health_check: Option<HealthCheck>,
+}
+
+/// One Service port in one address family: some frontends that share backend sets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortPlan {
+    pub service: ObjectName,
+    pub port_name: String,
+    pub protocol: Protocol,
+    pub family: Family,
+    pub frontends: Vec<Frontend>,
+    /// Endpoints usable anywhere in the cluster, topology applied (SEMANTICS rows 36, 39).
+    pub cluster: BackendSet,
+    /// Endpoints usable on this node, hints ignored (row 37).
+    pub local: BackendSet,
+    /// Endpoints in the slices that no new connection may get: their TCP flows go on.
+    pub retired: Vec<Backend>,
+    /// The set for traffic to the ClusterIP (`internalTrafficPolicy`).
+    pub internal: Scope,
+    /// The set for outside sources at the other kinds of frontend (`externalTrafficPolicy`);
+    /// pods and this node itself get `cluster` there (row 54, short circuit).
+    pub external: Scope,
+    pub affinity_seconds: Option<u32>,
+    /// Of this family, for LoadBalancer frontends only; empty: no restriction.
+    pub source_ranges: Vec<IpNet>,
+    /// The annotation, or `None` for the defaults (random inside, Maglev outside).
+    pub algorithm: Option<Algorithm>,
+}
+
+impl PortPlan {
+    /// The set that a scope names.
+    pub const fn set(&self, scope: Scope) -> &BackendSet {
+        match scope {
+            Scope::Cluster => &self.cluster,
+            Scope::Local => &self.local,
+        }
+    }
+}
+
+/// Names one of a port's two backend sets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    Cluster,
+    Local,
+}
+
+/// Backends in address order, and what happens while there are none (rows 52–54).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendSet {
+    pub backends: Vec<Backend>,
+    pub when_empty: WhenEmpty,
+}
+
+/// The verdict of an empty backend set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum WhenEmpty {
+    /// TCP RST or ICMP port unreachable.
+    Reject,
+    /// Silence: there are endpoints, but not for this node.
+    Drop,
+}
+
+/// An address and port that clients dial.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Frontend {
+    pub kind: FrontendKind,
+    pub address: SocketAddr,
+}
+
+/// Where a frontend's address comes from; decides policy and masquerade.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+pub enum FrontendKind {
+    #[serde(rename = "ClusterIP")]
+    ClusterIp,
+    NodePort,
+    LoadBalancer,
+    #[serde(rename = "ExternalIP")]
+    ExternalIp,
+}
+
+/// A backend as one Service port uses it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Backend {
+    pub address: SocketAddr,
+    /// On this node.
+    pub local: bool,
+    pub node: Option<String>,
+    pub zone: Option<String>,
+    pub state: BackendState,
+    pub weight: u16,
+    /// With address, port and protocol the backend's identity: a reused address inherits nothing.
+    #[serde(skip)]
+    pub uid: String,
+    /// Whether the endpoint serves; UDP flows leave one that does not (row 66).
+    #[serde(skip)]
+    pub serving: bool,
+}
+
+/// Whether an endpoint is on its way out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendState {
+    Active,
+    Terminating,
+}
+
+/// A `healthCheckNodePort` server (rows 69, 70).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    pub port: u16,
+    /// Distinct local ready addresses over all ports.
+    pub local_endpoints: usize,
+}
