@@ -53,9 +53,8 @@ fn tracker_steps() -> Vec<(&'static str, bool, Vec<Change>)> {
         "healthCheckNodePort": 345, "ports": ports("p"),
     });
     let plain = json!({"clusterIP": "172.16.55.4", "ports": ports("p")});
-    let gone = |name: &str| {
-        Change::Service(Op::Delete(lb_userspace::model::ObjectName::new("ns1", name)))
-    };
+    let gone =
+        |name: &str| Change::Service(Op::Delete(lb_userspace::model::ObjectName::new("ns1", name)));
     let headless = json!({"clusterIP": "None", "ports": [{"port": 1234, "protocol": "UDP"}]});
     vec![
         (
@@ -76,8 +75,14 @@ fn tracker_steps() -> Vec<(&'static str, bool, Vec<Change>)> {
             true,
             vec![
                 of("cluster-ip", json!({"clusterIP": "172.16.55.4", "ports": ports("p")})),
-                of("node-port", json!({"type": "NodePort", "clusterIP": "172.16.55.10", "ports": ports("p")})),
-                of("load-balancer", json!({"type": "LoadBalancer", "clusterIP": "172.16.55.11", "ports": ports("p")})),
+                of(
+                    "node-port",
+                    json!({"type": "NodePort", "clusterIP": "172.16.55.10", "ports": ports("p")}),
+                ),
+                of(
+                    "load-balancer",
+                    json!({"type": "LoadBalancer", "clusterIP": "172.16.55.11", "ports": ports("p")}),
+                ),
                 of("only-local-load-balancer", local),
             ],
         ),
@@ -85,7 +90,10 @@ fn tracker_steps() -> Vec<(&'static str, bool, Vec<Change>)> {
             "then reduce the first to 1 port (renamed) and delete 3",
             false,
             vec![
-                of("cluster-ip", json!({"clusterIP": "172.16.55.4", "ports": [{"name": "r", "port": 80}]})),
+                of(
+                    "cluster-ip",
+                    json!({"clusterIP": "172.16.55.4", "ports": [{"name": "r", "port": 80}]}),
+                ),
                 gone("node-port"),
                 gone("load-balancer"),
                 gone("only-local-load-balancer"),
@@ -150,7 +158,8 @@ fn the_index_is_complete_once_services_and_slices_have_both_been_listed() {
 
 #[test]
 fn listing_the_same_objects_again_makes_nothing_dirty() {
-    let services = || Change::Service(Op::Reset(vec![web("a", "10.96.0.1"), web("b", "10.96.0.2")]));
+    let services =
+        || Change::Service(Op::Reset(vec![web("a", "10.96.0.1"), web("b", "10.96.0.2")]));
     let slices = || Change::EndpointSlice(Op::Reset(vec![slice("a-1", "a", &["10.0.0.1"])]));
     let pods = || Change::Pod(Op::Reset(vec![pod("p", "a", "10.0.0.9")]));
     let mirrors = || Change::Endpoints(Op::Reset(vec![endpoints("b", &["10.0.0.8"])]));

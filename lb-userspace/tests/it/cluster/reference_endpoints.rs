@@ -106,8 +106,7 @@ fn slices_change_as_in_the_reference_whether_watched_or_listed_again() {
             change(&mut index);
             let wanted = (sorted(case.want_after.clone()), case.want_local_ready.clone());
             assert_eq!(found(&index, &services, &case.node_name), wanted, "{what}");
-            let changed: BTreeSet<_> =
-                index.take_dirty().iter().map(ToString::to_string).collect();
+            let changed: BTreeSet<_> = index.take_dirty().iter().map(ToString::to_string).collect();
             assert_eq!(changed, case.want_changed_services, "{what}");
             assert_eq!(!changed.is_empty(), case.want_conntrack_cleanup, "{what}");
         }

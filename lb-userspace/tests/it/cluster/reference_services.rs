@@ -199,7 +199,11 @@ fn endpoints_are_divided_as_the_reference_divides_them() {
                 node: Some(if given.local { name.clone() } else { "other".into() }),
                 zone_hints: given.zone_hints,
                 // Without its gate the reference does not look at node hints; here it is on.
-                node_hints: given.node_hints.into_iter().filter(|_| case.prefer_same_gate).collect(),
+                node_hints: given
+                    .node_hints
+                    .into_iter()
+                    .filter(|_| case.prefer_same_gate)
+                    .collect(),
                 ..endpoint(&given.ep, given.local)
             })
             .collect();

@@ -80,8 +80,7 @@ fn pods_follow_the_conditions_of_the_slice_controller() {
         let status = pod.status.as_mut().unwrap();
         status.phase = Some(phase.into());
         status.conditions.as_mut().unwrap()[0].status = ready.into();
-        pod.metadata.deletion_timestamp =
-            deleted.then(|| object(json!("2026-01-01T00:00:00Z")));
+        pod.metadata.deletion_timestamp = deleted.then(|| object(json!("2026-01-01T00:00:00Z")));
         let service = selecting("a", json!({"publishNotReadyAddresses": publish}));
         let index = index_of([service, apply_pod(pod)]);
         let found = index.endpoints(&name("a")).into_values().flatten().next();
@@ -104,11 +103,8 @@ fn a_zone_that_a_node_gets_later_reaches_the_endpoints_of_its_pods() {
 
 #[test]
 fn a_target_port_that_changes_moves_the_pods_although_the_service_looks_the_same() {
-    let spec = |target: u16| {
-        json!({"ports": [{"name": "http", "port": 80, "targetPort": target}]})
-    };
-    let mut index =
-        index_of([selecting("a", spec(8080)), apply_pod(pod("p", "a", "10.0.0.1"))]);
+    let spec = |target: u16| json!({"ports": [{"name": "http", "port": 80, "targetPort": target}]});
+    let mut index = index_of([selecting("a", spec(8080)), apply_pod(pod("p", "a", "10.0.0.1"))]);
     index.take_dirty();
     index.apply(selecting("a", spec(9090)));
     assert_eq!(dirty(&mut index), ["a"]);
@@ -213,10 +209,8 @@ fn endpoints_that_ask_to_be_skipped_or_elect_a_leader_are_not_mirrored() {
 fn only_the_first_thousand_addresses_of_a_subset_are_mirrored() {
     let many: Vec<_> = (0..1001).map(|n| format!("10.1.{}.{}", n / 250, n % 250 + 1)).collect();
     let many: Vec<_> = many.iter().map(String::as_str).collect();
-    let index = index_of([
-        apply_service(web("db", "10.96.0.1")),
-        apply_endpoints(endpoints("db", &many)),
-    ]);
+    let index =
+        index_of([apply_service(web("db", "10.96.0.1")), apply_endpoints(endpoints("db", &many))]);
     assert_eq!(http_of(&index, "db").len(), 1000);
     assert_eq!(
         complaints(&index),
@@ -227,10 +221,12 @@ fn only_the_first_thousand_addresses_of_a_subset_are_mirrored() {
 #[test]
 fn the_headless_label_on_its_slices_makes_a_service_unreachable() {
     let mut hidden = slice("a-1", "a", &["10.0.0.1"]);
-    hidden.metadata.labels.as_mut().unwrap().insert(
-        "service.kubernetes.io/headless".into(),
-        String::new(),
-    );
+    hidden
+        .metadata
+        .labels
+        .as_mut()
+        .unwrap()
+        .insert("service.kubernetes.io/headless".into(), String::new());
     let index = index_of([
         selecting("a", json!({})),
         apply_pod(pod("p", "a", "10.0.0.1")),
