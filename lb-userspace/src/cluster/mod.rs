@@ -26,6 +26,7 @@ pub mod pods;
 pub mod service;
 
 /// One piece of news about the cluster's objects.
+#[expect(clippy::large_enum_variant, reason = "read once and dropped; never held in numbers")]
 #[derive(Clone, Debug, PartialEq)]
 pub enum Change {
     Service(Op<Service>),

@@ -17,6 +17,7 @@ use crate::support::{
 };
 
 type Wanted = BTreeMap<String, Vec<Endpoint>>;
+type Way<'a> = &'a dyn Fn(&mut Index);
 
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -96,7 +97,7 @@ fn slices_change_as_in_the_reference_whether_watched_or_listed_again() {
         };
         let listed =
             |index: &mut Index| index.apply(Change::EndpointSlice(Op::Reset(after.clone())));
-        let ways: [(&str, &dyn Fn(&mut Index)); 2] = [("watched", &watched), ("listed", &listed)];
+        let ways: [(&str, Way<'_>); 2] = [("watched", &watched), ("listed", &listed)];
         for (way, change) in ways {
             let what = format!("{}, {way}", case.name);
             let mut index = index_of([Change::EndpointSlice(Op::Reset(before.clone()))]);
