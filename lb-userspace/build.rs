@@ -1,0 +1,71 @@
+//! Compiles lb-ebpf for the BPF target and hands the object's path on as `LB_OBJECT`.
+//!
+//! No nightly: `RUSTC_BOOTSTRAP` opens `build-std` for this one build (host crates probe for the
+//! variable, so it must not reach them).
+
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::{Command, exit},
+};
+
+/// Debug info and `--btf` give the object its BTF; align-1 headers are read by whole words rather
+/// than byte by byte; v3 has 32-bit ALU operations and jumps (Linux 5.1).
+const FLAGS: &[&str] = &[
+    "-Cdebuginfo=2",
+    "-Clink-arg=--btf",
+    "-Clink-arg=--cpu-features=+allows-misaligned-mem-access",
+    "-Ctarget-cpu=v3",
+];
+
+/// What the cargo that runs us, or clippy, means for host crates alone.
+const NOT_FOR_BPF: &[&str] = &["RUSTC", "RUSTC_WORKSPACE_WRAPPER", "RUSTFLAGS", "CLIPPY_ARGS"];
+
+fn main() {
+    let workspace = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("..");
+    for input in ["lb-ebpf", "lb-common/src", "lb-common/Cargo.toml", "Cargo.toml", "Cargo.lock"] {
+        println!("cargo::rerun-if-changed={}", workspace.join(input).display());
+    }
+    println!("cargo::rerun-if-env-changed=PATH");
+    if !on_path("bpf-linker") {
+        fail("bpf-linker, which links eBPF objects, is not on PATH");
+    }
+
+    let target = match variable("CARGO_CFG_TARGET_ENDIAN").as_str() {
+        "big" => "bpfeb-unknown-none",
+        _ => "bpfel-unknown-none",
+    };
+    let folder = Path::new(&variable("OUT_DIR")).join("ebpf");
+    let mut cargo = Command::new(variable("CARGO"));
+    cargo
+        .current_dir(&workspace)
+        .args(["build", "--package=lb-ebpf", "--release", "-Zbuild-std=core"])
+        .args(["--config=profile.release.codegen-units=1", "--target", target])
+        .arg("--target-dir")
+        .arg(&folder)
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"));
+    for name in NOT_FOR_BPF {
+        cargo.env_remove(name);
+    }
+    match cargo.status() {
+        Ok(status) if status.success() => {}
+        Ok(status) => fail(&format!("compiling lb-ebpf failed ({status}), see above")),
+        Err(error) => fail(&format!("cannot start cargo: {error}")),
+    }
+    let object = folder.join(target).join("release/lb");
+    println!("cargo::rustc-env=LB_OBJECT={}", object.display());
+}
+
+fn on_path(program: &str) -> bool {
+    env::split_paths(&variable("PATH")).any(|folder| folder.join(program).is_file())
+}
+
+fn variable(name: &str) -> String {
+    env::var(name).unwrap_or_else(|_| fail(&format!("{name} is not set: cargo runs this script")))
+}
+
+fn fail(what: &str) -> ! {
+    eprintln!("{what}\nif a tool is missing, `cargo xtask setup build` installs it");
+    exit(1)
+}
