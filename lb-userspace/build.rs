@@ -6,7 +6,7 @@
 use std::{
     env,
     path::{Path, PathBuf},
-    process::{Command, exit},
+    process::{Command, ExitCode},
 };
 
 /// Debug info and `--btf` give the object its BTF; align-1 headers are read by whole words rather
@@ -21,22 +21,37 @@ const FLAGS: &[&str] = &[
 /// What the cargo that runs us, or clippy, means for host crates alone.
 const NOT_FOR_BPF: &[&str] = &["RUSTC", "RUSTC_WORKSPACE_WRAPPER", "RUSTFLAGS", "CLIPPY_ARGS"];
 
-fn main() {
-    let workspace = PathBuf::from(variable("CARGO_MANIFEST_DIR")).join("..");
+fn main() -> ExitCode {
+    match compile() {
+        Ok(object) => {
+            println!("cargo::rustc-env=LB_OBJECT={}", object.display());
+            ExitCode::SUCCESS
+        }
+        Err(what) => {
+            eprintln!("{what}\nif a tool is missing, `cargo xtask setup build` installs it");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The path of the object.
+fn compile() -> Result<PathBuf, String> {
+    let workspace = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("..");
     for input in ["lb-ebpf", "lb-common/src", "lb-common/Cargo.toml", "Cargo.toml", "Cargo.lock"] {
         println!("cargo::rerun-if-changed={}", workspace.join(input).display());
     }
     println!("cargo::rerun-if-env-changed=PATH");
-    if !on_path("bpf-linker") {
-        fail("bpf-linker, which links eBPF objects, is not on PATH");
+    let path = variable("PATH")?;
+    if !env::split_paths(&path).any(|folder| folder.join("bpf-linker").is_file()) {
+        return Err("bpf-linker, which links eBPF objects, is not on PATH".to_owned());
     }
 
-    let target = match variable("CARGO_CFG_TARGET_ENDIAN").as_str() {
+    let target = match variable("CARGO_CFG_TARGET_ENDIAN")?.as_str() {
         "big" => "bpfeb-unknown-none",
         _ => "bpfel-unknown-none",
     };
-    let folder = Path::new(&variable("OUT_DIR")).join("ebpf");
-    let mut cargo = Command::new(variable("CARGO"));
+    let folder = Path::new(&variable("OUT_DIR")?).join("ebpf");
+    let mut cargo = Command::new(variable("CARGO")?);
     cargo
         .current_dir(&workspace)
         .args(["build", "--package=lb-ebpf", "--release", "-Zbuild-std=core"])
@@ -48,24 +63,13 @@ fn main() {
     for name in NOT_FOR_BPF {
         cargo.env_remove(name);
     }
-    match cargo.status() {
-        Ok(status) if status.success() => {}
-        Ok(status) => fail(&format!("compiling lb-ebpf failed ({status}), see above")),
-        Err(error) => fail(&format!("cannot start cargo: {error}")),
+    let status = cargo.status().map_err(|error| format!("cannot start cargo: {error}"))?;
+    if !status.success() {
+        return Err(format!("compiling lb-ebpf failed ({status}), see above"));
     }
-    let object = folder.join(target).join("release/lb");
-    println!("cargo::rustc-env=LB_OBJECT={}", object.display());
+    Ok(folder.join(target).join("release/lb"))
 }
 
-fn on_path(program: &str) -> bool {
-    env::split_paths(&variable("PATH")).any(|folder| folder.join(program).is_file())
-}
-
-fn variable(name: &str) -> String {
-    env::var(name).unwrap_or_else(|_| fail(&format!("{name} is not set: cargo runs this script")))
-}
-
-fn fail(what: &str) -> ! {
-    eprintln!("{what}\nif a tool is missing, `cargo xtask setup build` installs it");
-    exit(1)
+fn variable(name: &str) -> Result<String, String> {
+    env::var(name).map_err(|_| format!("{name} is not set: cargo runs this script"))
 }

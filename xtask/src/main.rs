@@ -11,6 +11,8 @@ mod sudo;
 mod test;
 mod timing;
 
+use std::process::ExitCode;
+
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
@@ -56,9 +58,20 @@ enum Verb {
     Ci,
 }
 
-fn main() -> Result<()> {
+fn main() -> ExitCode {
+    match run(Cli::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Not by returning it: with RUST_BACKTRACE set that would bury it under a backtrace.
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<()> {
     let mut timings = Timings::start();
-    match Cli::parse().verb {
+    match verb {
         Verb::Setup { scope } => setup::announce(scope),
         Verb::Build { release } => build::all(release),
         Verb::Test { levels } => test::run(&levels, &mut timings),

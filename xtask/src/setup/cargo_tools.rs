@@ -4,7 +4,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result};
 
-use crate::{process, repo};
+use crate::process;
 
 /// The versions that are known to compile with this workspace's Rust.
 const VERSIONS: &[(&str, &str)] = &[("cargo-deny", "0.20.2"), ("cargo-nextest", "0.9.143")];
@@ -18,8 +18,7 @@ pub(super) fn is_here(name: &str) -> bool {
 }
 
 pub(super) fn install(name: &str) -> Result<()> {
-    let target = repo::target().join("setup");
-    process::run(command(name)?.arg("--target-dir").arg(target))
+    process::run(&mut command(name)?)
 }
 
 pub(super) fn by_hand(name: &str) -> String {

@@ -9,7 +9,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::apt;
-use crate::{process, repo};
+use crate::process;
 
 const VERSION: &str = "0.13.0";
 
@@ -31,8 +31,7 @@ pub(super) fn install() -> Result<()> {
     }
     if let Some(prefix) = llvm_prefix(major) {
         eprintln!("setup: compiling bpf-linker {VERSION} with the LLVM in {}", prefix.display());
-        let target = repo::target().join("setup");
-        return process::run(compile(major, &prefix).arg("--target-dir").arg(target));
+        return process::run(&mut compile(major, &prefix));
     }
     if process::find("cargo-binstall").is_some() {
         eprintln!("setup: taking the binary that bpf-linker's project publishes");
