@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
 use crate::{
-    build, demo, process,
+    demo, process,
     setup::{self, Scope},
     sudo,
     timing::Timings,
@@ -83,8 +83,8 @@ pub(crate) fn run(levels: &[Level], timings: &mut Timings) -> Result<()> {
 
 fn run_parts(levels: &[Level], timings: &mut Timings) -> Result<usize> {
     timings.part("setup", || setup::ensure(Scope::Test))?;
-    timings.part("build", || build::all(false))?;
-    timings.part("build tests", || process::run(nextest("run").arg("--no-run")))?;
+    // Integration tests bring the binaries along, the demo's too.
+    timings.part("build", || process::run(nextest("run").arg("--no-run")))?;
     let mut chosen = if levels.is_empty() { Level::ALL.to_vec() } else { levels.to_vec() };
     chosen.sort_unstable();
     chosen.dedup();
