@@ -1,1 +1,25 @@
-#![no_std]
+//! Every rule about packets, and every type that crosses the border between kernel and user space.
+//!
+//! The same code runs in the BPF programs and in tests: rules see packets through [`packet::Packet`]
+//! and tables through [`world::World`] and [`world::Store`], and never know which world they are in.
+//! Addresses and ports are big-endian bytes everywhere here.
+#![cfg_attr(not(test), no_std)]
+
+pub mod abi;
+pub mod addr;
+pub mod checksum;
+pub mod flow;
+pub mod hash;
+pub mod limits;
+pub mod packet;
+pub mod parse;
+pub mod path;
+pub mod reject;
+pub mod rewrite;
+pub mod select;
+pub mod socket;
+pub mod table;
+pub mod tracking;
+pub mod verdict;
+pub mod wire;
+pub mod world;

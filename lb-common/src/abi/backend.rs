@@ -1,0 +1,164 @@
+use super::Words;
+
+/// Where a backend is in its life.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BackendState {
+    /// Nobody's slot.
+    Free = 0,
+    /// May get new flows.
+    Active = 1,
+    /// Left, not ready or terminating: keeps its TCP flows, gets no new ones.
+    Retired = 2,
+    /// Known to be gone for good: TCP flows are reset.
+    Gone = 3,
+}
+
+/// One endpoint of one service port. Word 0 (state, generation) is published last and cleared first.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Backend {
+    state: u8,
+    flags: u8,
+    port: [u8; 2],
+    generation: u32,
+    service: u32,
+    weight: u16,
+    protocol: u8,
+    zero: u8,
+    address: [u8; 16],
+    source: [u8; 16],
+    identity: u64,
+    spare: u64,
+}
+
+const _: () = assert!(size_of::<Backend>() == 64);
+// SAFETY: `repr(C)`, offsets 0, 1, 2, 4, 8, 12, 14, 15, 16, 32, 48, 56: no padding, plain integers.
+unsafe impl Words<8> for Backend {}
+
+impl Backend {
+    const LOCAL: u8 = 1;
+    const SERVING: u8 = 2;
+    const V6: u8 = 4;
+
+    /// An active backend of `service`. `address` and `source` are slots of its family
+    /// ([`crate::addr::Addr::to_slot`]); `source` is the address this node uses towards it.
+    /// `identity` is a hash of address, port, protocol and the pod's uid.
+    #[expect(clippy::too_many_arguments, reason = "a record of plain values, built in one place")]
+    pub const fn new(
+        service: u32,
+        generation: u32,
+        address: [u8; 16],
+        port: [u8; 2],
+        protocol: u8,
+        v6: bool,
+        source: [u8; 16],
+        identity: u64,
+    ) -> Self {
+        Self {
+            state: BackendState::Active as u8,
+            flags: Self::SERVING | if v6 { Self::V6 } else { 0 },
+            port,
+            generation,
+            service,
+            weight: 1,
+            protocol,
+            zero: 0,
+            address,
+            source,
+            identity,
+            spare: 0,
+        }
+    }
+
+    pub const fn with_state(mut self, state: BackendState, serving: bool) -> Self {
+        self.state = state as u8;
+        self.flags = if serving { self.flags | Self::SERVING } else { self.flags & !Self::SERVING };
+        self
+    }
+
+    pub const fn with_local(mut self, local: bool) -> Self {
+        self.flags = if local { self.flags | Self::LOCAL } else { self.flags & !Self::LOCAL };
+        self
+    }
+
+    pub const fn with_weight(mut self, weight: u16) -> Self {
+        self.weight = weight;
+        self
+    }
+
+    #[inline(always)]
+    pub const fn state(&self) -> BackendState {
+        match self.state {
+            1 => BackendState::Active,
+            2 => BackendState::Retired,
+            3 => BackendState::Gone,
+            _ => BackendState::Free,
+        }
+    }
+
+    /// On this node.
+    #[inline(always)]
+    pub const fn is_local(&self) -> bool {
+        self.flags & Self::LOCAL != 0
+    }
+
+    /// Whether the endpoint serves; UDP flows leave one that does not.
+    #[inline(always)]
+    pub const fn is_serving(&self) -> bool {
+        self.flags & Self::SERVING != 0
+    }
+
+    pub const fn is_v6(&self) -> bool {
+        self.flags & Self::V6 != 0
+    }
+
+    /// Big-endian.
+    #[inline(always)]
+    pub const fn port(&self) -> [u8; 2] {
+        self.port
+    }
+
+    /// Tells one owner of this id from the next.
+    #[inline(always)]
+    pub const fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    #[inline(always)]
+    pub const fn service(&self) -> u32 {
+        self.service
+    }
+
+    pub const fn weight(&self) -> u16 {
+        self.weight
+    }
+
+    pub const fn protocol(&self) -> u8 {
+        self.protocol
+    }
+
+    #[inline(always)]
+    pub const fn address(&self) -> &[u8; 16] {
+        &self.address
+    }
+
+    /// The address that this node uses towards the backend.
+    #[inline(always)]
+    pub const fn source(&self) -> &[u8; 16] {
+        &self.source
+    }
+
+    pub const fn identity(&self) -> u64 {
+        self.identity
+    }
+}
+
+/// A next hop, as the kernel's routing answered.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NextHop {
+    pub interface: u32,
+    pub src: [u8; 6],
+    pub dst: [u8; 6],
+}

@@ -1,0 +1,138 @@
+use crate::{addr::Addr, limits::CIDRS};
+
+/// Some networks of one family; unused entries have an impossible network.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CidrSet {
+    networks: [[u8; 16]; CIDRS],
+    masks: [[u8; 16]; CIDRS],
+}
+
+impl CidrSet {
+    /// Contains nothing.
+    pub const EMPTY: Self = Self { networks: [[0xff; 16]; CIDRS], masks: [[0; 16]; CIDRS] };
+
+    /// Sets entry `index` to a network and its mask (slots of the family).
+    ///
+    /// # Panics
+    /// If `index` is not below [`CIDRS`].
+    pub fn set(&mut self, index: usize, network: [u8; 16], mask: [u8; 16]) {
+        self.networks[index] = network;
+        self.masks[index] = mask;
+    }
+
+    /// Whether no network was set.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.networks[0][0] == 0xff && self.masks[0][0] == 0
+    }
+
+    #[inline(always)]
+    pub fn contains<A: Addr>(&self, address: A) -> bool {
+        let mut index = 0;
+        let mut found = false;
+        while index < CIDRS {
+            found |= address.within(&self.networks[index], &self.masks[index]);
+            index += 1;
+        }
+        found
+    }
+}
+
+impl Default for CidrSet {
+    fn default() -> Self {
+        Self::EMPTY
+    }
+}
+
+/// How long flows live without a packet, in ticks ([`Settings::TICK_SHIFT`]).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    pub tcp: u32,
+    pub tcp_closing: u32,
+    pub half_open: u32,
+    pub udp: u32,
+}
+
+/// What the agent tells the programs and may change at any time: one element of an array map.
+#[repr(C, align(8))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The cluster's hash seed, the same on every node.
+    pub seed: u64,
+    /// Number of sets of each flow table, less one; sets are a power of two.
+    pub flow_mask_v4: u32,
+    pub flow_mask_v6: u32,
+    /// Until this tick, unknown TCP in mid-stream is passed to the stack.
+    pub takeover_until: u32,
+    /// First and last source port towards remote backends, host order.
+    pub snat_first: u16,
+    pub snat_last: u16,
+    pub timeouts: Timeouts,
+    /// Non-zero: flows whose backend is gone for good are reset.
+    pub reset_gone: u32,
+    pub masquerade_all: u32,
+    pub pods_v4: CidrSet,
+    pub pods_v6: CidrSet,
+    pub services_v4: CidrSet,
+    pub services_v6: CidrSet,
+}
+
+impl Settings {
+    /// A tick is 2^26 ns (67 ms) of monotonic time: coarse, cheap, and 32 bits last nine years.
+    pub const TICK_SHIFT: u32 = 26;
+    /// Ticks in about a second.
+    pub const SECOND: u32 = 15;
+
+    /// Sources inside are pods of this cluster.
+    #[inline(always)]
+    pub const fn pods<A: Addr>(&self) -> &CidrSet {
+        if A::IS_V4 { &self.pods_v4 } else { &self.pods_v6 }
+    }
+
+    /// Ranges that ClusterIPs come from.
+    #[inline(always)]
+    pub const fn services<A: Addr>(&self) -> &CidrSet {
+        if A::IS_V4 { &self.services_v4 } else { &self.services_v6 }
+    }
+
+    /// See [`Settings::flow_mask_v4`].
+    #[inline(always)]
+    pub const fn flow_mask<A: Addr>(&self) -> u32 {
+        if A::IS_V4 { self.flow_mask_v4 } else { self.flow_mask_v6 }
+    }
+
+    /// Whether `port` (big-endian) may be one that this node chose towards a remote backend.
+    #[inline(always)]
+    pub const fn is_snat_port(&self, port: [u8; 2]) -> bool {
+        let port = u16::from_be_bytes(port);
+        self.snat_first <= port && port <= self.snat_last
+    }
+}
+
+impl Default for Settings {
+    /// The defaults of the configuration, in ticks.
+    fn default() -> Self {
+        Self {
+            seed: 0x6c62_272e_07bb_0142,
+            flow_mask_v4: crate::limits::FLOW_SETS_V4 - 1,
+            flow_mask_v6: crate::limits::FLOW_SETS_V6 - 1,
+            takeover_until: 0,
+            snat_first: 1024,
+            snat_last: 29_999,
+            timeouts: Timeouts {
+                tcp: 21_600 * Self::SECOND,
+                tcp_closing: 60 * Self::SECOND,
+                half_open: 3 * Self::SECOND,
+                udp: 120 * Self::SECOND,
+            },
+            reset_gone: 1,
+            masquerade_all: 0,
+            pods_v4: CidrSet::EMPTY,
+            pods_v6: CidrSet::EMPTY,
+            services_v4: CidrSet::EMPTY,
+            services_v6: CidrSet::EMPTY,
+        }
+    }
+}

@@ -1,0 +1,44 @@
+/// A socket and the address and port that it talks to (a slot, see [`crate::addr::Addr::to_slot`];
+/// port big-endian).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SocketKey {
+    cookie: u64,
+    address: [u8; 16],
+    port: [u8; 2],
+    protocol: u8,
+    family: u8,
+    zero: [u8; 4],
+}
+
+const _: () = assert!(size_of::<SocketKey>() == 32);
+
+impl SocketKey {
+    #[inline(always)]
+    pub const fn new(
+        cookie: u64,
+        address: [u8; 16],
+        port: [u8; 2],
+        protocol: u8,
+        v6: bool,
+    ) -> Self {
+        Self { cookie, address, port, protocol, family: v6 as u8, zero: [0; 4] }
+    }
+}
+
+/// What a socket dialled, by the backend that answers it: for recvmsg and getpeername.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketPeer {
+    pub address: [u8; 16],
+    pub port: [u8; 2],
+    pub zero: [u8; 6],
+}
+
+/// The backend that an unconnected UDP socket's datagrams to one frontend go to.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketChoice {
+    pub backend: u32,
+    pub generation: u32,
+}

@@ -1,0 +1,28 @@
+//! Every capacity, one constant each, with what it costs. Map sizes may be set lower at start.
+
+/// Service ports (one per port and family of a Service): 64 B each, 4 MiB.
+pub const SERVICES: u32 = 65_536;
+/// Backends (one per endpoint and service port): 64 B each, 16 MiB.
+pub const BACKENDS: u32 = 262_144;
+/// Frontends of each family: 24 B (IPv4) and 36 B (IPv6) and the kernel's 48 B each, when used.
+pub const FRONTENDS: u32 = 131_072;
+/// Lines of backend lists and rings: 64 B each, 64 MiB when full; the map is sized at start.
+pub const ARENA_LINES: u32 = 1_048_576;
+/// Sets of the flow table of each family by default: 64 MiB for both (IPv4 256 B, IPv6 512 B a set).
+pub const FLOW_SETS_V4: u32 = 131_072;
+/// See [`FLOW_SETS_V4`].
+pub const FLOW_SETS_V6: u32 = 65_536;
+/// Flows in a set.
+pub const FLOW_WAYS: usize = 4;
+/// Socket translations remembered for replies and for datagrams (each 64 B and the kernel's 64 B).
+pub const SOCKETS: u32 = 65_536;
+/// Addresses and ports of local backends whose replies are looked at on the way out.
+pub const LOCAL_BACKENDS: u32 = 32_768;
+/// Uplinks.
+pub const UPLINKS: u32 = 256;
+/// CIDRs of each kind and family in [`crate::abi::Settings`].
+pub const CIDRS: usize = 4;
+/// How many source ports are tried for a new flow before it is refused.
+pub const PORT_TRIES: u32 = 16;
+/// How often a lock on a flow set is tried before the packet is dropped.
+pub const LOCK_TRIES: u32 = 64;

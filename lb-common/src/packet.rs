@@ -1,0 +1,115 @@
+//! The one seam between bytes that the verifier guards and bytes that a test owns.
+
+use crate::{checksum::Delta, wire::Header};
+
+/// A frame that rules read and change.
+pub trait Packet {
+    /// Bytes in the frame, those that are not linear included.
+    fn len(&self) -> usize;
+
+    /// Whether the frame has no bytes at all.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The header at `offset`, or `None` where the frame ends before it does.
+    fn get<T: Header>(&self, offset: usize) -> Option<&T>;
+
+    /// As [`Packet::get`], to change it.
+    fn get_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T>;
+
+    /// Applies to the transport checksum at `offset` what changed in the pseudo header and what
+    /// changed in the transport header. They are apart because a checksum that hardware shall
+    /// complete (partial, GSO) covers only the first. `udp`: see [`Delta::apply_udp`].
+    ///
+    /// `None` where the frame ends before it does.
+    fn transport_checksum(
+        &mut self,
+        offset: usize,
+        pseudo: Delta,
+        header: Delta,
+        udp: bool,
+        ipv4: bool,
+    ) -> Option<()>;
+
+    /// Makes the frame `len` bytes long; bytes gained are arbitrary.
+    ///
+    /// `None` where there is no room.
+    fn resize(&mut self, len: usize) -> Option<()>;
+}
+
+/// A transport checksum in a frame that holds it whole.
+#[inline(always)]
+pub fn whole_checksum<P: Packet + ?Sized>(
+    packet: &mut P,
+    offset: usize,
+    delta: Delta,
+    udp: bool,
+) -> Option<()> {
+    let checksum: &mut Checksum = packet.get_mut(offset)?;
+    checksum.bytes =
+        if udp { delta.apply_udp(checksum.bytes) } else { delta.apply(checksum.bytes) };
+    Some(())
+}
+
+crate::wire::header! {
+    /// A checksum field.
+    pub struct Checksum { bytes: [u8; 2] }
+}
+
+/// A frame in a buffer that has room to grow: how user space runs the rules.
+#[derive(Debug)]
+pub struct Frame<'a> {
+    buffer: &'a mut [u8],
+    len: usize,
+}
+
+impl<'a> Frame<'a> {
+    /// The first `len` bytes of `buffer`; the rest is room.
+    ///
+    /// # Panics
+    /// If `len` is more than the buffer has.
+    pub fn new(buffer: &'a mut [u8], len: usize) -> Self {
+        assert!(len <= buffer.len());
+        Self { buffer, len }
+    }
+
+    /// The frame as it is now.
+    pub fn bytes(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+}
+
+impl Packet for Frame<'_> {
+    fn len(&self) -> usize {
+        self.len
+    }
+
+    fn get<T: Header>(&self, offset: usize) -> Option<&T> {
+        let bytes = self.bytes().get(offset..offset.checked_add(T::LEN)?)?;
+        // SAFETY: `bytes` is `T::LEN` long, and `T: Header` has alignment 1 and no invalid bits.
+        Some(unsafe { &*bytes.as_ptr().cast() })
+    }
+
+    fn get_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T> {
+        let end = offset.checked_add(T::LEN)?;
+        let bytes = self.buffer[..self.len].get_mut(offset..end)?;
+        // SAFETY: as in `get`; the borrow of `self` keeps the reference unique.
+        Some(unsafe { &mut *bytes.as_mut_ptr().cast() })
+    }
+
+    fn transport_checksum(
+        &mut self,
+        offset: usize,
+        pseudo: Delta,
+        header: Delta,
+        udp: bool,
+        _ipv4: bool,
+    ) -> Option<()> {
+        whole_checksum(self, offset, pseudo.and(header), udp)
+    }
+
+    fn resize(&mut self, len: usize) -> Option<()> {
+        (len <= self.buffer.len()).then(|| self.len = len)
+    }
+}

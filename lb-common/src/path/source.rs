@@ -1,0 +1,62 @@
+use crate::{
+    abi::{FrontendKey, Kind, Scope, Service, Settings},
+    addr::Addr,
+    world::Store,
+};
+
+/// Where a packet comes from, as traffic policies see it.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SourceClass {
+    Outside = 0,
+    /// A pod of this cluster.
+    Pod = 1,
+    /// This node itself.
+    Node = 2,
+}
+
+impl SourceClass {
+    #[inline(always)]
+    pub fn of<A: Addr, S: Store<A>>(store: &S, settings: &Settings, source: A) -> Self {
+        if settings.pods::<A>().contains(source) {
+            return Self::Pod;
+        }
+        let own = store.frontend(&FrontendKey::of_address(source));
+        if matches!(own.and_then(|own| own.kind()), Some(Kind::NodeAddress)) {
+            return Self::Node;
+        }
+        Self::Outside
+    }
+
+    /// The backend set for this source at a frontend of `kind`: pods and the node itself never
+    /// leave the cluster to come back, so at external frontends they get the whole cluster's.
+    #[inline(always)]
+    pub const fn scope(self, kind: Kind, service: &Service) -> Scope {
+        match (kind, self) {
+            (Kind::ClusterIp, _) => service.internal(),
+            (_, Self::Outside) => service.external(),
+            (_, Self::Pod | Self::Node) => Scope::Cluster,
+        }
+    }
+}
+
+/// Whether Kubernetes asks for a translated source where a packet carries the service address.
+#[inline(always)]
+pub fn masquerade<A: Addr>(
+    settings: &Settings,
+    kind: Kind,
+    class: SourceClass,
+    service: &Service,
+    hairpin: bool,
+) -> bool {
+    let all = settings.masquerade_all != 0;
+    let detects = !settings.pods::<A>().is_empty();
+    hairpin
+        || match kind {
+            Kind::ClusterIp => all || (detects && !matches!(class, SourceClass::Pod)),
+            _ => match (service.external(), class) {
+                (Scope::Cluster, _) | (Scope::Local, SourceClass::Node) => true,
+                (Scope::Local, SourceClass::Pod | SourceClass::Outside) => false,
+            },
+        }
+}

@@ -1,0 +1,180 @@
+//! The answer to a packet that nobody will take: TCP RST (RFC 9293, 3.10.7.1) or ICMP port
+//! unreachable (RFC 792, RFC 4443), made from the packet in its own place.
+
+use crate::{
+    addr::{V4, V6},
+    checksum::Sum,
+    packet::Packet,
+    parse::{L3, L4_V4, L4_V6, Segment},
+    rewrite::Rewrite,
+    wire::{Eth, Header, Icmp, Ipv4, Ipv6, Tcp, Udp, proto},
+};
+
+/// Hop count of the answers.
+const TTL: u8 = 64;
+
+/// A family that answers can be made in.
+pub trait Reject: Rewrite {
+    /// Turns the packet into the answer to itself; it then goes out where it came in.
+    ///
+    /// `None`, perhaps with the packet spoilt, where there shall be no answer (to a RST) or the
+    /// frame cannot be resized: then it is dropped.
+    fn reject<P: Packet + ?Sized>(packet: &mut P, segment: &Segment<Self>) -> Option<()>;
+}
+
+impl Reject for V4 {
+    #[inline(always)]
+    fn reject<P: Packet + ?Sized>(packet: &mut P, segment: &Segment<Self>) -> Option<()> {
+        let eth = packet.get::<Eth>(0)?.reversed();
+        let old = *packet.get::<Ipv4>(L3)?;
+        if old.protocol == proto::TCP {
+            let tcp = reset(packet.get::<Tcp>(L4_V4)?, segment.length as usize - Ipv4::LEN)?;
+            let ip = answer_v4(&old, proto::TCP, Tcp::LEN);
+            let tcp = checked_tcp(tcp, pseudo(&ip.src, &ip.dst, proto::TCP, Tcp::LEN));
+            packet.resize(L4_V4 + Tcp::LEN)?;
+            *packet.get_mut(0)? = eth;
+            *packet.get_mut(L3)? = ip;
+            *packet.get_mut(L4_V4)? = tcp;
+            return Some(());
+        }
+        let udp = *packet.get::<Udp>(L4_V4)?;
+        let quoted = Ipv4::LEN + Udp::LEN;
+        let ip = answer_v4(&old, proto::ICMP, Icmp::LEN + quoted);
+        let icmp = Icmp { kind: 3, code: 3, checksum: [0; 2], rest: [0; 4] };
+        let sum = sum_udp(sum_v4(Sum::ZERO.add2([icmp.kind, icmp.code]), &old), &udp);
+        packet.resize(L4_V4 + Icmp::LEN + quoted)?;
+        *packet.get_mut(0)? = eth;
+        *packet.get_mut(L3)? = ip;
+        *packet.get_mut(L4_V4)? = Icmp { checksum: sum.finish(), ..icmp };
+        *packet.get_mut(L4_V4 + Icmp::LEN)? = old;
+        *packet.get_mut(L4_V4 + Icmp::LEN + Ipv4::LEN)? = udp;
+        Some(())
+    }
+}
+
+impl Reject for V6 {
+    #[inline(always)]
+    fn reject<P: Packet + ?Sized>(packet: &mut P, segment: &Segment<Self>) -> Option<()> {
+        let eth = packet.get::<Eth>(0)?.reversed();
+        let old = *packet.get::<Ipv6>(L3)?;
+        if old.next_header == proto::TCP {
+            let tcp = reset(packet.get::<Tcp>(L4_V6)?, segment.length as usize - Ipv6::LEN)?;
+            let ip = answer_v6(&old, proto::TCP, Tcp::LEN);
+            let tcp = checked_tcp(tcp, pseudo(&ip.src, &ip.dst, proto::TCP, Tcp::LEN));
+            packet.resize(L4_V6 + Tcp::LEN)?;
+            *packet.get_mut(0)? = eth;
+            *packet.get_mut(L3)? = ip;
+            *packet.get_mut(L4_V6)? = tcp;
+            return Some(());
+        }
+        let udp = *packet.get::<Udp>(L4_V6)?;
+        let length = Icmp::LEN + Ipv6::LEN + Udp::LEN;
+        let ip = answer_v6(&old, proto::ICMPV6, length);
+        let icmp = Icmp { kind: 1, code: 4, checksum: [0; 2], rest: [0; 4] };
+        let sum = pseudo(&ip.src, &ip.dst, proto::ICMPV6, length).add2([icmp.kind, icmp.code]);
+        let sum = sum_udp(sum_v6(sum, &old), &udp);
+        packet.resize(L4_V6 + length)?;
+        *packet.get_mut(0)? = eth;
+        *packet.get_mut(L3)? = ip;
+        *packet.get_mut(L4_V6)? = Icmp { checksum: sum.finish(), ..icmp };
+        *packet.get_mut(L4_V6 + Icmp::LEN)? = old;
+        *packet.get_mut(L4_V6 + Icmp::LEN + Ipv6::LEN)? = udp;
+        Some(())
+    }
+}
+
+/// The RST that answers a segment of `length` bytes, header included. Never one to a RST.
+#[inline(always)]
+fn reset(old: &Tcp, length: usize) -> Option<Tcp> {
+    if old.flags & Tcp::RST != 0 {
+        return None;
+    }
+    let answers_ack = old.flags & Tcp::ACK != 0;
+    let payload = (length as u32).wrapping_sub(u32::from(old.offset >> 4) * 4);
+    let opening = u32::from(old.flags & Tcp::SYN != 0) + u32::from(old.flags & Tcp::FIN != 0);
+    let next = u32::from_be_bytes(old.seq).wrapping_add(payload).wrapping_add(opening);
+    Some(Tcp {
+        src: old.dst,
+        dst: old.src,
+        seq: if answers_ack { old.ack } else { [0; 4] },
+        ack: if answers_ack { [0; 4] } else { next.to_be_bytes() },
+        offset: 5 << 4,
+        flags: if answers_ack { Tcp::RST } else { Tcp::RST | Tcp::ACK },
+        window: [0; 2],
+        checksum: [0; 2],
+        urgent: [0; 2],
+    })
+}
+
+#[inline(always)]
+fn answer_v4(old: &Ipv4, protocol: u8, payload: usize) -> Ipv4 {
+    let ip = Ipv4 {
+        version_ihl: Ipv4::VERSION_IHL,
+        tos: 0,
+        total_length: ((Ipv4::LEN + payload) as u16).to_be_bytes(),
+        id: [0; 2],
+        flags_fragment: Ipv4::DF,
+        ttl: TTL,
+        protocol,
+        checksum: [0; 2],
+        src: old.dst,
+        dst: old.src,
+    };
+    Ipv4 { checksum: sum_v4(Sum::ZERO, &ip).finish(), ..ip }
+}
+
+#[inline(always)]
+fn answer_v6(old: &Ipv6, next_header: u8, payload: usize) -> Ipv6 {
+    Ipv6 {
+        version_class_label: [0x60, 0, 0, 0],
+        payload_length: (payload as u16).to_be_bytes(),
+        next_header,
+        hop_limit: TTL,
+        src: old.dst,
+        dst: old.src,
+    }
+}
+
+/// The pseudo header's part of a transport checksum; the length is below 64 kB.
+#[inline(always)]
+fn pseudo(src: &[u8], dst: &[u8], protocol: u8, length: usize) -> Sum {
+    Sum::ZERO.bytes(src).bytes(dst).add2([0, protocol]).add2((length as u16).to_be_bytes())
+}
+
+#[inline(always)]
+fn checked_tcp(tcp: Tcp, sum: Sum) -> Tcp {
+    let sum = sum
+        .add2(tcp.src)
+        .add2(tcp.dst)
+        .bytes(&tcp.seq)
+        .bytes(&tcp.ack)
+        .add2([tcp.offset, tcp.flags])
+        .add2(tcp.window);
+    Tcp { checksum: sum.finish(), ..tcp }
+}
+
+#[inline(always)]
+fn sum_v4(sum: Sum, ip: &Ipv4) -> Sum {
+    sum.add2([ip.version_ihl, ip.tos])
+        .add2(ip.total_length)
+        .add2(ip.id)
+        .add2(ip.flags_fragment)
+        .add2([ip.ttl, ip.protocol])
+        .add2(ip.checksum)
+        .bytes(&ip.src)
+        .bytes(&ip.dst)
+}
+
+#[inline(always)]
+fn sum_v6(sum: Sum, ip: &Ipv6) -> Sum {
+    sum.bytes(&ip.version_class_label)
+        .add2(ip.payload_length)
+        .add2([ip.next_header, ip.hop_limit])
+        .bytes(&ip.src)
+        .bytes(&ip.dst)
+}
+
+#[inline(always)]
+fn sum_udp(sum: Sum, udp: &Udp) -> Sum {
+    sum.add2(udp.src).add2(udp.dst).add2(udp.length).add2(udp.checksum)
+}

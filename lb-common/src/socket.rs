@@ -1,0 +1,80 @@
+//! What a socket of this node gets when it dials an address: decided once, at connect() or
+//! sendmsg(), so that no packet carries the service address.
+
+use crate::{
+    abi::{Answer, Backend, BackendState, FrontendKey, Kind, SocketChoice},
+    addr::Addr,
+    path::SourceClass,
+    select::{Choice, Pick, choose},
+    verdict::Reason,
+    world::Store,
+};
+
+/// The socket's answer.
+#[derive(Clone, Copy, Debug)]
+pub enum Dial<'a> {
+    /// Not a service: the kernel goes on as if we were not there.
+    Untouched,
+    /// To this backend.
+    Backend { service: u32, kind: Kind, choice: Choice<'a> },
+    /// ECONNREFUSED or EHOSTUNREACH, as the reason's verdict says.
+    Refused { service: Option<u32>, reason: Reason },
+}
+
+/// Decides what dialling (`address`, `port`) over `protocol` means; `port` is big-endian.
+///
+/// `sticky` is the backend that this socket's earlier datagrams went to; it stays as long as it
+/// serves.
+#[inline(always)]
+pub fn dial<A: Addr, S: Store<A>>(
+    store: &S,
+    address: A,
+    port: [u8; 2],
+    protocol: u8,
+    sticky: Option<SocketChoice>,
+) -> Dial<'_> {
+    let Some(frontend) = store.frontend(&FrontendKey::new(address, port, protocol)) else {
+        return no_frontend(store, address);
+    };
+    let id = frontend.service();
+    let (Some(kind), Some(service)) = (frontend.kind(), store.service(id)) else {
+        return Dial::Refused { service: Some(id), reason: Reason::StaleAnswer };
+    };
+    if let Some(sticky) = sticky
+        && let Some(backend) = store.backend(sticky.backend)
+        && still_serves(backend, sticky.generation, id)
+    {
+        let choice = Choice { id: sticky.backend, backend, answer: Answer::UNSET };
+        return Dial::Backend { service: id, kind, choice };
+    }
+    let scope = SourceClass::Node.scope(kind, service);
+    match choose(store, id, scope, Pick::Random(store.random())) {
+        Ok(choice) => Dial::Backend { service: id, kind, choice },
+        Err(reason) => Dial::Refused { service: Some(id), reason },
+    }
+}
+
+#[inline(always)]
+fn no_frontend<A: Addr, S: Store<A>>(store: &S, address: A) -> Dial<'_> {
+    let refused = |reason| Dial::Refused { service: None, reason };
+    match store.frontend(&FrontendKey::of_address(address)).and_then(|address| address.kind()) {
+        Some(Kind::ClusterAddress) => refused(Reason::UnknownPort),
+        Some(_) => Dial::Untouched,
+        None => match store.settings() {
+            Some(settings) if settings.services::<A>().contains(address) => {
+                refused(Reason::UnallocatedAddress)
+            }
+            _ => Dial::Untouched,
+        },
+    }
+}
+
+#[inline(always)]
+fn still_serves(backend: &Backend, generation: u32, service: u32) -> bool {
+    let lives = match backend.state() {
+        BackendState::Active => true,
+        BackendState::Retired => backend.is_serving(),
+        BackendState::Gone | BackendState::Free => false,
+    };
+    lives && backend.generation() == generation && backend.service() == service
+}

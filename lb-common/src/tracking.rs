@@ -1,0 +1,97 @@
+//! The life of a flow, just enough of it: when it counts as established, and when it may be forgotten.
+
+use crate::{
+    abi::Timeouts,
+    wire::{Tcp, proto},
+};
+
+/// Where a flow is. Both of its entries are told of every change.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nobody's slot.
+    Empty = 0,
+    /// Being written.
+    Busy = 1,
+    /// Only the opening was seen.
+    HalfOpen = 2,
+    Established = 3,
+    /// The client has closed its side.
+    ClientFin = 4,
+    /// The backend has closed its side.
+    ServerFin = 5,
+    /// Both sides closed, or a reset was seen.
+    Closing = 6,
+}
+
+impl State {
+    #[inline(always)]
+    pub const fn from_number(number: u8) -> Self {
+        match number {
+            0 => Self::Empty,
+            2 => Self::HalfOpen,
+            3 => Self::Established,
+            4 => Self::ClientFin,
+            5 => Self::ServerFin,
+            6 => Self::Closing,
+            _ => Self::Busy,
+        }
+    }
+}
+
+/// Who sent a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Side {
+    Client,
+    Server,
+}
+
+/// Whether a TCP packet opens a connection.
+#[inline(always)]
+pub const fn opens(tcp_flags: u8) -> bool {
+    tcp_flags & (Tcp::SYN | Tcp::ACK | Tcp::RST) == Tcp::SYN
+}
+
+/// The state after a packet of `side`.
+///
+/// A TCP flow is established when the client has answered (so a flood of forged SYNs stays
+/// half-open), a UDP flow when the backend has.
+#[inline(always)]
+pub const fn next(state: State, side: Side, protocol: u8, tcp_flags: u8) -> State {
+    if protocol == proto::UDP {
+        return match side {
+            Side::Server => State::Established,
+            Side::Client => state,
+        };
+    }
+    if tcp_flags & Tcp::RST != 0 {
+        return State::Closing;
+    }
+    let fin = tcp_flags & Tcp::FIN != 0;
+    match (state, side) {
+        (State::HalfOpen, Side::Client) if tcp_flags & Tcp::SYN == 0 => {
+            if fin {
+                State::ClientFin
+            } else {
+                State::Established
+            }
+        }
+        (State::Established, Side::Client) if fin => State::ClientFin,
+        (State::Established, Side::Server) if fin => State::ServerFin,
+        (State::ClientFin, Side::Server) | (State::ServerFin, Side::Client) if fin => {
+            State::Closing
+        }
+        _ => state,
+    }
+}
+
+/// Ticks without a packet after which a flow in `state` is forgotten.
+#[inline(always)]
+pub const fn timeout(state: State, protocol: u8, timeouts: &Timeouts) -> u32 {
+    match state {
+        State::HalfOpen => timeouts.half_open,
+        State::Closing => timeouts.tcp_closing,
+        _ if protocol == proto::UDP => timeouts.udp,
+        _ => timeouts.tcp,
+    }
+}

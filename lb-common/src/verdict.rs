@@ -1,0 +1,102 @@
+//! What happens to a packet, and why. A [`Reason`] names every end a packet can come to; its number
+//! is the index of its counter, its name the metric label, the CLI row and the anchor in the docs.
+
+/// What the hook does with the packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Not ours: left untouched.
+    Pass,
+    /// Rewritten; the stack of this node takes it from here (a local backend, or on to the wire).
+    Deliver,
+    /// Rewritten and sent to a next hop.
+    Forward,
+    /// Answered with a TCP RST or an ICMP port unreachable.
+    Reject,
+    /// Dropped in silence.
+    Drop,
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident = $label:literal: $verdict:ident),* $(,)?) => {
+        /// Why a packet met its verdict.
+        #[repr(u32)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Reason { $($(#[$doc])* $name),* }
+
+        impl Reason {
+            /// All of them, in the order of their numbers.
+            pub const ALL: &[Self] = &[$(Self::$name),*];
+
+            /// The name in metrics, tables and docs.
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$name => $label),* }
+            }
+
+            /// What it means for the packet.
+            #[inline(always)]
+            pub const fn verdict(self) -> Verdict {
+                match self { $(Self::$name => Verdict::$verdict),* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Neither IPv4 nor IPv6, or too short to tell.
+    NotIp = "not-ip": Pass,
+    /// To no frontend, and from no flow of ours.
+    NotService = "not-service": Pass,
+    /// XDP leaves it, unmodified, to the tc program behind it.
+    NeedsStack = "needs-stack": Pass,
+    /// TCP in mid-stream without a flow while connections of an earlier proxy are taken over.
+    Takeover = "takeover": Pass,
+    /// A socket's connection or datagram, or a packet, to a backend on this node.
+    ToLocal = "to-local": Deliver,
+    /// A reply of a local backend on its way out.
+    ReplyLocal = "reply-local": Deliver,
+    /// To a backend on another node.
+    ToRemote = "to-remote": Forward,
+    /// The reply of a backend on another node, back to the client.
+    ReplyRemote = "reply-remote": Forward,
+    /// No endpoint anywhere.
+    NoEndpoints = "no-endpoints": Reject,
+    /// A port that a live ClusterIP does not serve.
+    UnknownPort = "unknown-port": Reject,
+    /// TCP in mid-stream that belongs to no flow.
+    UnknownFlow = "unknown-flow": Reject,
+    /// The backend of the flow is gone for good.
+    BackendGone = "backend-gone": Reject,
+    /// There are endpoints, but the traffic policy allows none of them here.
+    NoLocalEndpoints = "no-local-endpoints": Drop,
+    /// The source is outside loadBalancerSourceRanges.
+    SourceRange = "source-range": Drop,
+    /// An address of the service CIDRs that no Service has.
+    UnallocatedAddress = "unallocated-address": Drop,
+    /// The flow table has no room for one more.
+    FlowTableFull = "flow-table-full": Drop,
+    /// No source port is free towards the backend.
+    SnatPortsFull = "snat-ports-full": Drop,
+    /// Another CPU held the flow's set for too long.
+    Contended = "contended": Drop,
+    /// Tables changed under the look-up, twice.
+    StaleAnswer = "stale-answer": Drop,
+    /// This node has no route to the next hop.
+    NoRoute = "no-route": Drop,
+    /// TTL or hop limit would reach zero here.
+    TtlExpired = "ttl-expired": Drop,
+    /// Lengths in the headers contradict the frame.
+    BadLength = "bad-length": Drop,
+    /// IPv4 options, to a service address.
+    IpOptions = "ip-options": Drop,
+    /// A fragment, to a service address.
+    Fragment = "fragment": Drop,
+    /// Neither TCP nor UDP, to a service address.
+    Protocol = "protocol": Drop,
+    /// The packet could not be rewritten where it lay.
+    NotLinear = "not-linear": Drop,
+}
+
+impl Reason {
+    /// How many there are.
+    pub const COUNT: usize = Self::ALL.len();
+}

@@ -1,0 +1,22 @@
+//! Headers as they are on the wire: align-1 structs over big-endian bytes.
+
+mod eth;
+mod header;
+mod icmp;
+mod ip;
+mod transport;
+
+pub use eth::Eth;
+pub use header::Header;
+pub(crate) use header::header;
+pub use icmp::Icmp;
+pub use ip::{Ipv4, Ipv6};
+pub use transport::{Tcp, Udp};
+
+/// IANA protocol numbers.
+pub mod proto {
+    pub const ICMP: u8 = 1;
+    pub const TCP: u8 = 6;
+    pub const UDP: u8 = 17;
+    pub const ICMPV6: u8 = 58;
+}
