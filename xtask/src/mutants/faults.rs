@@ -17,4 +17,40 @@ pub(super) struct Fault {
 }
 
 /// Ordered by file.
-pub(super) const FAULTS: &[Fault] = &[];
+pub(super) const FAULTS: &[Fault] = &[
+    Fault {
+        name: "udp-checksum-of-zero-says-none",
+        file: "lb-common/src/checksum.rs",
+        find: "[0, 0] => [0xff, 0xff],",
+        replace: "[0, 0] => [0, 0],",
+        level: Level::Rules,
+    },
+    Fault {
+        name: "fragments-have-ports",
+        file: "lb-common/src/parse.rs",
+        find: "if ip.is_fragment() {",
+        replace: "if ip.is_fragment() && ip.ttl == 0 {",
+        level: Level::Rules,
+    },
+    Fault {
+        name: "full-packets-are-too-short",
+        file: "lb-common/src/parse.rs",
+        find: "L3 + length > packet.len()",
+        replace: "L3 + length >= packet.len()",
+        level: Level::Rules,
+    },
+    Fault {
+        name: "ttl-stays",
+        file: "lb-common/src/rewrite.rs",
+        find: "let ttl = ip.ttl.wrapping_sub(1);",
+        replace: "let ttl = ip.ttl;",
+        level: Level::Rules,
+    },
+    Fault {
+        name: "an-old-generation-answers",
+        file: "lb-common/src/select.rs",
+        find: "head.service() != service_id || head.generation() != answer.generation()",
+        replace: "head.service() != service_id",
+        level: Level::Rules,
+    },
+];
