@@ -38,7 +38,7 @@ fn main() -> ExitCode {
 fn compile() -> Result<PathBuf, String> {
     let workspace = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("..");
     for input in ["lb-ebpf", "lb-common/src", "lb-common/Cargo.toml", "Cargo.toml", "Cargo.lock"] {
-        println!("cargo::rerun-if-changed={}", workspace.join(input).display());
+        println!("cargo::rerun-if-changed=../{input}");
     }
     println!("cargo::rerun-if-env-changed=PATH");
     let path = variable("PATH")?;

@@ -77,6 +77,6 @@ fn check_invariants() -> Result<()> {
     }
     match broken.len() {
         0 => Ok(()),
-        number => bail!("{number} breaches of the invariants in ARCHITECTURE.md"),
+        number => bail!("invariants of ARCHITECTURE.md broken: {number}"),
     }
 }
