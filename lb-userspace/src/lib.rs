@@ -1,5 +1,7 @@
 //! The library behind the `lb` binary: from Kubernetes objects to BPF maps.
 
 pub mod cluster;
+pub mod config;
 pub mod model;
 pub mod plan;
+mod yaml;

@@ -9,15 +9,16 @@ use super::{
     header::{Header, Wanted},
     locate::line_of,
     object::{Key, Object},
-    report::Severity,
+    report::{Severity, Subject},
     seeds::DocumentSeed,
 };
+use crate::yaml;
 
 /// What is wrong in a document, with the line counted from the document's first.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Fault {
     pub line: Option<u64>,
-    pub object: Option<String>,
+    pub object: Option<Subject>,
     pub field: Option<String>,
     pub message: String,
     pub severity: Severity,
@@ -30,8 +31,7 @@ impl Fault {
     }
 
     fn of_yaml(error: &serde_saphyr::Error) -> Self {
-        let line = error.location().map(|at| at.line()).filter(|line| *line > 0);
-        Self::new(line, plain_message(error))
+        Self::new(yaml::line_of(error), yaml::message_of(error))
     }
 }
 
@@ -70,7 +70,7 @@ pub(super) fn read(text: &str, objects: &mut Vec<(Key, Object)>, faults: &mut Ve
         };
         let line = fault.line.or_else(|| line_of(text, &path));
         let field = Some(wanted.within(index, &path)).filter(|field| !field.is_empty());
-        faults.push(Fault { line, object: Some(object.title()), field, ..fault });
+        faults.push(Fault { line, object: Some(object.subject()), field, ..fault });
     }
 }
 
@@ -99,27 +99,13 @@ fn keep_sound(
         let Some(item) = &wanted.items[index] else { continue };
         if let Some((field, message)) = object.fault() {
             let line = line_of(text, &format!("{}{field}", wanted.prefix(index)));
-            let title = Some(item.title());
-            faults.push(Fault { object: title, field: Some(field), ..Fault::new(line, message) });
+            let object = Some(item.subject());
+            faults.push(Fault { object, field: Some(field), ..Fault::new(line, message) });
             continue;
         }
         if item.kind.is_namespaced() {
             object.metadata().namespace = Some(item.name.namespace.clone());
         }
         objects.push(((item.kind, item.name.clone()), object));
-    }
-}
-
-/// The words of an error without its place, on one line.
-fn plain_message(error: &serde_saphyr::Error) -> String {
-    let text = error.render_with_formatter(&serde_saphyr::UserMessageFormatter);
-    let text = text.lines().next().unwrap_or_default().to_owned();
-    match text.rsplit_once(" at line ") {
-        Some((message, place))
-            if place.chars().all(|c| c.is_ascii_digit() || ", column".contains(c)) =>
-        {
-            message.to_owned()
-        }
-        _ => text,
     }
 }

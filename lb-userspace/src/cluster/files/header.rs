@@ -6,7 +6,7 @@ use serde_saphyr::Spanned;
 use super::{
     document::Fault,
     kinds::{Kind, Meaning, meaning},
-    report::Severity,
+    report::{Severity, Subject},
 };
 use crate::model::ObjectName;
 
@@ -35,13 +35,9 @@ pub(super) struct Item {
 }
 
 impl Item {
-    /// `Service default/web`, `Node n1`.
-    pub fn title(&self) -> String {
-        let Self { kind, name } = self;
-        match kind.is_namespaced() {
-            true => format!("{} {name}", kind.name()),
-            false => format!("{} {}", kind.name(), name.name),
-        }
+    /// What reports call it.
+    pub fn subject(&self) -> Subject {
+        Subject { kind: self.kind.name(), name: self.name.clone() }
     }
 }
 
@@ -128,7 +124,7 @@ fn identify(
     let Some(name) = meta.and_then(|meta| meta.name.as_deref()).filter(|name| !name.is_empty())
     else {
         let field = Some("metadata.name".to_owned());
-        let object = Some(kind.name().to_owned());
+        let object = Some(Subject { kind: kind.name(), name: ObjectName::new("", "") });
         return Err(Fault { object, field, ..Fault::new(line, "missing") });
     };
     let namespace = match kind.is_namespaced() {

@@ -24,7 +24,7 @@ use std::{path::PathBuf, sync::mpsc, time::Instant};
 use tokio::sync::mpsc::Sender;
 use tokio_util::sync::CancellationToken;
 
-pub use self::report::{Report, Severity};
+pub use self::report::{Report, Severity, Subject};
 use self::{
     listing::Listing,
     store::{Hints, Store},

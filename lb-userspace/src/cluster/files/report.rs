@@ -2,6 +2,8 @@
 
 use std::{fmt, path::PathBuf};
 
+use crate::model::{Ignored, ObjectName};
+
 /// How much a [`Report`] matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Severity {
@@ -11,6 +13,24 @@ pub enum Severity {
     Error,
 }
 
+/// The object that a report is about: `Service default/web`, `Node n1`, or merely `Service`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Subject {
+    pub kind: &'static str,
+    pub name: ObjectName,
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, name: ObjectName { namespace, name } } = self;
+        match (namespace.is_empty(), name.is_empty()) {
+            (_, true) => f.write_str(kind),
+            (true, _) => write!(f, "{kind} {name}"),
+            (false, _) => write!(f, "{kind} {namespace}/{name}"),
+        }
+    }
+}
+
 /// One complaint about one place in one file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Report {
@@ -18,8 +38,7 @@ pub struct Report {
     pub file: PathBuf,
     /// Counted from 1.
     pub line: Option<u64>,
-    /// `Service default/web`.
-    pub object: Option<String>,
+    pub object: Option<Subject>,
     /// `spec.ports[0].port`.
     pub field: Option<String>,
     pub message: String,
@@ -39,6 +58,16 @@ impl Report {
         }
     }
 
+    /// The object that is not in force because of this, if it is known by name.
+    pub fn ignored(&self) -> Option<Ignored> {
+        let Subject { kind, name } = self.object.as_ref()?;
+        if self.severity < Severity::Error || name.name.is_empty() {
+            return None;
+        }
+        let field = self.field.as_ref().map_or(String::new(), |field| format!("{field}: "));
+        Some(Ignored::new(kind, name, format!("{field}{}", self.message)))
+    }
+
     /// A warning about a whole file.
     pub fn warning(file: impl Into<PathBuf>, message: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::error(file, message) }
@@ -53,8 +82,11 @@ impl fmt::Display for Report {
         if let Some(line) = line {
             write!(f, ":{line}")?;
         }
-        for part in [object, field].into_iter().flatten() {
-            write!(f, ": {part}")?;
+        if let Some(object) = object {
+            write!(f, ": {object}")?;
+        }
+        if let Some(field) = field {
+            write!(f, ": {field}")?;
         }
         write!(f, ": {message}")
     }

@@ -11,7 +11,7 @@ use super::{
     document::{self, Fault},
     listing::{Found, Listing, Stamp, in_words},
     object::{self, Key, Object},
-    report::{Report, Severity},
+    report::{Report, Severity, Subject},
     split::documents,
 };
 use crate::cluster::Change;
@@ -163,10 +163,10 @@ fn at(file: &Path, fault: Fault, last_stays: bool) -> Report {
 }
 
 fn given_twice((kind, name): &Key, before: &Path, file: &Path) -> Report {
-    let title = if kind.is_namespaced() { name.to_string() } else { name.name.clone() };
     let message = match before == file {
         true => "is here twice; the later one is used".into(),
         false => format!("is also in {}; this one is used", before.display()),
     };
-    Report { object: Some(format!("{} {title}", kind.name())), ..Report::warning(file, message) }
+    let object = Some(Subject { kind: kind.name(), name: name.clone() });
+    Report { object, ..Report::warning(file, message) }
 }
