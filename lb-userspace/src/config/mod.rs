@@ -6,6 +6,7 @@
 
 mod check;
 mod merge;
+mod node;
 mod options;
 mod timeouts;
 mod values;
@@ -25,10 +26,7 @@ pub use self::{
     timeouts::{TimeoutOption, Timeouts},
     values::{Bytes, Forwarding, Listen, NodePortAddress, Period, PortRange, SourceKind, XdpMode},
 };
-use crate::{
-    model::{Node, NodePortAddresses},
-    yaml,
-};
+use crate::yaml;
 
 /// The configuration that holds, every key of it.
 ///
@@ -182,29 +180,6 @@ impl Config {
     /// The configuration as a file that would give the same configuration.
     pub fn to_yaml(&self) -> Result<String, serde_saphyr::ser::Error> {
         serde_saphyr::to_string(self)
-    }
-
-    /// This node as far as the configuration knows it; the Node object and the interfaces fill in
-    /// what is empty.
-    pub fn node(&self) -> Node {
-        let cidrs = self.node_port_addresses.iter().filter_map(|address| match address {
-            NodePortAddress::Primary => None,
-            NodePortAddress::Cidr(cidr) => Some(*cidr),
-        });
-        let cidrs: Vec<_> = cidrs.collect();
-        Node {
-            name: self.node_name.clone(),
-            zone: self.node_zone.clone(),
-            addresses: self.node_addresses.clone(),
-            local_addresses: self.local_addresses.clone(),
-            node_port_addresses: match cidrs.is_empty() {
-                true => NodePortAddresses::Primary,
-                false => NodePortAddresses::Cidrs(cidrs),
-            },
-            pod_cidrs: self.pod_cidrs.clone(),
-            service_cidrs: self.service_cidrs.clone(),
-            masquerade_all: self.masquerade_all,
-        }
     }
 }
 

@@ -83,11 +83,3 @@ fn source_ports_that_the_kernel_gives_out_too_are_refused_naming_both() {
     let want = "snatPorts: 1024-29999 overlaps with net.ipv4.ip_local_port_range (15000-60999)";
     assert_eq!(error.to_string(), want);
 }
-
-#[test]
-fn a_node_port_cidr_and_the_word_primary_reach_the_node() {
-    let node = from_yaml("nodePortAddresses: [192.0.2.0/24]").unwrap().node();
-    let cidr = "192.0.2.0/24".parse().unwrap();
-    assert_eq!(node.node_port_addresses, NodePortAddresses::Cidrs(vec![cidr]));
-    assert_eq!(from_yaml("").unwrap().node().node_port_addresses, NodePortAddresses::Primary);
-}
