@@ -10,7 +10,7 @@ use super::{
 use crate::{
     api::{AskError, Request, Response, ask},
     cluster::{
-        files::{Batch, Severity, Source},
+        files::{Batch, Report, STANDARD_INPUT, Severity, Source},
         index::Index,
     },
     config::{Config, Options},
@@ -58,7 +58,7 @@ pub(super) fn run(args: Args) -> Result<Exit, Failure> {
 /// The plan of what was read, as the document that it is for everyone else.
 fn planned(config: &Config, batch: Batch) -> Result<serde_json::Value, Failure> {
     let mut index = Index::default();
-    let faulty = batch.reports.iter().filter_map(crate::cluster::files::Report::ignored);
+    let faulty = batch.reports.iter().filter_map(Report::ignored);
     let faulty: Vec<_> = faulty.collect();
     for change in batch.changes {
         index.apply(change);
@@ -86,5 +86,5 @@ fn tell(batch: &Batch) -> usize {
 }
 
 fn standard_input(path: &Path) -> PathBuf {
-    if path == Path::new("-") { "/dev/stdin".into() } else { path.into() }
+    if path == Path::new("-") { STANDARD_INPUT.into() } else { path.into() }
 }

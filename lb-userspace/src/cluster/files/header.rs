@@ -52,7 +52,7 @@ impl Wanted {
         let kind = header.kind.as_deref().unwrap_or_default();
         let Some(items) = header.items.as_ref().filter(|_| kind.ends_with("List")) else {
             let item = identify(header, (None, None), 1).unwrap_or_else(|fault| {
-                faults.push(fault);
+                faults.push(*fault);
                 None
             });
             return Self { is_list: false, items: vec![item] };
@@ -64,7 +64,7 @@ impl Wanted {
         };
         let items = items.iter().map(|item| {
             identify(&item.value, implied, item.referenced.line()).unwrap_or_else(|fault| {
-                faults.push(fault);
+                faults.push(*fault);
                 None
             })
         });
@@ -96,13 +96,13 @@ fn identify(
     header: &Header,
     (implied_version, implied_kind): (Option<&str>, Option<&str>),
     line: u64,
-) -> Result<Option<Item>, Fault> {
+) -> Result<Option<Item>, Box<Fault>> {
     let line = Some(line);
     let Some(kind) = header.kind.as_deref().or(implied_kind) else {
-        return Err(Fault::new(line, "no `kind`: this is not a Kubernetes object"));
+        return Err(Fault::new(line, "no `kind`: this is not a Kubernetes object").into());
     };
     let Some(version) = header.api_version.as_deref().or(implied_version) else {
-        return Err(Fault::new(line, format!("{kind}: no `apiVersion`")));
+        return Err(Fault::new(line, format!("{kind}: no `apiVersion`")).into());
     };
     let meta = header.metadata.as_ref();
     let kind = match meaning(version, kind) {
@@ -111,21 +111,24 @@ fn identify(
         Meaning::OtherVersion(kind) => {
             let (name, read) = (kind.name(), kind.api_version());
             let message = format!("{name} of {version} is not read: write it as {read}");
-            return Err(Fault::new(line, message));
+            return Err(Fault::new(line, message).into());
         }
         Meaning::Unknown => {
-            return Err(Fault::new(line, format!("unknown kind `{kind}` of {version}")));
+            return Err(Fault::new(line, format!("unknown kind `{kind}` of {version}")).into());
         }
         Meaning::Foreign => {
             let message = format!("unknown kind `{kind}` of {version}: passed over");
-            return Err(Fault { severity: Severity::Warning, ..Fault::new(line, message) });
+            return Err(Box::new(Fault {
+                severity: Severity::Warning,
+                ..Fault::new(line, message)
+            }));
         }
     };
     let Some(name) = meta.and_then(|meta| meta.name.as_deref()).filter(|name| !name.is_empty())
     else {
         let field = Some("metadata.name".to_owned());
         let object = Some(Subject { kind: kind.name(), name: ObjectName::new("", "") });
-        return Err(Fault { object, field, ..Fault::new(line, "missing") });
+        return Err(Box::new(Fault { object, field, ..Fault::new(line, "missing") }));
     };
     let namespace = match kind.is_namespaced() {
         true => meta.and_then(|meta| meta.namespace.as_deref()).unwrap_or("default"),

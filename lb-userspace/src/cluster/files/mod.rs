@@ -32,6 +32,9 @@ use self::{
 };
 use super::Change;
 
+/// Names the manifests that somebody pipes in.
+pub const STANDARD_INPUT: &str = "/dev/stdin";
+
 /// What changed in the files at one moment.
 #[derive(Clone, Debug)]
 pub struct Batch {

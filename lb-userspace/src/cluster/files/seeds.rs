@@ -1,10 +1,10 @@
 //! The second look at a document: each wanted object straight into its type.
 
-use std::{collections::BTreeSet, fmt};
+use std::fmt;
 
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeSeed, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor},
+    de::{DeserializeSeed, IgnoredAny, MapAccess, SeqAccess, Visitor},
 };
 
 use super::{header::Wanted, kinds::Kind, object::Object};
@@ -40,15 +40,11 @@ impl<'de> Visitor<'de> for DocumentSeed<'_> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
-        let mut seen = BTreeSet::new();
         while let Some(key) = map.next_key::<String>()? {
             if key == "items" {
                 map.next_value_seed(ItemsSeed { wanted: self.wanted, found: &mut *self.found })?;
             } else {
                 map.next_value::<IgnoredAny>()?;
-            }
-            if let Some(twice) = seen.replace(key) {
-                return Err(A::Error::custom(format!("`{twice}` is there twice")));
             }
         }
         Ok(())

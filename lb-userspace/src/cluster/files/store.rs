@@ -2,12 +2,14 @@
 
 use std::{
     collections::{BTreeMap, HashSet, btree_map::Entry},
-    fs, io,
+    fs,
+    io::{self, Read},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use super::{
+    STANDARD_INPUT,
     document::{self, Fault},
     listing::{Found, Listing, Stamp, in_words},
     object::{self, Key, Object},
@@ -111,7 +113,7 @@ impl Store {
 /// gives what can be read of it.
 fn load(found: &Found, last: Option<Loaded>) -> Option<Loaded> {
     let (mut pairs, mut faults) = (Vec::new(), Vec::new());
-    match fs::read(&found.path).map(String::from_utf8) {
+    match read(&found.path).map(String::from_utf8) {
         Ok(Ok(text)) => {
             for (before, part) in documents(&text) {
                 let known = faults.len();
@@ -133,6 +135,16 @@ fn load(found: &Found, last: Option<Loaded>) -> Option<Loaded> {
         last => share(pairs, last.map(|last| last.objects).unwrap_or_default()),
     };
     Some(Loaded { stamp: found.stamp, objects, reports, good: good || keep })
+}
+
+/// Standard input is read where it is open: its path may be someone else's.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    if path != Path::new(STANDARD_INPUT) {
+        return fs::read(path);
+    }
+    let mut text = Vec::new();
+    io::stdin().lock().read_to_end(&mut text)?;
+    Ok(text)
 }
 
 /// Objects that are as they were stay the same allocation: the difference then costs nothing.
