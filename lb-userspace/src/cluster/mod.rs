@@ -3,6 +3,8 @@
 //! A source (the API's watches, or a folder of manifests) speaks [`Change`]s; the index takes
 //! them in and answers what each Service is now.
 
+pub mod watch;
+
 use k8s_openapi::api::{
     core::v1::{Endpoints, Node, Pod, Service},
     discovery::v1::EndpointSlice,
