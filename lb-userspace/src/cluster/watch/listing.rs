@@ -7,7 +7,7 @@ use kube::{
     Api,
     api::{ListParams, WatchEvent, WatchParams},
 };
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{Options, place::Place, problem::Problem, resource::Watched};
 
@@ -28,7 +28,7 @@ pub(super) async fn watch<K: Watched>(
 ) -> Result<Events<K>, Problem> {
     let parameters = parameters::<K>(options);
     let opening = api.watch(&parameters, place.version());
-    open(opening, Instant::now() + options.list_patience).await
+    open(opening, options.answer_patience).await
 }
 
 /// A streaming list: a watch that begins with everything there is and marks where that ends.
@@ -42,10 +42,11 @@ pub(super) async fn stream<K: Watched>(
 ) -> Result<(Listing<K>, Events<K>), Problem> {
     let deadline = Instant::now() + options.list_patience;
     let parameters = parameters::<K>(options).initial_events();
-    let mut events = open(api.watch(&parameters, ""), deadline).await?;
+    let mut events = open(api.watch(&parameters, ""), options.list_patience).await?;
     let mut objects = Vec::new();
     loop {
-        let event = within(deadline, options.list_patience, events.next()).await?;
+        let event = timeout_at(deadline, events.next()).await;
+        let event = event.map_err(|_| Problem::Silent(options.list_patience))?;
         match event.ok_or(Problem::CutListing)?.map_err(refused_watch::<K>)? {
             WatchEvent::Added(object) | WatchEvent::Modified(object) => objects.push(object.kept()),
             WatchEvent::Bookmark(mark)
@@ -77,8 +78,7 @@ pub(super) async fn pages<K: Watched>(
     };
     let mut objects = Vec::new();
     loop {
-        let deadline = Instant::now() + options.list_patience;
-        let page = within(deadline, options.list_patience, api.list(&parameters))
+        let page = within(options.list_patience, api.list(&parameters))
             .await?
             .map_err(|error| Problem::of(K::KIND, "list", error))?;
         objects.extend(page.items.into_iter().map(K::kept));
@@ -92,23 +92,17 @@ pub(super) async fn pages<K: Watched>(
 
 async fn open<K, S>(
     opening: impl Future<Output = kube::Result<S>>,
-    deadline: Instant,
+    patience: Duration,
 ) -> Result<Events<K>, Problem>
 where
     K: Watched,
     S: futures::Stream<Item = kube::Result<WatchEvent<K>>> + Send + 'static,
 {
-    let patience = deadline.saturating_duration_since(Instant::now());
-    let events = within(deadline, patience, opening).await?.map_err(refused_watch::<K>)?;
-    Ok(events.boxed())
+    Ok(within(patience, opening).await?.map_err(refused_watch::<K>)?.boxed())
 }
 
-async fn within<T>(
-    deadline: Instant,
-    patience: Duration,
-    future: impl Future<Output = T>,
-) -> Result<T, Problem> {
-    timeout_at(deadline, future).await.map_err(|_| Problem::Silent(patience))
+async fn within<T>(patience: Duration, future: impl Future<Output = T>) -> Result<T, Problem> {
+    timeout(patience, future).await.map_err(|_| Problem::Silent(patience))
 }
 
 fn refused_watch<K: Watched>(error: kube::Error) -> Problem {

@@ -42,8 +42,12 @@ pub struct Batch {
 pub struct Options {
     /// Also watch Endpoints, for servers without a mirroring controller.
     pub mirror_endpoints: bool,
-    /// How long the server is asked to keep a watch open.
+    /// How long the server is asked to keep a watch open,
     pub watch_timeout: Duration,
+    /// how much longer its end is waited for,
+    pub grace: Duration,
+    /// and how long it may take to open one.
+    pub answer_patience: Duration,
     /// How long a watch that has carried bookmarks may be silent. Servers send one about every
     /// minute, so a longer silence is a connection that died without a word.
     pub bookmark_patience: Duration,
@@ -62,6 +66,8 @@ impl Default for Options {
         Self {
             mirror_endpoints: false,
             watch_timeout: Duration::from_secs(290),
+            grace: Duration::from_secs(5),
+            answer_patience: Duration::from_secs(15),
             bookmark_patience: Duration::from_secs(100),
             list_patience: Duration::from_secs(60),
             pause: (Duration::from_millis(100), Duration::from_secs(10)),

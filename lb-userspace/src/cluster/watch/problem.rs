@@ -101,9 +101,8 @@ mod tests {
 
     #[test]
     fn refused_parameters_mean_no_streaming_lists_but_an_outage_does_not() {
-        let of = |code| {
-            Problem::of_status(Kind::Service, "watch", status(code, "x")).while_streaming()
-        };
+        let of =
+            |code| Problem::of_status(Kind::Service, "watch", status(code, "x")).while_streaming();
         assert!(matches!(of(400), Problem::NoStreaming(_)));
         assert!(matches!(of(422), Problem::NoStreaming(_)));
         assert!(matches!(of(500), Problem::Server(_)));

@@ -21,9 +21,6 @@ use crate::cluster::{Change, Op};
 /// The most events handed on at once when many have arrived.
 const BATCH: usize = 256;
 
-/// How much longer than the server was asked to keep a watch open its end is waited for.
-const GRACE: Duration = Duration::from_secs(5);
-
 /// Lists, watches, resumes, and lists again.
 pub(super) struct Reflector<K> {
     api: Api<K>,
@@ -125,7 +122,7 @@ impl<K: Watched> Reflector<K> {
     }
 
     fn patience(&self) -> Duration {
-        let closed = self.options.watch_timeout + GRACE;
+        let closed = self.options.watch_timeout + self.options.grace;
         if self.bookmarks { closed.min(self.options.bookmark_patience) } else { closed }
     }
 

@@ -96,7 +96,9 @@ async fn relay(
     let Ok(mut server) = TcpStream::connect(server).await else { return };
     tokio::select! {
         biased;
-        _ = state.wait_for(|state| state.freezes != freezes) => pending().await,
-        _ = copy_bidirectional(&mut client, &mut server) => {}
+        _ = state.wait_for(|state| state.freezes != freezes) => {}
+        _ = copy_bidirectional(&mut client, &mut server) => return,
     }
+    // Both sides stay open, held by this task until a cut.
+    pending().await
 }

@@ -62,9 +62,9 @@ impl Watcher {
         let marked = query.contains_key("sendInitialEvents");
         self.version = store.version();
         if from == 0 || marked {
-            let objects: Vec<_> = store.list(&self.target).cloned().collect();
-            for object in objects.iter().filter(|object| self.selector.matches(object)) {
-                self.tell("ADDED", object);
+            let objects = store.list(&self.target).filter(|object| self.selector.matches(object));
+            for object in objects.cloned().collect::<Vec<_>>() {
+                self.tell("ADDED", &object);
             }
             if marked {
                 self.bookmark(&json!({"k8s.io/initial-events-end": "true"}));
