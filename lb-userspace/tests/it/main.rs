@@ -1,4 +1,5 @@
-//! The integration tests: one binary, a module a level.
+//! The one integration-test binary: see each module for what it proves.
 
+mod cluster;
 mod kube;
 mod support;

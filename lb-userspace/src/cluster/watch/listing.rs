@@ -14,6 +14,15 @@ use super::{Options, place::Place, problem::Problem, resource::Watched};
 /// A watch, as the server tells it.
 pub(super) type Events<K> = BoxStream<'static, kube::Result<WatchEvent<K>>>;
 
+/// How a server is asked for a listing: the best way it has not refused yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Manner {
+    Stream,
+    Pages,
+    /// For a server that forgets the first page before it is asked for the last.
+    Whole,
+}
+
 /// Everything there is of a kind, and the place in history at which that is so.
 pub(super) struct Listing<K> {
     pub(super) objects: Vec<K>,
@@ -58,22 +67,22 @@ pub(super) async fn stream<K: Watched>(
             // A first telling has no deletions; a bookmark without the mark says nothing here.
             WatchEvent::Deleted(_) | WatchEvent::Bookmark(_) => {}
             WatchEvent::Error(status) => {
-                return Err(Problem::of_status(K::KIND, "watch", *status));
+                return Err(Problem::of_status(K::KIND, "watch", status));
             }
         }
     }
 }
 
-/// A plain list, page by page unless `paged` is false; the newest state, as above.
-pub(super) async fn pages<K: Watched>(
+/// A plain list, page by page or whole; the newest state, as above.
+pub(super) async fn plain<K: Watched>(
     api: &Api<K>,
     options: &Options,
-    paged: bool,
+    manner: Manner,
 ) -> Result<Listing<K>, Problem> {
     let mut parameters = ListParams {
         label_selector: K::LABELS.map(str::to_owned),
         field_selector: K::FIELDS.map(str::to_owned),
-        limit: paged.then_some(options.page_size),
+        limit: (manner != Manner::Whole).then_some(options.page_size),
         ..ListParams::default()
     };
     let mut objects = Vec::new();

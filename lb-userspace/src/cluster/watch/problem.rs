@@ -30,7 +30,7 @@ pub(super) enum Problem {
     #[error("the connection ended in the middle of a listing")]
     CutListing,
     #[error("{0}")]
-    Server(Status),
+    Server(Box<Status>),
     #[error(transparent)]
     Client(kube::Error),
 }
@@ -39,13 +39,13 @@ impl Problem {
     /// What a failed request means. `verb` is what was tried.
     pub(super) fn of(kind: Kind, verb: &'static str, error: kube::Error) -> Self {
         match error {
-            kube::Error::Api(status) => Self::of_status(kind, verb, *status),
+            kube::Error::Api(status) => Self::of_status(kind, verb, status),
             other => Self::Client(other),
         }
     }
 
     /// What a refusal means, be it the answer to a request or an event within a watch.
-    pub(super) fn of_status(kind: Kind, verb: &'static str, status: Status) -> Self {
+    pub(super) fn of_status(kind: Kind, verb: &'static str, status: Box<Status>) -> Self {
         match status.code {
             410 => Self::Expired,
             // A place in the future, as after a restore from a backup.
@@ -73,8 +73,8 @@ impl Problem {
 mod tests {
     use super::*;
 
-    fn status(code: u16, message: &str) -> Status {
-        Status { code, message: message.to_owned(), ..Status::default() }
+    fn status(code: u16, message: &str) -> Box<Status> {
+        Box::new(Status { code, message: message.to_owned(), ..Status::default() })
     }
 
     #[test]

@@ -10,7 +10,7 @@ use tracing::info;
 use super::{
     Options,
     backoff::Backoff,
-    listing::{self, Events, Listing},
+    listing::{self, Events, Listing, Manner},
     outlet::Outlet,
     place::{Place, Step},
     problem::Problem,
@@ -28,10 +28,7 @@ pub(super) struct Reflector<K> {
     outlet: Outlet,
     /// Where to resume; `None` asks for a listing.
     place: Option<Place>,
-    /// A server that refused streaming lists is not asked again,
-    streaming: bool,
-    /// nor for pages, if it forgets the first before we have asked for the last.
-    paged: bool,
+    manner: Manner,
     /// Whether the server sends bookmarks, and so must not be silent for long.
     bookmarks: bool,
     /// Whether it has been said that there is nothing of a kind that the server lacks.
@@ -45,8 +42,7 @@ impl<K: Watched> Reflector<K> {
             options,
             outlet,
             place: None,
-            streaming: true,
-            paged: true,
+            manner: Manner::Stream,
             bookmarks: false,
             said_absent: false,
         }
@@ -72,7 +68,7 @@ impl<K: Watched> Reflector<K> {
     async fn session(&mut self) -> Result<(), Problem> {
         let events = match &self.place {
             Some(place) => listing::watch(&self.api, &self.options, place).await?,
-            None if self.streaming => {
+            None if self.manner == Manner::Stream => {
                 let (listing, events) = listing::stream(&self.api, &self.options)
                     .await
                     .map_err(Problem::while_streaming)?;
@@ -80,7 +76,7 @@ impl<K: Watched> Reflector<K> {
                 events
             }
             None => {
-                let listing = listing::pages(&self.api, &self.options, self.paged).await?;
+                let listing = listing::plain(&self.api, &self.options, self.manner).await?;
                 let place = listing.place.clone();
                 self.reset(listing).await;
                 listing::watch(&self.api, &self.options, &place).await?
@@ -148,7 +144,7 @@ impl<K: Watched> Reflector<K> {
                 self.advance(&bookmark.metadata.resource_version);
             }
             Ok(WatchEvent::Error(status)) => {
-                return Err(Problem::of_status(K::KIND, "watch", *status));
+                return Err(Problem::of_status(K::KIND, "watch", status));
             }
             // Asking again would bring the same object again: say so and go on without it.
             Err(error @ kube::Error::SerdeError(_)) => {
@@ -176,15 +172,14 @@ impl<K: Watched> Reflector<K> {
         match &problem {
             Problem::NoStreaming(_) => {
                 info!(resource = %K::KIND, "{problem}; listing in the plain way from now on");
-                self.streaming = false;
+                self.manner = Manner::Pages;
                 self.outlet.note(|status| status.plain_lists = true);
                 return Duration::ZERO;
             }
-            Problem::Expired => {
-                self.paged &= self.place.is_some();
-                self.place = None;
+            Problem::Expired if self.place.is_none() && self.manner == Manner::Pages => {
+                self.manner = Manner::Whole;
             }
-            Problem::Disorder => self.place = None,
+            Problem::Expired | Problem::Disorder => self.place = None,
             Problem::NotServed(kind) if kind.may_be_absent() => {
                 self.place = None;
                 self.say_absent().await;

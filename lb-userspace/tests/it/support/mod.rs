@@ -1,3 +1,6 @@
-//! What the tests stand on.
+//! What several levels of tests share.
 
 pub mod api_server;
+pub mod cases;
+pub mod objects;
+pub mod verdict;

@@ -110,9 +110,12 @@ impl Gate {
         self.0.send_modify(|book| {
             book.asked.push((ask, resource.to_owned()));
             let found = book.rules.iter().position(|r| r.ask == ask && r.resource == resource);
-            verdict = found.map(|index| match book.rules[index].once {
-                true => book.rules.remove(index).refusal,
-                false => book.rules[index].refusal.clone(),
+            verdict = found.map(|index| {
+                if book.rules[index].once {
+                    book.rules.remove(index).refusal
+                } else {
+                    book.rules[index].refusal.clone()
+                }
             });
         });
         verdict

@@ -100,5 +100,5 @@ async fn relay(
         _ = copy_bidirectional(&mut client, &mut server) => return,
     }
     // Both sides stay open, held by this task until a cut.
-    pending().await
+    pending::<()>().await;
 }
