@@ -7,6 +7,7 @@ use k8s_openapi::api::{
 };
 use lb_userspace::{
     cluster::watch::{Kind, Options},
+    model::ObjectName,
     plan::{Frontend, FrontendKind},
 };
 use serde_json::json;
@@ -54,6 +55,8 @@ async fn a_service_labelled_for_another_proxy_goes_and_comes_back_without_the_la
     let label = |value| json!({"metadata": {"labels": {"service.kubernetes.io/service-proxy-name": value}}});
     server.patch::<Service>("web", label(json!("another"))).await;
     agent.until("the labelled Service is gone", |agent| agent.port("web").is_none()).await;
+    let mut ignored = agent.index.ignored().into_iter();
+    assert_eq!(ignored.find(|ignored| ignored.kind == "Service"), None, "not even told");
 
     server.patch::<Service>("web", label(json!(null))).await;
     agent.until_backends("web", &["10.1.0.1:8080"]).await;
@@ -69,6 +72,7 @@ async fn a_slice_labelled_headless_takes_its_endpoints_away() {
     let label = json!({"metadata": {"labels": {"service.kubernetes.io/headless": ""}}});
     server.patch::<EndpointSlice>("web", label).await;
     agent.until_backends("web", &[]).await;
+    assert_eq!(agent.index.slice_count(&ObjectName::new("default", "web")), 0, "not even told");
 }
 
 #[tokio::test]
