@@ -25,6 +25,7 @@ pub mod node;
 mod parse;
 pub mod pods;
 pub mod service;
+pub mod watch;
 
 /// One piece of news about the cluster's objects.
 #[expect(clippy::large_enum_variant, reason = "read once and dropped; never held in numbers")]
