@@ -2,6 +2,10 @@
 //!
 //! Nothing here does I/O, reads a clock or draws randomness.
 
+pub mod arena;
+pub mod ids;
+pub mod maglev;
+
 use std::net::SocketAddr;
 
 use ipnet::IpNet;
