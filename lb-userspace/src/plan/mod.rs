@@ -5,6 +5,7 @@
 pub mod arena;
 pub mod ids;
 pub mod maglev;
+pub mod tables;
 
 use std::net::SocketAddr;
 
