@@ -1,4 +1,5 @@
 //! The library behind the `lb` binary: from Kubernetes objects to BPF maps.
 
+pub mod cluster;
 pub mod model;
 pub mod plan;

@@ -1,0 +1,4 @@
+//! The one integration-test binary: see each module for what it proves.
+
+mod cluster;
+mod support;
