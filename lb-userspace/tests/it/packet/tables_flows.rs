@@ -81,7 +81,7 @@ fn insert<A: Addr>(words: &[AtomicU64], settings: Settings, port: u16, state: St
     };
     let entry =
         Entry { state, role: Role::ToRemote, to: tuple(!port), backend, generation: 0xcccc };
-    let mut existing = Found { entry, ..Found::default() };
+    let mut existing = Found::default();
     assert_eq!(table::insert(&world, &tuple(port), &entry, &mut existing), Insert::Done);
 }
 
