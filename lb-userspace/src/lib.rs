@@ -4,6 +4,7 @@ pub mod api;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod datapath;
 pub mod host;
 pub mod model;
 pub mod plan;
