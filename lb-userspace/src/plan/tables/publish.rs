@@ -77,19 +77,11 @@ impl Tables {
     ) {
         let Member { id, place, row, name } = member;
         let text = name.to_string().into_boxed_str();
-        if !self.backends.contains_key(&id) {
-            ops.push(Op::NameBackend { id, name: text.to_string() });
-            self.backends.insert(id, BackendRecord { place, row, name: text, watched: false });
-            self.by_place.insert((place, id));
-            if let Some(record) = self.services.get_mut(&service) {
-                record.backends.insert(identity, id);
-            }
-            self.watch(id, ops);
-            ops.push(Op::Backend { id, row });
+        let Some(record) = self.backends.get_mut(&id) else {
+            self.publish_new(service, identity, Member { id, place, row, name }, ops);
             after.push(After::Came(id));
             return;
-        }
-        let Some(record) = self.backends.get_mut(&id) else { return };
+        };
         if record.name != text {
             ops.push(Op::NameBackend { id, name: text.to_string() });
             record.name = text;
@@ -108,6 +100,21 @@ impl Tables {
         } else {
             after.push(After::Row(id));
         }
+    }
+
+    fn publish_new(&mut self, service: u32, identity: u64, member: Member, ops: &mut Vec<Op>) {
+        let Member { id, place, row, name } = member;
+        let name = name.to_string();
+        let record =
+            BackendRecord { place, row, name: name.clone().into_boxed_str(), watched: false };
+        self.backends.insert(id, record);
+        self.by_place.insert((place, id));
+        if let Some(record) = self.services.get_mut(&service) {
+            record.backends.insert(identity, id);
+        }
+        ops.push(Op::NameBackend { id, name });
+        self.watch(id, ops);
+        ops.push(Op::Backend { id, row });
     }
 
     /// Has the replies of a backend on this node looked at.

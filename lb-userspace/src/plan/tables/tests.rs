@@ -684,13 +684,13 @@ impl Draw {
     }
 }
 
-/// What clients of one service port meet: each answer's backends in slot order, or the answer
-/// itself where it leads nowhere.
-type Meaning = [Result<Vec<(SocketAddr, u64)>, Answer>; 4];
+/// What clients of one answer meet: its backends in slot order, or the answer itself where it leads
+/// nowhere.
+type Meaning = Result<Vec<(SocketAddr, u64)>, Answer>;
 
 /// What every frontend means, without ids. Panics if an answer leads to nobody, to a segment of
 /// somebody else or to a backend that is not the service's own and active.
-fn meanings(maps: &Image) -> BTreeMap<(String, usize), Result<Vec<(SocketAddr, u64)>, Answer>> {
+fn meanings(maps: &Image) -> BTreeMap<(String, usize), Meaning> {
     let mut meanings = BTreeMap::new();
     for (id, name) in &maps.service_names {
         let row = maps.services.get(id).copied().unwrap_or_default();
@@ -706,11 +706,11 @@ fn meanings(maps: &Image) -> BTreeMap<(String, usize), Result<Vec<(SocketAddr, u
     meanings
 }
 
-fn meanings_unset() -> Result<Vec<(SocketAddr, u64)>, Answer> {
+fn meanings_unset() -> Meaning {
     Err(Answer::UNSET)
 }
 
-fn meaning(maps: &Image, id: u32, row: &Service) -> Meaning {
+fn meaning(maps: &Image, id: u32, row: &Service) -> [Meaning; 4] {
     record::ANSWERS.map(|(scope, ring)| {
         let answer = row.answer(scope, ring);
         if matches!(answer.class(), SizeClass::Unset | SizeClass::Reject | SizeClass::Drop) {
