@@ -2,7 +2,10 @@
 
 pub mod adopt;
 pub mod apply;
+pub mod attach;
 pub mod counters;
 pub mod flows;
 pub mod maps;
 pub mod mmap;
+pub mod object;
+mod sys;

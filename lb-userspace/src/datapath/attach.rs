@@ -1,0 +1,259 @@
+//! Programs on their hooks, by pinned links: they stay when the agent goes, and a new agent puts
+//! its programs behind the same links without a packet passing between.
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Ebpf,
+    programs::{
+        CgroupAttachMode, CgroupSockAddr, ProgramError, SchedClassifier, TcAttachType, Xdp,
+        XdpMode,
+        links::{FdLink, LinkOrder},
+        tc::TcAttachOptions,
+    },
+};
+
+use super::{
+    object::{LoadError, make_folder},
+    sys,
+};
+
+/// The socket hooks.
+const SOCKETS: &[&str] = &[
+    "connect4",
+    "connect6",
+    "sendmsg4",
+    "sendmsg6",
+    "recvmsg4",
+    "recvmsg6",
+    "getpeername4",
+    "getpeername6",
+];
+
+/// Why a program is not on its hook.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    #[error(transparent)]
+    Folder(#[from] LoadError),
+    #[error("program {0} is not in the object")]
+    Missing(&'static str),
+    #[error("{program} on {target}: {source}")]
+    Program { program: &'static str, target: String, source: ProgramError },
+    #[error("{program} on {target}: a program of somebody else is there: {source}")]
+    Foreign { program: &'static str, target: String, source: ProgramError },
+    #[error("{program} on {target}: its link: {source}")]
+    Link { program: &'static str, target: String, source: Box<dyn std::error::Error + Send + Sync> },
+}
+
+/// Folder of the pinned links under a bpffs path.
+pub fn links_folder(bpffs: &Path) -> PathBuf {
+    bpffs.join("links")
+}
+
+/// What is on its hook, by the names of the pins.
+#[derive(Debug)]
+pub struct Links {
+    folder: PathBuf,
+    held: BTreeSet<String>,
+}
+
+impl Links {
+    /// The links under `bpffs`.
+    ///
+    /// # Errors
+    /// If the folder cannot be made.
+    pub fn open(bpffs: &Path) -> Result<Self, LoadError> {
+        let folder = links_folder(bpffs);
+        make_folder(&folder)?;
+        Ok(Self { folder, held: BTreeSet::new() })
+    }
+
+    /// Translates the sockets of all processes in a cgroup (v2) and below. `id` is its inode.
+    ///
+    /// # Errors
+    /// If a program cannot be attached.
+    pub fn sockets(
+        &mut self,
+        object: &mut Ebpf,
+        cgroup: &fs::File,
+        id: u64,
+    ) -> Result<(), AttachError> {
+        for program in SOCKETS.iter().copied() {
+            let hook: &mut CgroupSockAddr = find(object, program)?;
+            let fd = hook
+                .fd()
+                .map_err(|e| failed(program, "the cgroup", e))?
+                .as_fd()
+                .try_clone_to_owned();
+            let fd = fd.map_err(|e| link_failed(program, "the cgroup", e))?;
+            self.hold(program, format!("{program}@{id}"), "the cgroup", &fd, || {
+                let link = hook
+                    .attach(cgroup, CgroupAttachMode::AllowMultiple)
+                    .and_then(|link| hook.take_link(link))?;
+                Ok(FdLink::try_from(link))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Looks at what comes in and goes out on an interface, by tc (TCX, kernel 6.6).
+    ///
+    /// # Errors
+    /// If a program cannot be attached.
+    pub fn tc(&mut self, object: &mut Ebpf, name: &str, index: u32) -> Result<(), AttachError> {
+        for (program, at, to) in [
+            ("uplink_egress", "egress", TcAttachType::Egress),
+            ("uplink_ingress", "ingress", TcAttachType::Ingress),
+        ] {
+            let hook: &mut SchedClassifier = find(object, program)?;
+            let fd = hook.fd().map_err(|e| failed(program, name, e))?.as_fd().try_clone_to_owned();
+            let fd = fd.map_err(|e| link_failed(program, name, e))?;
+            self.hold(program, format!("{at}@{index}"), name, &fd, || {
+                let order = TcAttachOptions::TcxOrder(LinkOrder::default());
+                let link = hook
+                    .attach_with_options(name, to, order)
+                    .and_then(|link| hook.take_link(link))?;
+                Ok(FdLink::try_from(link))
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Looks at what comes in on an interface before the stack does.
+    ///
+    /// # Errors
+    /// If the driver has no XDP, or another program is there.
+    pub fn xdp(
+        &mut self,
+        object: &mut Ebpf,
+        name: &str,
+        index: u32,
+        mode: XdpMode,
+    ) -> Result<(), AttachError> {
+        let program = "uplink_xdp";
+        let hook: &mut Xdp = find(object, program)?;
+        let fd = hook.fd().map_err(|e| failed(program, name, e))?.as_fd().try_clone_to_owned();
+        let fd = fd.map_err(|e| link_failed(program, name, e))?;
+        self.hold(program, format!("xdp@{index}"), name, &fd, || {
+            let link = hook.attach(name, mode).and_then(|link| hook.take_link(link))?;
+            Ok(FdLink::try_from(link))
+        })
+    }
+
+    /// Removes the links that were not taken since this was opened, or last [`Links::forget`] was
+    /// called: their interface or cgroup is no longer ours.
+    ///
+    /// # Errors
+    /// If a pin cannot be removed.
+    pub fn prune(&self) -> io::Result<Vec<String>> {
+        let mut removed = Vec::new();
+        for entry in fs::read_dir(&self.folder)? {
+            let entry = entry?;
+            let name = entry.file_name().to_string_lossy().into_owned();
+            if !self.held.contains(&name) {
+                fs::remove_file(entry.path())?;
+                removed.push(name);
+            }
+        }
+        Ok(removed)
+    }
+
+    /// Begins anew: what is taken from here on is what [`Links::prune`] leaves.
+    pub fn forget(&mut self) {
+        self.held.clear();
+    }
+
+    /// The pins' names: hook and target.
+    pub fn held(&self) -> impl Iterator<Item = &str> {
+        self.held.iter().map(String::as_str)
+    }
+
+    /// Puts a program behind the pinned link, or makes and pins one.
+    fn hold<E: std::error::Error + Send + Sync + 'static>(
+        &mut self,
+        program: &'static str,
+        pin: String,
+        target: &str,
+        fd: impl AsFd,
+        attach: impl FnOnce() -> Result<Result<FdLink, E>, ProgramError>,
+    ) -> Result<(), AttachError> {
+        let path = self.folder.join(&pin);
+        let is_swapped = match sys::open_pin(&path) {
+            Ok(link) => sys::update_link(link.as_fd(), fd).is_ok(),
+            Err(_) => false,
+        };
+        if !is_swapped {
+            // A link whose interface or cgroup is gone.
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(link_failed(program, target, error));
+                }
+                _ => {}
+            }
+            let link = attach().map_err(|source| failed(program, target, source))?;
+            let link = link.map_err(|error| link_failed(program, target, error))?;
+            link.pin(&path).map_err(|error| link_failed(program, target, error))?;
+        }
+        self.held.insert(pin);
+        Ok(())
+    }
+}
+
+/// Removes every link and map under `bpffs`, and the folder; names what was there.
+///
+/// # Errors
+/// If something cannot be removed.
+pub fn remove_all(bpffs: &Path) -> io::Result<Vec<String>> {
+    let mut removed = Vec::new();
+    // Hooks first: no program is left that would find its maps gone.
+    for folder in [links_folder(bpffs), super::object::maps_folder(bpffs)] {
+        let entries = match fs::read_dir(&folder) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let path = entry?.path();
+            fs::remove_file(&path)?;
+            removed.push(path.display().to_string());
+        }
+        fs::remove_dir(&folder)?;
+    }
+    match fs::remove_dir(bpffs) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(removed),
+    }
+}
+
+fn find<'a, P>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, AttachError>
+where
+    &'a mut P: TryFrom<&'a mut aya::programs::Program>,
+{
+    let program = object.program_mut(name).ok_or(AttachError::Missing(name))?;
+    program.try_into().map_err(|_| AttachError::Missing(name))
+}
+
+fn failed(program: &'static str, target: &str, source: ProgramError) -> AttachError {
+    let target = target.to_owned();
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&source);
+    while let Some(error) = cause {
+        let busy = |error: &io::Error| error.raw_os_error() == Some(libc::EBUSY);
+        if error.downcast_ref::<io::Error>().is_some_and(busy) {
+            return AttachError::Foreign { program, target, source };
+        }
+        cause = error.source();
+    }
+    AttachError::Program { program, target, source }
+}
+
+fn link_failed(
+    program: &'static str,
+    target: &str,
+    source: impl std::error::Error + Send + Sync + 'static,
+) -> AttachError {
+    AttachError::Link { program, target: target.to_owned(), source: Box::new(source) }
+}

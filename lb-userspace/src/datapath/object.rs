@@ -1,0 +1,213 @@
+//! The object with the programs: its maps' sizes, loading, and what is pinned of it.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use aya::{
+    Ebpf, EbpfError, EbpfLoader,
+    maps::MapError,
+    programs::{Program, ProgramError},
+};
+use lb_common::limits;
+
+/// The compiled programs.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LB_OBJECT"));
+
+/// Sizes of the maps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sizes {
+    pub services: u32,
+    pub backends: u32,
+    pub arena_lines: u32,
+    /// Sets of the flow table of each family: powers of two.
+    pub flow_sets_v4: u32,
+    pub flow_sets_v6: u32,
+}
+
+impl Sizes {
+    /// What a private instance for a few questions needs.
+    pub const SMALL: Self = Self {
+        services: 16_384,
+        backends: 65_536,
+        arena_lines: 131_072,
+        flow_sets_v4: 64,
+        flow_sets_v6: 64,
+    };
+
+    /// The sizes of a node whose flow tables may take `flow_bytes` bytes together: half for each
+    /// family, rounded down to a power of two of sets.
+    pub fn with_flow_bytes(flow_bytes: u64) -> Self {
+        let sets = |bytes_per_set: u64| {
+            let sets = (flow_bytes / 2 / bytes_per_set).clamp(64, 1 << 24) as u32;
+            1 << sets.ilog2()
+        };
+        Self {
+            services: limits::SERVICES,
+            backends: limits::BACKENDS,
+            arena_lines: limits::ARENA_LINES,
+            flow_sets_v4: sets(256),
+            flow_sets_v6: sets(512),
+        }
+    }
+}
+
+/// Why the object could not be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    #[error("the kernel does not take the maps: {0}")]
+    Object(#[source] EbpfError),
+    #[error("the kernel does not take program {name}: {source}")]
+    Program { name: String, source: ProgramError },
+    #[error("{} cannot be made: {source}", path.display())]
+    Folder { path: PathBuf, source: io::Error },
+    #[error("{} is not on a BPF file system: mount one with `mount -t bpf bpf {}`", .0.display(), .0.display())]
+    NoBpffs(PathBuf),
+    #[error("map {name} cannot be pinned: {source}")]
+    Pin { name: String, source: aya::pin::PinError },
+    #[error("map {name} cannot be opened: {source}")]
+    Map { name: String, source: MapError },
+    #[error("not allowed to use BPF: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
+    NotAllowed,
+}
+
+/// Folder of the pinned maps under a bpffs path.
+pub fn maps_folder(bpffs: &Path) -> PathBuf {
+    bpffs.join("maps")
+}
+
+/// Loads the object with maps of its own.
+///
+/// # Errors
+/// If the kernel refuses maps or programs, or the privilege is missing.
+pub fn load_private(sizes: Sizes) -> Result<Ebpf, LoadError> {
+    load(sizes, None)
+}
+
+/// Loads the object on the maps pinned under `bpffs`; what is not pinned yet is made and pinned.
+///
+/// # Errors
+/// As [`load_private`], and if `bpffs` is not on a BPF file system.
+pub fn load_pinned(sizes: Sizes, bpffs: &Path) -> Result<Ebpf, LoadError> {
+    let folder = maps_folder(bpffs);
+    make_folder(&folder)?;
+    load(sizes, Some(&folder))
+}
+
+fn load(sizes: Sizes, pins: Option<&Path>) -> Result<Ebpf, LoadError> {
+    let Sizes { services, backends, arena_lines, flow_sets_v4, flow_sets_v6 } = sizes;
+    let mut loader = EbpfLoader::new();
+    loader
+        .map_max_entries("SERVICES", services)
+        .map_max_entries("SERVICE_COUNTS", services)
+        .map_max_entries("SERVICE_NAMES", services)
+        .map_max_entries("BACKENDS", backends)
+        .map_max_entries("BACKEND_COUNTS", backends)
+        .map_max_entries("BACKEND_NAMES", backends)
+        .map_max_entries("ARENA", arena_lines)
+        .map_max_entries("FLOWS_V4", flow_sets_v4)
+        .map_max_entries("FLOWS_V6", flow_sets_v6);
+    if let Some(folder) = pins {
+        loader.default_map_pin_directory(folder);
+        for name in MAPS {
+            loader.map_pin_path(name, folder.join(name));
+        }
+    }
+    let mut object = loader.load(OBJECT).map_err(|error| refused(error, LoadError::Object))?;
+    for (name, program) in object.programs_mut() {
+        let loaded = match program {
+            Program::Xdp(program) => program.load(),
+            Program::SchedClassifier(program) => program.load(),
+            Program::CgroupSockAddr(program) => program.load(),
+            _ => Ok(()),
+        };
+        loaded.map_err(|source| LoadError::Program { name: name.to_owned(), source })?;
+    }
+    Ok(object)
+}
+
+/// Maps that outlive the agent. The notes of the programs do not need to.
+const MAPS: &[&str] = &[
+    "SETTINGS",
+    "FRONTENDS_V4",
+    "FRONTENDS_V6",
+    "SERVICES",
+    "BACKENDS",
+    "ARENA",
+    "FLOWS_V4",
+    "FLOWS_V6",
+    "LOCALS_V4",
+    "LOCALS_V6",
+    "SOURCES_V4",
+    "SOURCES_V6",
+    "SOCKET_PEERS",
+    "SOCKET_CHOICES",
+    "UPLINKS",
+    "REASONS",
+    "SERVICE_COUNTS",
+    "BACKEND_COUNTS",
+    "SERVICE_NAMES",
+    "BACKEND_NAMES",
+    "META",
+];
+
+/// Makes a folder on the BPF file system.
+///
+/// # Errors
+/// If it cannot be made, or `path` is on another file system.
+pub fn make_folder(path: &Path) -> Result<(), LoadError> {
+    use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+    let failed = |source: io::Error| LoadError::Folder { path: path.to_owned(), source };
+    let existing = path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    let system = statfs(existing).map_err(|errno| failed(errno.into()))?;
+    if system.filesystem_type() != BPF_FS_MAGIC {
+        return Err(LoadError::NoBpffs(existing.to_owned()));
+    }
+    fs::create_dir_all(path).map_err(failed)
+}
+
+fn refused(error: EbpfError, or: impl FnOnce(EbpfError) -> LoadError) -> LoadError {
+    let denied = |error: &io::Error| error.kind() == io::ErrorKind::PermissionDenied;
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(&error);
+    while let Some(cause) = source {
+        if cause.downcast_ref::<io::Error>().is_some_and(denied) {
+            return LoadError::NotAllowed;
+        }
+        source = cause.source();
+    }
+    or(error)
+}
+
+/// A number that changes when the meaning of any map changes: maps of another layout are not
+/// touched.
+pub fn layout() -> u64 {
+    use lb_common::abi::{
+        Backend, Count, FlowSet, Frontend, FrontendKey, Line, Service, Settings, SocketChoice,
+        SocketKey, SocketPeer, SourceKey,
+    };
+    use lb_common::addr::{V4, V6};
+    /// To be raised when a layout changes without a size that does.
+    const REVISION: usize = 1;
+    [
+        REVISION,
+        size_of::<Backend>(),
+        size_of::<Count>(),
+        size_of::<FlowSet<V4>>(),
+        size_of::<FlowSet<V6>>(),
+        size_of::<Frontend>(),
+        size_of::<FrontendKey<V4>>(),
+        size_of::<FrontendKey<V6>>(),
+        size_of::<Line>(),
+        size_of::<Service>(),
+        size_of::<Settings>(),
+        size_of::<SocketChoice>(),
+        size_of::<SocketKey>(),
+        size_of::<SocketPeer>(),
+        size_of::<SourceKey<V4>>(),
+        size_of::<SourceKey<V6>>(),
+        lb_common::verdict::Reason::COUNT,
+    ]
+    .into_iter()
+    .fold(0, |hash, size| lb_common::hash::mix(hash, size as u64))
+}
