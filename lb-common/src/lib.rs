@@ -8,12 +8,17 @@
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
 #![cfg_attr(target_arch = "bpf", expect(internal_features, reason = "see above"))]
 
+#[cfg(feature = "model")]
+extern crate std;
+
 pub mod abi;
 pub mod addr;
 pub mod checksum;
 pub mod flow;
 pub mod hash;
 pub mod limits;
+#[cfg(feature = "model")]
+pub mod model;
 pub mod packet;
 pub mod parse;
 pub mod path;

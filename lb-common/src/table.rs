@@ -258,6 +258,26 @@ pub fn release<A: Addr, S: Store<A>>(store: &S, found: &Found<A>) {
 }
 
 impl<A: Addr> FlowSet<A> {
+    /// What is in the set, expired or not: key, entry and the tick of its last refresh. For tables
+    /// and tests; a flow that changes meanwhile may be told wrongly.
+    pub fn entries(&self) -> impl Iterator<Item = (Tuple<A>, Entry<A>, u32)> {
+        self.ways.iter().filter_map(|words| {
+            let meta = words.word(0).get();
+            let ports = words.word(ports_at::<A>()).get();
+            let (src, dst) = A::pair_from(|index| words.word(1 + index).get());
+            let key = Tuple {
+                src,
+                dst,
+                sport: (ports as u16).to_ne_bytes(),
+                dport: ((ports >> 16) as u16).to_ne_bytes(),
+                protocol: (ports >> 32) as u8,
+            };
+            let mut entry = Entry::default();
+            read::<A>(words, meta, key.protocol, &mut entry);
+            (state_of(meta) as u8 > State::Busy as u8).then_some((key, entry, meta as u32))
+        })
+    }
+
     const LOCK: usize = if A::IS_V4 { 7 } else { 15 };
 
     #[inline(always)]
