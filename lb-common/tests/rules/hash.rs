@@ -14,13 +14,13 @@ fn naive(seed: u64, words: &[u64]) -> u64 {
     let mut hash = u128::from(seed);
     let low = u128::from(u64::MAX);
     for word in words {
-        hash ^= u128::from(*word) * 0x9e37_79b9_7f4a_7c15 & low;
+        hash ^= (u128::from(*word) * 0x9e37_79b9_7f4a_7c15) & low;
         hash ^= hash >> 33;
-        hash = hash * 0xff51_afd7_ed55_8ccd & low;
+        hash = (hash * 0xff51_afd7_ed55_8ccd) & low;
         hash ^= hash >> 33;
     }
-    hash = hash * 0xc4ce_b9fe_1a85_ec53 & low;
-    (hash ^ hash >> 29) as u64
+    hash = (hash * 0xc4ce_b9fe_1a85_ec53) & low;
+    (hash ^ (hash >> 29)) as u64
 }
 
 #[test]

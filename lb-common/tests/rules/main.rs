@@ -15,4 +15,5 @@ mod select;
 mod socket;
 mod support;
 mod table;
+mod town;
 mod tracking;
