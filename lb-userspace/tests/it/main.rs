@@ -1,0 +1,7 @@
+//! The one integration-test binary: see each module for what it proves.
+
+mod cli;
+mod cluster;
+mod kube;
+mod packet;
+mod support;
