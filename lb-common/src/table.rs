@@ -148,10 +148,11 @@ fn find_in<A: Addr>(
     }
     let words = &set.ways[way];
     let before = words.word(0).get();
-    if is_dead(before, now) != 0 {
+    compiler_fence(Acquire);
+    // The key once more: the place may have changed hands before word 0 was read.
+    if is_dead(before, now) | differs::<A>(words, key) != 0 {
         return false;
     }
-    compiler_fence(Acquire);
     read::<A>(words, before, key.protocol, &mut found.entry);
     found.set = index;
     found.way = way as u32;
@@ -268,7 +269,7 @@ impl<A> Found<A> {
 }
 
 impl<A: Addr> FlowSet<A> {
-    /// What is in the set, expired or not: key, entry and the tick of its last refresh. For tables
+    /// What is in the set, expired or not: key, entry and the tick at which it expires. For tables
     /// and tests; a flow that changes meanwhile may be told wrongly.
     pub fn entries(&self) -> impl Iterator<Item = (Tuple<A>, Entry<A>, u32)> {
         self.ways.iter().filter_map(|words| {
@@ -329,17 +330,20 @@ fn is_dead(meta: u64, now: u32) -> u64 {
 /// The entry of `set` that has the key, or [`FLOW_WAYS`].
 #[inline(always)]
 fn way_of<A: Addr>(set: &FlowSet<A>, key: &Tuple<A>) -> usize {
-    let differs = |way: usize| {
-        let words = &set.ways[way];
-        let mut difference = words.word(ports_at::<A>()).get() ^ hash::ports_word(key);
-        let mut index = 0;
-        while index < A::PAIR_WORDS {
-            difference |= words.word(1 + index).get() ^ A::pair_word(key.src, key.dst, index);
-            index += 1;
-        }
-        any(difference)
-    };
+    let differs = |way: usize| differs::<A>(&set.ways[way], key);
     first_zero([differs(0), differs(1), differs(2), differs(3)])
+}
+
+/// 0 if the entry is of this key, else 1.
+#[inline(always)]
+fn differs<A: Addr>(words: &A::Words, key: &Tuple<A>) -> u64 {
+    let mut difference = words.word(ports_at::<A>()).get() ^ hash::ports_word(key);
+    let mut index = 0;
+    while index < A::PAIR_WORDS {
+        difference |= words.word(1 + index).get() ^ A::pair_word(key.src, key.dst, index);
+        index += 1;
+    }
+    any(difference)
 }
 
 #[inline(always)]
