@@ -175,14 +175,8 @@ pub fn insert<A: Addr, S: Store<A>>(
     let (first, second) = sets(settings.seed, settings.flow_mask::<A>(), key);
     let overflowed =
         store.flow_set(first).is_some_and(|set| set.lock_word().get() & OVERFLOWED != 0);
-    if overflowed && find(store, key, existing) {
-        if existing.entry.to != entry.to {
-            return Insert::Exists;
-        }
-        refresh(store, existing, entry.state);
-        return Insert::Done;
-    }
-    match insert_in(store, first, key, entry, existing) {
+    let at = if overflowed && find(store, key, existing) { existing.set } else { first };
+    match insert_in(store, at, key, entry, existing) {
         Insert::Full => insert_in(store, second, key, entry, existing),
         result => result,
     }
