@@ -1,3 +1,5 @@
+use std::vec::Vec;
+
 use super::{Tables, TestWorld};
 use crate::{
     abi::{Answer, Backend, Frontend, FrontendKey, Kind, Line, SLOTS_PER_LINE, Scope, Service},
@@ -81,7 +83,7 @@ impl TestWorld {
     pub fn add_segment(&mut self, service: u32, generation: u32, slots: &[u32]) -> u32 {
         let first = self.lines.len() as u32;
         let head = [service, generation, slots.len() as u32, 0];
-        let words: std::vec::Vec<u32> = head.iter().chain(slots).copied().collect();
+        let words: Vec<u32> = head.iter().chain(slots).copied().collect();
         self.lines.extend(words.chunks(SLOTS_PER_LINE).map(|words| {
             let mut line = Line::default();
             line.0[..words.len()].copy_from_slice(words);
@@ -95,7 +97,7 @@ impl TestWorld {
     pub fn set_backends(&mut self, service: u32, scope: Scope, backends: &[u32]) {
         let generation = self.lines.len() as u32 + 1;
         let list = Answer::list(self.add_segment(service, generation, backends), generation);
-        let turns: std::vec::Vec<u32> =
+        let turns: Vec<u32> =
             backends.iter().copied().cycle().take(Answer::RINGS[0] as usize).collect();
         let ring = Answer::ring(self.add_segment(service, generation, &turns), generation, 0);
         self.change_service(service, |service| {

@@ -29,7 +29,7 @@ impl Run {
     fn of(
         frame: &[u8],
         notes: &mut Notes,
-        rules: impl Fn(&mut Frame, &mut Notes) -> Reason,
+        rules: impl Fn(&mut Frame<'_>, &mut Notes) -> Reason,
     ) -> Self {
         let mut buffer = vec![0; frame.len() + Self::ROOM];
         buffer[..frame.len()].copy_from_slice(frame);

@@ -190,7 +190,7 @@ impl Sample {
                 assert_eq!(usize::from(header.payload_length), length, "payload length");
                 (IpAddr::from(header.source), IpAddr::from(header.destination), header.hop_limit)
             }
-            other => panic!("IP, not {other:?}"),
+            other @ NetSlice::Arp(_) => panic!("IP, not {other:?}"),
         };
         let (sport, dport, l4, payload) = match sliced.transport.as_ref().expect("transport") {
             TransportSlice::Tcp(tcp) => {

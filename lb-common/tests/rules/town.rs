@@ -96,9 +96,9 @@ impl Town {
     fn new(names: &'static Names, protocol: u8, hook: Hook) -> Self {
         let mut town = Self { world: TestWorld::new(hook), names, protocol };
         if names.v4 {
-            town.found::<V4>()
+            town.found::<V4>();
         } else {
-            town.found::<V6>()
+            town.found::<V6>();
         }
         town
     }

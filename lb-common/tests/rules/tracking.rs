@@ -12,7 +12,7 @@ fn tcp(story: &[(Side, u8)]) -> Vec<State> {
         *state = next(*state, *side, proto::TCP, *flags);
         Some(*state)
     };
-    story.iter().scan(State::HalfOpen, step).collect()
+    story.iter().scan(HalfOpen, step).collect()
 }
 
 use Side::{Client, Server};
