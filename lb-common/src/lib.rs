@@ -8,6 +8,9 @@
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch, core_intrinsics))]
 #![cfg_attr(target_arch = "bpf", expect(internal_features, reason = "see above"))]
 
+#[cfg(feature = "model")]
+extern crate std;
+
 pub mod abi;
 pub mod addr;
 mod branchless;
@@ -15,6 +18,8 @@ pub mod checksum;
 pub mod flow;
 pub mod hash;
 pub mod limits;
+#[cfg(feature = "model")]
+pub mod model;
 pub mod packet;
 pub mod parse;
 pub mod path;

@@ -108,7 +108,11 @@ fn transport<A: Addr, P: Packet + ?Sized>(
             segment.tuple.sport = tcp.src;
             segment.tuple.dport = tcp.dst;
             segment.tcp_flags = tcp.flags;
-            Tcp::LEN
+            let header = usize::from(tcp.offset >> 4) * 4;
+            if header < Tcp::LEN {
+                return Err(Reason::BadLength);
+            }
+            header
         }
         proto::UDP => {
             let udp = packet.get::<Udp>(offset).ok_or(Reason::BadLength)?;

@@ -148,10 +148,11 @@ fn find_in<A: Addr>(
     }
     let words = &set.ways[way];
     let before = words.word(0).get();
-    if is_dead(before, now) != 0 {
+    compiler_fence(Acquire);
+    // The key once more: the place may have changed hands before word 0 was read.
+    if is_dead(before, now) | differs::<A>(words, key) != 0 {
         return false;
     }
-    compiler_fence(Acquire);
     read::<A>(words, before, key.protocol, &mut found.entry);
     found.set = index;
     found.way = way as u32;
@@ -174,14 +175,8 @@ pub fn insert<A: Addr, S: Store<A>>(
     let (first, second) = sets(settings.seed, settings.flow_mask::<A>(), key);
     let overflowed =
         store.flow_set(first).is_some_and(|set| set.lock_word().get() & OVERFLOWED != 0);
-    if overflowed && find(store, key, existing) {
-        if existing.entry.to != entry.to {
-            return Insert::Exists;
-        }
-        refresh(store, existing, entry.state);
-        return Insert::Done;
-    }
-    match insert_in(store, first, key, entry, existing) {
+    let at = if overflowed && find(store, key, existing) { existing.set } else { first };
+    match insert_in(store, at, key, entry, existing) {
         Insert::Full => insert_in(store, second, key, entry, existing),
         result => result,
     }
@@ -268,6 +263,26 @@ impl<A> Found<A> {
 }
 
 impl<A: Addr> FlowSet<A> {
+    /// What is in the set, expired or not: key, entry and the tick at which it expires. For tables
+    /// and tests; a flow that changes meanwhile may be told wrongly.
+    pub fn entries(&self) -> impl Iterator<Item = (Tuple<A>, Entry<A>, u32)> {
+        self.ways.iter().filter_map(|words| {
+            let meta = words.word(0).get();
+            let ports = words.word(ports_at::<A>()).get();
+            let (src, dst) = A::pair_from(|index| words.word(1 + index).get());
+            let key = Tuple {
+                src,
+                dst,
+                sport: (ports as u16).to_ne_bytes(),
+                dport: ((ports >> 16) as u16).to_ne_bytes(),
+                protocol: (ports >> 32) as u8,
+            };
+            let mut entry = Entry::default();
+            read::<A>(words, meta, key.protocol, &mut entry);
+            (state_of(meta) as u8 > State::Busy as u8).then_some((key, entry, meta as u32))
+        })
+    }
+
     const LOCK: usize = if A::IS_V4 { 7 } else { 15 };
 
     #[inline(always)]
@@ -309,17 +324,20 @@ fn is_dead(meta: u64, now: u32) -> u64 {
 /// The entry of `set` that has the key, or [`FLOW_WAYS`].
 #[inline(always)]
 fn way_of<A: Addr>(set: &FlowSet<A>, key: &Tuple<A>) -> usize {
-    let differs = |way: usize| {
-        let words = &set.ways[way];
-        let mut difference = words.word(ports_at::<A>()).get() ^ hash::ports_word(key);
-        let mut index = 0;
-        while index < A::PAIR_WORDS {
-            difference |= words.word(1 + index).get() ^ A::pair_word(key.src, key.dst, index);
-            index += 1;
-        }
-        any(difference)
-    };
+    let differs = |way: usize| differs::<A>(&set.ways[way], key);
     first_zero([differs(0), differs(1), differs(2), differs(3)])
+}
+
+/// 0 if the entry is of this key, else 1.
+#[inline(always)]
+fn differs<A: Addr>(words: &A::Words, key: &Tuple<A>) -> u64 {
+    let mut difference = words.word(ports_at::<A>()).get() ^ hash::ports_word(key);
+    let mut index = 0;
+    while index < A::PAIR_WORDS {
+        difference |= words.word(1 + index).get() ^ A::pair_word(key.src, key.dst, index);
+        index += 1;
+    }
+    any(difference)
 }
 
 #[inline(always)]

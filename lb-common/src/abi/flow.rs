@@ -60,11 +60,17 @@ impl Word {
 
 /// The words of one flow.
 pub trait FlowWords: 'static {
+    /// All zeros.
+    fn empty() -> Self;
     /// Word `index`; indices are constants below the number of words.
     fn word(&self, index: usize) -> &Word;
 }
 
 impl<const N: usize> FlowWords for [Word; N] {
+    fn empty() -> Self {
+        core::array::from_fn(|_| Word::default())
+    }
+
     #[inline(always)]
     fn word(&self, index: usize) -> &Word {
         &self[index]
@@ -75,6 +81,13 @@ impl<const N: usize> FlowWords for [Word; N] {
 #[repr(C)]
 pub struct FlowSet<A: Addr> {
     pub(crate) ways: [A::Words; FLOW_WAYS],
+}
+
+impl<A: Addr> Default for FlowSet<A> {
+    /// No flows.
+    fn default() -> Self {
+        Self { ways: core::array::from_fn(|_| A::Words::empty()) }
+    }
 }
 
 const _: () = assert!(size_of::<FlowSet<crate::addr::V4>>() == 256);

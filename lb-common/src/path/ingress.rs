@@ -35,12 +35,19 @@ pub fn ingress<A: Family, P: Packet + ?Sized, S: Store<A>>(
 }
 
 /// A packet that the rules cannot rewrite: dropped, by the name given, where its address is only a
-/// service's.
+/// service's, and where it could be but is not.
 #[inline(always)]
 pub fn odd<A: Addr, S: Store<A>>(job: &Job<'_, A, S>, reason: Reason) -> Reason {
     let key = FrontendKey::of_address(job.draft.segment.tuple.dst);
     match job.store.frontend(&key).and_then(|address| address.kind()) {
         Some(Kind::ClusterAddress | Kind::VirtualAddress) => reason,
+        None if job
+            .store
+            .settings()
+            .is_some_and(|all| all.services::<A>().contains(key.address())) =>
+        {
+            Reason::UnallocatedAddress
+        }
         _ => Reason::NotService,
     }
 }

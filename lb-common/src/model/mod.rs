@@ -1,0 +1,81 @@
+//! The tables as plain values: what the rules do in the process, to be compared with what the
+//! programs do in the kernel. Needs `std`; only tests use it.
+//!
+//! A [`TestWorld`] holds everything that the maps hold, in public fields, so that a test can write the
+//! same into the kernel's maps, run the same frame in both and compare what came of it.
+
+mod build;
+mod run;
+mod store;
+
+pub use build::Modelled;
+pub use run::{Explaining, Run};
+pub use store::Tables;
+
+use core::cell::{Cell, RefCell};
+use std::{collections::BTreeMap, vec::Vec};
+
+use crate::{
+    abi::{Backend, Line, Service, Settings},
+    addr::{V4, V6},
+    path::{Hook, Notes},
+};
+
+/// A world that a test makes.
+pub struct TestWorld {
+    pub hook: Hook,
+    pub settings: Settings,
+    pub services: BTreeMap<u32, Service>,
+    pub backends: BTreeMap<u32, Backend>,
+    /// The arena, from its first line.
+    pub lines: Vec<Line>,
+    pub v4: Tables<V4>,
+    pub v6: Tables<V6>,
+    /// Ticks.
+    pub now: Cell<u32>,
+    /// What the next random draw starts from.
+    pub random: Cell<u32>,
+    /// Kept from packet to packet, as the kernel does: nothing in them may matter to the next.
+    notes: RefCell<Notes>,
+}
+
+impl TestWorld {
+    /// Sets in the flow table of each family.
+    pub const FLOW_SETS: u32 = 64;
+
+    /// An empty world at tick 1000.
+    pub fn new(hook: Hook) -> Self {
+        let mask = Self::FLOW_SETS - 1;
+        Self {
+            hook,
+            settings: Settings { flow_mask_v4: mask, flow_mask_v6: mask, ..Settings::default() },
+            services: BTreeMap::new(),
+            backends: BTreeMap::new(),
+            lines: Vec::new(),
+            v4: Tables::new(Self::FLOW_SETS),
+            v6: Tables::new(Self::FLOW_SETS),
+            now: Cell::new(1000),
+            random: Cell::new(1),
+            notes: RefCell::default(),
+        }
+    }
+
+    /// The same world behind another hook; its flows go with it.
+    pub fn behind(mut self, hook: Hook) -> Self {
+        self.hook = hook;
+        self
+    }
+
+    /// Flow tables of another size, without flows; `sets` is a power of two.
+    pub fn with_flow_sets(mut self, sets: u32) -> Self {
+        (self.settings.flow_mask_v4, self.settings.flow_mask_v6) = (sets - 1, sets - 1);
+        self.v4.flows = Tables::<V4>::new(sets).flows;
+        self.v6.flows = Tables::<V6>::new(sets).flows;
+        self
+    }
+
+    /// Lets `ticks` pass.
+    pub fn wait(&self, ticks: u32) {
+        self.now.set(self.now.get().wrapping_add(ticks));
+    }
+}

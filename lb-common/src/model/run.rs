@@ -1,0 +1,125 @@
+use std::{vec, vec::Vec};
+
+use super::TestWorld;
+use crate::{
+    abi::{Backend, FlowSet, Frontend, FrontendKey, Line, Service, Settings},
+    addr::Addr,
+    flow::Tuple,
+    packet::Frame,
+    path::{Hook, Notes, Outcome, Trace, arrive, leave},
+    verdict::{Reason, Verdict},
+    world::{Route, Store, World},
+};
+
+/// What came of a frame.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Run {
+    /// What the hook does: a rejection without an answer is a drop.
+    pub verdict: Verdict,
+    pub reason: Reason,
+    pub outcome: Outcome,
+    /// The frame afterwards.
+    pub bytes: Vec<u8>,
+}
+
+impl Run {
+    /// Bytes behind a frame that it may grow into.
+    const ROOM: usize = 128;
+
+    fn of(
+        frame: &[u8],
+        notes: &mut Notes,
+        rules: impl Fn(&mut Frame<'_>, &mut Notes) -> Reason,
+    ) -> Self {
+        let mut buffer = vec![0; frame.len() + Self::ROOM];
+        buffer[..frame.len()].copy_from_slice(frame);
+        let mut packet = Frame::new(&mut buffer, frame.len());
+        let reason = rules(&mut packet, notes);
+        let verdict = match reason.verdict() {
+            Verdict::Reject if notes.outcome.silent => Verdict::Drop,
+            verdict => verdict,
+        };
+        Self { verdict, reason, outcome: notes.outcome, bytes: packet.bytes().to_vec() }
+    }
+}
+
+impl TestWorld {
+    /// A frame comes in on an uplink.
+    pub fn arrive(&self, frame: &[u8]) -> Run {
+        Run::of(frame, &mut self.notes.borrow_mut(), |packet, notes| arrive(packet, self, notes))
+    }
+
+    /// A frame leaves on an uplink.
+    pub fn leave(&self, frame: &[u8]) -> Run {
+        Run::of(frame, &mut self.notes.borrow_mut(), |packet, notes| leave(packet, self, notes))
+    }
+
+    /// What would come of a frame that comes in, and why; nothing in this world changes but its
+    /// randomness.
+    pub fn explain(&self, frame: &[u8]) -> (Run, Trace) {
+        let mut notes = Notes::default();
+        let run =
+            Run::of(frame, &mut notes, |packet, notes| arrive(packet, &Explaining(self), notes));
+        (run, notes.trace)
+    }
+}
+
+/// A world that is only read.
+pub struct Explaining<'a>(pub &'a TestWorld);
+
+impl World for Explaining<'_> {
+    const LIVE: bool = false;
+
+    fn hook(&self) -> Hook {
+        self.0.hook()
+    }
+
+    fn settings(&self) -> Option<&Settings> {
+        self.0.settings()
+    }
+
+    fn service(&self, id: u32) -> Option<&Service> {
+        self.0.service(id)
+    }
+
+    fn line(&self, index: u32) -> Option<&Line> {
+        self.0.line(index)
+    }
+
+    fn backend(&self, id: u32) -> Option<&Backend> {
+        self.0.backend(id)
+    }
+
+    fn now(&self) -> u32 {
+        self.0.now()
+    }
+
+    fn random(&self) -> u32 {
+        self.0.random()
+    }
+}
+
+impl<A: Addr> Store<A> for Explaining<'_>
+where
+    TestWorld: Store<A>,
+{
+    fn frontend(&self, key: &FrontendKey<A>) -> Option<Frontend> {
+        self.0.frontend(key)
+    }
+
+    fn is_local_backend(&self, key: &FrontendKey<A>) -> bool {
+        self.0.is_local_backend(key)
+    }
+
+    fn allows_source(&self, service: u32, source: A) -> bool {
+        self.0.allows_source(service, source)
+    }
+
+    fn flow_set(&self, index: u32) -> Option<&FlowSet<A>> {
+        self.0.flow_set(index)
+    }
+
+    fn route(&self, tuple: &Tuple<A>, length: u16) -> Route {
+        self.0.route(tuple, length)
+    }
+}

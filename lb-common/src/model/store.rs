@@ -1,0 +1,131 @@
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::LazyLock,
+    vec::Vec,
+};
+
+use super::TestWorld;
+use crate::{
+    abi::{Backend, FlowSet, Frontend, FrontendKey, Line, NextHop, Service, Settings},
+    addr::{Addr, V4, V6},
+    flow::Tuple,
+    limits::{BACKENDS, SERVICES},
+    path::Hook,
+    table::Entry,
+    world::{Route, Store, World},
+};
+
+/// The tables of one family.
+pub struct Tables<A: Addr> {
+    pub frontends: BTreeMap<FrontendKey<A>, Frontend>,
+    /// Addresses and ports of backends on this node.
+    pub locals: BTreeSet<FrontendKey<A>>,
+    /// Source ranges: service, network and prefix length in bits.
+    pub sources: Vec<(u32, A, u8)>,
+    pub flows: Vec<FlowSet<A>>,
+    /// The way to a destination; others go `default_route`.
+    pub routes: BTreeMap<A, Route>,
+    pub default_route: Route,
+}
+
+impl<A: Addr + Ord> Tables<A> {
+    /// Interface and addresses of the default route.
+    pub const HOP: NextHop =
+        NextHop { interface: 7, src: [2, 0, 0, 0, 0, 0xaa], dst: [2, 0, 0, 0, 0, 0xbb] };
+
+    pub(super) fn new(flow_sets: u32) -> Self {
+        Self {
+            frontends: BTreeMap::new(),
+            locals: BTreeSet::new(),
+            sources: Vec::new(),
+            flows: (0..flow_sets).map(|_| FlowSet::default()).collect(),
+            routes: BTreeMap::new(),
+            default_route: Route::Hop(Self::HOP),
+        }
+    }
+
+    /// Every flow entry, expired or not, by its key.
+    pub fn flow_entries(&self) -> Vec<(Tuple<A>, Entry<A>, u32)> {
+        let mut entries: Vec<_> = self.flows.iter().flat_map(FlowSet::entries).collect();
+        entries.sort_by_key(|(key, ..)| (key.src, key.dst, key.sport, key.dport, key.protocol));
+        entries
+    }
+
+    fn allows(&self, service: u32, source: A) -> bool {
+        self.sources.iter().any(|(owner, network, bits)| {
+            let mut mask = [0; 16];
+            for (index, byte) in mask.iter_mut().enumerate() {
+                let left = usize::from(*bits).saturating_sub(8 * index).min(8);
+                *byte = !(0xff_u16 >> left) as u8;
+            }
+            *owner == service && source.within(&network.to_slot(), &mask)
+        })
+    }
+}
+
+impl World for TestWorld {
+    const LIVE: bool = true;
+
+    fn hook(&self) -> Hook {
+        self.hook
+    }
+
+    fn settings(&self) -> Option<&Settings> {
+        Some(&self.settings)
+    }
+
+    // Array maps: what was never written is all zeros.
+    fn service(&self, id: u32) -> Option<&Service> {
+        static ZERO: LazyLock<Service> = LazyLock::new(Service::default);
+        (id < SERVICES).then(|| self.services.get(&id).unwrap_or(&ZERO))
+    }
+
+    fn line(&self, index: u32) -> Option<&Line> {
+        self.lines.get(index as usize)
+    }
+
+    fn backend(&self, id: u32) -> Option<&Backend> {
+        static ZERO: LazyLock<Backend> = LazyLock::new(Backend::default);
+        (id < BACKENDS).then(|| self.backends.get(&id).unwrap_or(&ZERO))
+    }
+
+    fn now(&self) -> u32 {
+        self.now.get()
+    }
+
+    /// A linear congruential generator: even enough for a choice, and the same in every run.
+    fn random(&self) -> u32 {
+        let next = self.random.get().wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        self.random.set(next);
+        next
+    }
+}
+
+macro_rules! store {
+    ($family:ty, $tables:ident) => {
+        impl Store<$family> for TestWorld {
+            fn frontend(&self, key: &FrontendKey<$family>) -> Option<Frontend> {
+                self.$tables.frontends.get(key).copied()
+            }
+
+            fn is_local_backend(&self, key: &FrontendKey<$family>) -> bool {
+                self.$tables.locals.contains(key)
+            }
+
+            fn allows_source(&self, service: u32, source: $family) -> bool {
+                self.$tables.allows(service, source)
+            }
+
+            fn flow_set(&self, index: u32) -> Option<&FlowSet<$family>> {
+                self.$tables.flows.get(index as usize)
+            }
+
+            fn route(&self, tuple: &Tuple<$family>, _length: u16) -> Route {
+                *self.$tables.routes.get(&tuple.dst).unwrap_or(&self.$tables.default_route)
+            }
+        }
+    };
+}
+
+store!(V4, v4);
+store!(V6, v6);

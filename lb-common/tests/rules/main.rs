@@ -1,0 +1,19 @@
+//! The rules, level by level, each against something that knows better: etherparse, an RFC's own
+//! figures, or a naive model written here.
+
+mod abi;
+mod anything;
+mod checksum;
+mod concurrency;
+mod hash;
+mod masquerade;
+mod parse;
+mod path;
+mod reject;
+mod rewrite;
+mod select;
+mod socket;
+mod support;
+mod table;
+mod town;
+mod tracking;
