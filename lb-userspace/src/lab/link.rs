@@ -13,17 +13,17 @@ pub type End<'a> = (&'a Host, &'a str);
 pub fn veth(one: End<'_>, other: End<'_>) -> Result<()> {
     let ((host, name), (peer_host, peer)) = (one, other);
     host.ip(&format!(
-        "link add {name} type veth peer name {peer} netns {}",
+        "link add dev {name} type veth peer name {peer} netns {}",
         peer_host.namespace().display()
     ))?;
-    host.ip(&format!("link set {name} up"))?;
-    peer_host.ip(&format!("link set {peer} up"))
+    host.ip(&format!("link set dev {name} up"))?;
+    peer_host.ip(&format!("link set dev {peer} up"))
 }
 
 /// A switch without spanning tree, so ports forward at once.
 pub fn bridge(host: &Host, name: &str) -> Result<()> {
     host.ip(&format!(
-        "link add {name} type bridge stp_state 0 mcast_snooping 0\nlink set {name} up"
+        "link add dev {name} type bridge stp_state 0 mcast_snooping 0\nlink set dev {name} up"
     ))
 }
 
@@ -31,7 +31,7 @@ pub fn bridge(host: &Host, name: &str) -> Result<()> {
 pub fn plug(end: End<'_>, switch: End<'_>, port: &str) -> Result<()> {
     let (host, bridge) = switch;
     veth(end, (host, port))?;
-    host.ip(&format!("link set {port} master {bridge}"))
+    host.ip(&format!("link set dev {port} master {bridge}"))
 }
 
 /// Makes this end of a cable send whole checksums: XDP at the other end sees packets as they
@@ -49,8 +49,8 @@ pub fn takes_xdp((host, name): End<'_>) -> Result<()> {
 /// A VXLAN device between two addresses, up.
 pub fn vxlan(host: &Host, name: &str, id: u32, local: IpAddr, remote: IpAddr) -> Result<()> {
     host.ip(&format!(
-        "link add {name} type vxlan id {id} local {local} remote {remote} dstport 4789 noudp6zerocsumrx\n\
-         link set {name} up"
+        "link add dev {name} type vxlan id {id} local {local} remote {remote} dstport 4789 noudp6zerocsumrx\n\
+         link set dev {name} up"
     ))
     .with_context(|| format!("vxlan between {local} and {remote}"))
 }
