@@ -1,7 +1,7 @@
 //! The two address families behind one trait, so that each packet rule is written once.
 
 use crate::{
-    abi::{FlowWords, WORDS_V4, WORDS_V6},
+    abi::{FlowWords, WORDS_V4, WORDS_V6, Word},
     checksum::Delta,
 };
 
@@ -40,7 +40,7 @@ pub trait Addr: Copy + Eq + Default + core::fmt::Debug + 'static {
 }
 
 impl Addr for V4 {
-    type Words = [core::sync::atomic::AtomicU64; WORDS_V4];
+    type Words = [Word; WORDS_V4];
     const PAIR_WORDS: usize = 1;
     const IS_V4: bool = true;
 
@@ -109,7 +109,7 @@ impl V6 {
 }
 
 impl Addr for V6 {
-    type Words = [core::sync::atomic::AtomicU64; WORDS_V6];
+    type Words = [Word; WORDS_V6];
     const PAIR_WORDS: usize = 4;
     const IS_V4: bool = false;
 

@@ -26,3 +26,5 @@ pub const CIDRS: usize = 4;
 pub const PORT_TRIES: u32 = 16;
 /// How often a lock on a flow set is tried before the packet is dropped.
 pub const LOCK_TRIES: u32 = 64;
+/// Source ranges of each family.
+pub const SOURCE_RANGES: u32 = 32_768;

@@ -1,7 +1,7 @@
 //! A frame becomes a flow and offsets, or the reason why it does not.
 
 use crate::{
-    addr::{V4, V6},
+    addr::{Addr, V4, V6},
     flow::Tuple,
     packet::Packet,
     verdict::Reason,
@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// A TCP or UDP packet that the rules can handle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Segment<A> {
     pub tuple: Tuple<A>,
     /// Zero for UDP.
@@ -22,14 +22,9 @@ pub struct Segment<A> {
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Parsed {
-    V4(Segment<V4>),
-    V6(Segment<V6>),
-    /// To this address, but not in a form that can be rewritten: dropped where the address is only
-    /// a service's, passed elsewhere.
-    OddV4(V4, Reason),
-    /// As [`Parsed::OddV4`].
-    OddV6(V6, Reason),
+pub enum Ip {
+    V4,
+    V6,
     /// Cannot be ours.
     Foreign,
 }
@@ -41,87 +36,92 @@ pub const L4_V4: usize = L3 + Ipv4::LEN;
 /// Where the transport header starts behind IPv6.
 pub const L4_V6: usize = L3 + Ipv6::LEN;
 
-/// Reads an Ethernet frame.
+/// The version of IP in an Ethernet frame.
 #[inline(always)]
-pub fn parse<P: Packet + ?Sized>(packet: &P) -> Parsed {
-    let Some(eth) = packet.get::<Eth>(0) else { return Parsed::Foreign };
-    match eth.ethertype {
-        Eth::IPV4 => parse_v4(packet),
-        Eth::IPV6 => parse_v6(packet),
-        _ => Parsed::Foreign,
+pub fn version<P: Packet + ?Sized>(packet: &P) -> Ip {
+    match packet.get::<Eth>(0) {
+        Some(eth) if eth.ethertype == Eth::IPV4 => Ip::V4,
+        Some(eth) if eth.ethertype == Eth::IPV6 => Ip::V6,
+        _ => Ip::Foreign,
     }
 }
 
-#[inline(always)]
-fn parse_v4<P: Packet + ?Sized>(packet: &P) -> Parsed {
-    let Some(ip) = packet.get::<Ipv4>(L3) else { return Parsed::Foreign };
-    let dst = V4(ip.dst);
-    if ip.version_ihl >> 4 != 4 || ip.version_ihl & 0xf < 5 {
-        return Parsed::OddV4(dst, Reason::BadLength);
-    }
-    if ip.version_ihl != Ipv4::VERSION_IHL {
-        return Parsed::OddV4(dst, Reason::IpOptions);
-    }
-    if ip.is_fragment() {
-        return Parsed::OddV4(dst, Reason::Fragment);
-    }
-    let length = u16::from_be_bytes(ip.total_length);
-    let (ttl, src, protocol) = (ip.ttl, V4(ip.src), ip.protocol);
-    match transport(packet, L4_V4, protocol, length, Ipv4::LEN) {
-        Ok((sport, dport, tcp_flags)) => Parsed::V4(Segment {
-            tuple: Tuple { src, dst, sport, dport, protocol },
-            tcp_flags,
-            ttl,
-            length,
-        }),
-        Err(reason) => Parsed::OddV4(dst, reason),
+/// A family whose packets can be read.
+pub trait Parse: Addr {
+    /// Reads the packet into `segment`.
+    ///
+    /// # Errors
+    /// `NotIp` if there is no IP header. Otherwise `segment.tuple.dst` is set, and the reason says
+    /// why the rules cannot rewrite the packet.
+    fn parse<P: Packet + ?Sized>(packet: &P, segment: &mut Segment<Self>) -> Result<(), Reason>;
+}
+
+impl Parse for V4 {
+    #[inline(always)]
+    fn parse<P: Packet + ?Sized>(packet: &P, segment: &mut Segment<Self>) -> Result<(), Reason> {
+        let ip = packet.get::<Ipv4>(L3).ok_or(Reason::NotIp)?;
+        segment.tuple.src = V4(ip.src);
+        segment.tuple.dst = V4(ip.dst);
+        segment.tuple.protocol = ip.protocol;
+        segment.ttl = ip.ttl;
+        segment.length = u16::from_be_bytes(ip.total_length);
+        if ip.version_ihl >> 4 != 4 || ip.version_ihl & 0xf < 5 {
+            return Err(Reason::BadLength);
+        }
+        if ip.version_ihl != Ipv4::VERSION_IHL {
+            return Err(Reason::IpOptions);
+        }
+        if ip.is_fragment() {
+            return Err(Reason::Fragment);
+        }
+        transport(packet, L4_V4, Ipv4::LEN, segment)
     }
 }
 
-#[inline(always)]
-fn parse_v6<P: Packet + ?Sized>(packet: &P) -> Parsed {
-    let Some(ip) = packet.get::<Ipv6>(L3) else { return Parsed::Foreign };
-    let dst = V6(ip.dst);
-    if ip.version_class_label[0] >> 4 != 6 {
-        return Parsed::OddV6(dst, Reason::BadLength);
-    }
-    // A jumbogram says 0 here; it is longer than any length this project handles.
-    let length = u16::from_be_bytes(ip.payload_length).saturating_add(Ipv6::LEN as u16);
-    let (ttl, src, protocol) = (ip.hop_limit, V6(ip.src), ip.next_header);
-    match transport(packet, L4_V6, protocol, length, Ipv6::LEN) {
-        Ok((sport, dport, tcp_flags)) => Parsed::V6(Segment {
-            tuple: Tuple { src, dst, sport, dport, protocol },
-            tcp_flags,
-            ttl,
-            length,
-        }),
-        Err(reason) => Parsed::OddV6(dst, reason),
+impl Parse for V6 {
+    #[inline(always)]
+    fn parse<P: Packet + ?Sized>(packet: &P, segment: &mut Segment<Self>) -> Result<(), Reason> {
+        let ip = packet.get::<Ipv6>(L3).ok_or(Reason::NotIp)?;
+        segment.tuple.src = V6(ip.src);
+        segment.tuple.dst = V6(ip.dst);
+        segment.tuple.protocol = ip.next_header;
+        segment.ttl = ip.hop_limit;
+        segment.length = u16::from_be_bytes(ip.payload_length).saturating_add(Ipv6::LEN as u16);
+        if ip.version_class_label[0] >> 4 != 6 {
+            return Err(Reason::BadLength);
+        }
+        transport(packet, L4_V6, Ipv6::LEN, segment)
     }
 }
 
 /// Ports and TCP flags of the transport header at `offset`.
 #[inline(always)]
-fn transport<P: Packet + ?Sized>(
+fn transport<A: Addr, P: Packet + ?Sized>(
     packet: &P,
     offset: usize,
-    protocol: u8,
-    length: u16,
     ip_header: usize,
-) -> Result<([u8; 2], [u8; 2], u8), Reason> {
-    let (sport, dport, flags, header) = match protocol {
+    segment: &mut Segment<A>,
+) -> Result<(), Reason> {
+    let header = match segment.tuple.protocol {
         proto::TCP => {
             let tcp = packet.get::<Tcp>(offset).ok_or(Reason::BadLength)?;
-            (tcp.src, tcp.dst, tcp.flags, Tcp::LEN)
+            segment.tuple.sport = tcp.src;
+            segment.tuple.dport = tcp.dst;
+            segment.tcp_flags = tcp.flags;
+            Tcp::LEN
         }
         proto::UDP => {
             let udp = packet.get::<Udp>(offset).ok_or(Reason::BadLength)?;
-            (udp.src, udp.dst, 0, Udp::LEN)
+            segment.tuple.sport = udp.src;
+            segment.tuple.dport = udp.dst;
+            segment.tcp_flags = 0;
+            Udp::LEN
         }
         _ => return Err(Reason::Protocol),
     };
-    let length = length as usize;
+    let length = segment.length as usize;
     if length < ip_header + header || L3 + length > packet.len() {
         return Err(Reason::BadLength);
     }
-    Ok((sport, dport, flags))
+    Ok(())
 }

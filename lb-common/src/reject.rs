@@ -23,7 +23,7 @@ pub trait Reject: Rewrite {
 }
 
 impl Reject for V4 {
-    #[inline(always)]
+    #[inline(never)]
     fn reject<P: Packet + ?Sized>(packet: &mut P, segment: &Segment<Self>) -> Option<()> {
         let eth = packet.get::<Eth>(0)?.reversed();
         let old = *packet.get::<Ipv4>(L3)?;
@@ -53,7 +53,7 @@ impl Reject for V4 {
 }
 
 impl Reject for V6 {
-    #[inline(always)]
+    #[inline(never)]
     fn reject<P: Packet + ?Sized>(packet: &mut P, segment: &Segment<Self>) -> Option<()> {
         let eth = packet.get::<Eth>(0)?.reversed();
         let old = *packet.get::<Ipv6>(L3)?;

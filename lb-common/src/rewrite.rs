@@ -2,16 +2,16 @@
 
 use crate::{
     abi::NextHop,
-    addr::{Addr, V4, V6},
+    addr::{V4, V6},
     checksum::Delta,
     flow::Tuple,
     packet::Packet,
-    parse::{L3, L4_V4, L4_V6},
+    parse::{L3, L4_V4, L4_V6, Parse},
     wire::{Eth, Ipv4, Ipv6, Tcp, Udp, proto},
 };
 
 /// A family whose packets can be rewritten.
-pub trait Rewrite: Addr {
+pub trait Rewrite: Parse {
     const L4: usize;
 
     /// Puts `to`'s addresses into the IP header; with `hop`, takes one from TTL or hop limit.
@@ -55,7 +55,7 @@ impl Rewrite for V6 {
 /// Makes a packet of flow `from` one of flow `to`.
 ///
 /// `None`, with nothing changed, where the headers do not lie in reach.
-#[inline(always)]
+#[inline(never)]
 pub fn translate<A: Rewrite, P: Packet + ?Sized>(
     packet: &mut P,
     from: &Tuple<A>,

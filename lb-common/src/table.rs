@@ -20,25 +20,27 @@
 //! A flow belongs to the set that its hash names; when that is full, to a second one. The lock word
 //! remembers for ever that a set overflowed, so a look-up that misses costs one set as a rule.
 
-use core::sync::atomic::Ordering::{Acquire, Release, SeqCst};
-use core::sync::atomic::{AtomicU64, Ordering::Relaxed, compiler_fence};
+use core::sync::atomic::{
+    Ordering::{Acquire, Release},
+    compiler_fence,
+};
 
 use crate::{
-    abi::{FlowSet, FlowWords, Timeouts},
+    abi::{FlowSet, FlowWords, Timeouts, Word},
     addr::Addr,
     flow::Tuple,
     hash,
     limits::{FLOW_WAYS, LOCK_TRIES},
     tracking::{State, timeout},
-    verdict::Reason,
     world::Store,
 };
 
 /// Which direction an entry is for, and where its packets go.
 #[repr(u8)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
     /// Client to a backend on this node.
+    #[default]
     ToLocal = 0,
     /// Client to a backend elsewhere.
     ToRemote = 1,
@@ -61,7 +63,7 @@ impl Role {
 }
 
 /// What an entry says about a packet of its flow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Entry<A> {
     pub state: State,
     pub role: Role,
@@ -72,34 +74,26 @@ pub struct Entry<A> {
 }
 
 /// An entry as it was found, and where.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found<A> {
     pub entry: Entry<A>,
     /// Tick of the last refresh.
     pub stamp: u32,
     set: u32,
-    way: usize,
+    way: u32,
     meta: u64,
 }
 
-/// Why an entry was not inserted.
+/// What became of an entry to be inserted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refused<A> {
-    /// The key has a live entry: this one.
-    Exists(Entry<A>),
+pub enum Insert {
+    Done,
+    /// The key has a live entry that says something else.
+    Exists,
+    /// Both of the flow's sets are full.
     Full,
+    /// Another CPU held the lock for too long.
     Contended,
-}
-
-impl<A> Refused<A> {
-    /// The reason that a packet is dropped for.
-    #[inline(always)]
-    pub const fn reason(&self) -> Reason {
-        match self {
-            Self::Contended => Reason::Contended,
-            Self::Full | Self::Exists(_) => Reason::FlowTableFull,
-        }
-    }
 }
 
 const LOCKED: u64 = 1;
@@ -124,20 +118,21 @@ fn sets<A: Addr>(seed: u64, mask: u32, key: &Tuple<A>) -> (u32, u32) {
     (first, (first ^ ((hash >> 32) as u32 | 1)) & mask)
 }
 
-/// The live entry of a flow.
-#[inline(always)]
-pub fn find<A: Addr, S: Store<A>>(store: &S, key: &Tuple<A>) -> Option<Found<A>> {
-    let settings = store.settings()?;
+/// Looks for the live entry of a flow and copies it to `found`.
+#[inline(never)]
+pub fn find<A: Addr, S: Store<A>>(store: &S, key: &Tuple<A>, found: &mut Found<A>) -> bool {
+    let Some(settings) = store.settings() else { return false };
     let (first, second) = sets(settings.seed, settings.flow_mask::<A>(), key);
     let now = store.now();
-    let set = store.flow_set(first)?;
-    if let Some(found) = find_in(set, first, key, now, &settings.timeouts) {
-        return Some(found);
+    let Some(set) = store.flow_set(first) else { return false };
+    if find_in(set, first, key, now, &settings.timeouts, found) {
+        return true;
     }
-    if set.lock_word().load(Relaxed) & OVERFLOWED == 0 {
-        return None;
+    if set.lock_word().get() & OVERFLOWED == 0 {
+        return false;
     }
-    find_in(store.flow_set(second)?, second, key, now, &settings.timeouts)
+    let Some(set) = store.flow_set(second) else { return false };
+    find_in(set, second, key, now, &settings.timeouts, found)
 }
 
 #[inline(always)]
@@ -147,57 +142,61 @@ fn find_in<A: Addr>(
     key: &Tuple<A>,
     now: u32,
     timeouts: &Timeouts,
-) -> Option<Found<A>> {
+    found: &mut Found<A>,
+) -> bool {
     let mut way = 0;
     while way < FLOW_WAYS {
         let words = &set.ways[way];
-        let before = words.word(0).load(Relaxed);
+        let before = words.word(0).get();
         if has_key::<A>(words, key) && is_live(before, key.protocol, now, timeouts) {
             compiler_fence(Acquire);
-            let entry = read::<A>(words, before, key.protocol);
+            read::<A>(words, before, key.protocol, &mut found.entry);
+            found.stamp = before as u32;
+            found.set = index;
+            found.way = way as u32;
+            found.meta = before;
             compiler_fence(Acquire);
             // The sequence tells whether the entry is still this flow's.
-            if words.word(0).load(Relaxed) >> 48 == before >> 48 {
-                return Some(Found { entry, stamp: before as u32, set: index, way, meta: before });
+            if words.word(0).get() >> 48 == before >> 48 {
+                return true;
             }
         }
         way += 1;
     }
-    None
+    false
 }
 
-/// Gives a flow an entry. A live entry of the same key stays and is returned as
-/// [`Refused::Exists`], unless it already says the same: then it is renewed.
-#[inline(always)]
+/// Gives a flow an entry. A live entry of the same key stays and is copied to `existing`
+/// ([`Insert::Exists`]), unless it already says the same: then it is renewed.
+#[inline(never)]
 pub fn insert<A: Addr, S: Store<A>>(
     store: &S,
     key: &Tuple<A>,
     entry: &Entry<A>,
-) -> Result<(), Refused<A>> {
-    let settings = store.settings().ok_or(Refused::Full)?;
+    existing: &mut Found<A>,
+) -> Insert {
+    let Some(settings) = store.settings() else { return Insert::Full };
     let (first, second) = sets(settings.seed, settings.flow_mask::<A>(), key);
     let now = store.now();
-    let set = store.flow_set(first).ok_or(Refused::Full)?;
-    if set.lock_word().load(Relaxed) & OVERFLOWED != 0 {
-        let other = store.flow_set(second).ok_or(Refused::Full)?;
-        if let Some(found) = find_in(other, second, key, now, &settings.timeouts) {
-            if found.entry.to == entry.to {
-                refresh(store, &found, entry.state);
-                return Ok(());
+    let Some(set) = store.flow_set(first) else { return Insert::Full };
+    if set.lock_word().get() & OVERFLOWED != 0 {
+        let Some(other) = store.flow_set(second) else { return Insert::Full };
+        if find_in(other, second, key, now, &settings.timeouts, existing) {
+            if existing.entry.to != entry.to {
+                return Insert::Exists;
             }
-            return Err(Refused::Exists(found.entry));
+            refresh(store, existing, entry.state);
+            return Insert::Done;
         }
     }
-    match insert_in(set, key, entry, now, &settings.timeouts, OVERFLOWED) {
-        Err(Refused::Full) => {
-            let other = store.flow_set(second).ok_or(Refused::Full)?;
-            insert_in(other, key, entry, now, &settings.timeouts, 0)
-        }
-        result => result,
+    match insert_in(set, key, entry, now, &settings.timeouts, existing) {
+        Insert::Full => {}
+        result => return result,
     }
+    let Some(other) = store.flow_set(second) else { return Insert::Full };
+    insert_in(other, key, entry, now, &settings.timeouts, existing)
 }
 
-/// `on_full` is set in the lock word when there is no room.
 #[inline(always)]
 fn insert_in<A: Addr>(
     set: &FlowSet<A>,
@@ -205,40 +204,40 @@ fn insert_in<A: Addr>(
     entry: &Entry<A>,
     now: u32,
     timeouts: &Timeouts,
-    on_full: u64,
-) -> Result<(), Refused<A>> {
+    existing: &mut Found<A>,
+) -> Insert {
     if !set.lock() {
-        return Err(Refused::Contended);
+        return Insert::Contended;
     }
     let mut victim = FLOW_WAYS;
-    let mut result = Ok(());
+    let mut result = Insert::Done;
     let mut way = 0;
     while way < FLOW_WAYS {
         let words = &set.ways[way];
-        let before = words.word(0).load(Relaxed);
+        let before = words.word(0).get();
         if has_key::<A>(words, key) && state_of(before) as u8 > State::Busy as u8 {
-            let existing = read::<A>(words, before, key.protocol);
-            if is_live(before, key.protocol, now, timeouts) && existing.to != entry.to {
-                result = Err(Refused::Exists(existing));
+            read::<A>(words, before, key.protocol, &mut existing.entry);
+            if is_live(before, key.protocol, now, timeouts) && existing.entry.to != entry.to {
+                result = Insert::Exists;
             }
             victim = way;
             break;
         }
-        // Of another flow: word 2 (IPv4) or 5 (IPv6) has its protocol.
-        let protocol = (words.word(ports_at::<A>()).load(Relaxed) >> 32) as u8;
+        // Of another flow: its own protocol decides how long it lives.
+        let protocol = (words.word(ports_at::<A>()).get() >> 32) as u8;
         if victim == FLOW_WAYS && !is_live(before, protocol, now, timeouts) {
             victim = way;
         }
         way += 1;
     }
     let mut mark = 0;
-    if result.is_ok() {
-        if victim < FLOW_WAYS {
-            write::<A>(&set.ways[victim % FLOW_WAYS], key, entry, now);
-        } else {
-            mark = on_full;
-            result = Err(Refused::Full);
+    match (result, victim < FLOW_WAYS) {
+        (Insert::Done, true) => write::<A>(&set.ways[victim % FLOW_WAYS], key, entry, now),
+        (Insert::Done, false) => {
+            mark = OVERFLOWED;
+            result = Insert::Full;
         }
+        _ => {}
     }
     set.unlock(mark);
     result
@@ -249,8 +248,7 @@ fn insert_in<A: Addr>(
 pub fn refresh<A: Addr, S: Store<A>>(store: &S, found: &Found<A>, state: State) {
     let Some(set) = store.flow_set(found.set) else { return };
     let new = meta(store.now(), state, found.entry.role, (found.meta >> 48) as u16);
-    let _ =
-        set.ways[found.way % FLOW_WAYS].word(0).compare_exchange(found.meta, new, SeqCst, SeqCst);
+    set.ways[found.way as usize % FLOW_WAYS].word(0).replace_if(found.meta, new);
 }
 
 /// Forgets a flow's entry; lost without harm if the entry has changed meanwhile.
@@ -263,7 +261,7 @@ impl<A: Addr> FlowSet<A> {
     const LOCK: usize = if A::IS_V4 { 7 } else { 15 };
 
     #[inline(always)]
-    fn lock_word(&self) -> &AtomicU64 {
+    fn lock_word(&self) -> &Word {
         self.ways[0].word(Self::LOCK)
     }
 
@@ -273,8 +271,8 @@ impl<A: Addr> FlowSet<A> {
         let word = self.lock_word();
         let mut tries = 0;
         while tries < LOCK_TRIES {
-            let now = word.load(Relaxed) & !LOCKED;
-            if word.compare_exchange(now, now | LOCKED, SeqCst, SeqCst).is_ok() {
+            let now = word.get() & !LOCKED;
+            if word.replace_if(now, now | LOCKED) {
                 return true;
             }
             tries += 1;
@@ -286,7 +284,7 @@ impl<A: Addr> FlowSet<A> {
     fn unlock(&self, mark: u64) {
         let word = self.lock_word();
         compiler_fence(Release);
-        word.store((word.load(Relaxed) & !LOCKED) | mark, Relaxed);
+        word.set((word.get() & !LOCKED) | mark);
     }
 }
 
@@ -306,54 +304,50 @@ const fn ports_at<A: Addr>() -> usize {
 fn has_key<A: Addr>(words: &A::Words, key: &Tuple<A>) -> bool {
     let mut index = 0;
     while index < A::PAIR_WORDS {
-        if words.word(1 + index).load(Relaxed) != A::pair_word(key.src, key.dst, index) {
+        if words.word(1 + index).get() != A::pair_word(key.src, key.dst, index) {
             return false;
         }
         index += 1;
     }
-    words.word(ports_at::<A>()).load(Relaxed) == hash::ports_word(key)
+    words.word(ports_at::<A>()).get() == hash::ports_word(key)
 }
 
 #[inline(always)]
-fn read<A: Addr>(words: &A::Words, meta: u64, protocol: u8) -> Entry<A> {
+fn read<A: Addr>(words: &A::Words, meta: u64, protocol: u8, entry: &mut Entry<A>) {
     let at = ports_at::<A>() + 1;
-    let (src, dst) = A::pair_from(|index| words.word(at + index).load(Relaxed));
-    let ports = words.word(at + A::PAIR_WORDS).load(Relaxed);
-    Entry {
-        state: state_of(meta),
-        role: Role::from_number((meta >> 40) as u8),
-        to: Tuple {
-            src,
-            dst,
-            sport: (ports as u16).to_ne_bytes(),
-            dport: ((ports >> 16) as u16).to_ne_bytes(),
-            protocol,
-        },
-        backend: (ports >> 32) as u32,
-        generation: words.word(at + A::PAIR_WORDS + 1).load(Relaxed) as u32,
-    }
+    let (src, dst) = A::pair_from(|index| words.word(at + index).get());
+    let ports = words.word(at + A::PAIR_WORDS).get();
+    entry.state = state_of(meta);
+    entry.role = Role::from_number((meta >> 40) as u8);
+    entry.to.src = src;
+    entry.to.dst = dst;
+    entry.to.sport = (ports as u16).to_ne_bytes();
+    entry.to.dport = ((ports >> 16) as u16).to_ne_bytes();
+    entry.to.protocol = protocol;
+    entry.backend = (ports >> 32) as u32;
+    entry.generation = words.word(at + A::PAIR_WORDS + 1).get() as u32;
 }
 
 /// The set's lock is held. The entry counts again once word 0 is written.
 #[inline(always)]
 fn write<A: Addr>(words: &A::Words, key: &Tuple<A>, entry: &Entry<A>, now: u32) {
-    let sequence = ((words.word(0).load(Relaxed) >> 48) as u16).wrapping_add(1);
-    words.word(0).store(meta(now, State::Busy, entry.role, sequence), Relaxed);
+    let sequence = ((words.word(0).get() >> 48) as u16).wrapping_add(1);
+    words.word(0).set(meta(now, State::Busy, entry.role, sequence));
     compiler_fence(Release);
     let at = ports_at::<A>() + 1;
     let mut index = 0;
     while index < A::PAIR_WORDS {
-        words.word(1 + index).store(A::pair_word(key.src, key.dst, index), Relaxed);
+        words.word(1 + index).set(A::pair_word(key.src, key.dst, index));
         let new = A::pair_word(entry.to.src, entry.to.dst, index);
-        words.word(at + index).store(new, Relaxed);
+        words.word(at + index).set(new);
         index += 1;
     }
-    words.word(ports_at::<A>()).store(hash::ports_word(key), Relaxed);
+    words.word(ports_at::<A>()).set(hash::ports_word(key));
     let ports = u64::from(u16::from_ne_bytes(entry.to.sport))
         | u64::from(u16::from_ne_bytes(entry.to.dport)) << 16
         | u64::from(entry.backend) << 32;
-    words.word(at + A::PAIR_WORDS).store(ports, Relaxed);
-    words.word(at + A::PAIR_WORDS + 1).store(u64::from(entry.generation), Relaxed);
+    words.word(at + A::PAIR_WORDS).set(ports);
+    words.word(at + A::PAIR_WORDS + 1).set(u64::from(entry.generation));
     compiler_fence(Release);
-    words.word(0).store(meta(now, entry.state, entry.role, sequence), Relaxed);
+    words.word(0).set(meta(now, entry.state, entry.role, sequence));
 }

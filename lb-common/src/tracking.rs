@@ -7,9 +7,10 @@ use crate::{
 
 /// Where a flow is. Both of its entries are told of every change.
 #[repr(u8)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
     /// Nobody's slot.
+    #[default]
     Empty = 0,
     /// Being written.
     Busy = 1,

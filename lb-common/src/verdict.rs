@@ -82,6 +82,8 @@ reasons! {
     StaleAnswer = "stale-answer": Drop,
     /// This node has no route to the next hop.
     NoRoute = "no-route": Drop,
+    /// Too long for the way out.
+    TooBig = "too-big": Drop,
     /// TTL or hop limit would reach zero here.
     TtlExpired = "ttl-expired": Drop,
     /// Lengths in the headers contradict the frame.

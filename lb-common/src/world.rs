@@ -5,6 +5,7 @@ use crate::{
     abi::{Backend, FlowSet, Frontend, FrontendKey, Line, NextHop, Service, Settings},
     addr::Addr,
     flow::Tuple,
+    path::Hook,
 };
 
 /// What does not depend on the address family.
@@ -12,6 +13,8 @@ pub trait World {
     /// Rules that run on live tables change them; those that only explain do not.
     const LIVE: bool;
 
+    /// Which hook the rules run for.
+    fn hook(&self) -> Hook;
     fn settings(&self) -> Option<&Settings>;
     fn service(&self, id: u32) -> Option<&Service>;
     fn line(&self, index: u32) -> Option<&Line>;
@@ -40,6 +43,8 @@ pub enum Route {
     Hop(NextHop),
     /// Only tc, which can wait for a neighbour and enter any device, can send it there.
     Stack,
+    /// The packet is too long for it.
+    TooBig,
     /// There is none.
     None,
 }

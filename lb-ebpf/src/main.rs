@@ -1,1 +1,167 @@
-fn main() {}
+//! Every hook, and what it does with each verdict. The rules are in lb-common.
+#![no_std]
+#![no_main]
+
+mod counters;
+mod explain;
+mod maps;
+mod packet;
+mod route;
+mod socket;
+mod tables;
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
+    helpers::{bpf_redirect, generated::bpf_redirect_neigh},
+    macros::{cgroup_sock_addr, classifier, xdp},
+    programs::{SockAddrContext, TcContext, XdpContext},
+};
+use lb_common::{
+    packet::Packet as _,
+    path::{Hook, arrive, leave},
+    verdict::Verdict,
+};
+
+use crate::{
+    packet::{TcPacket, XdpPacket},
+    route::Place,
+    tables::Kernel,
+};
+
+/// Uplink, before the stack: finishes a packet, or leaves it unmodified to `uplink_ingress`.
+#[xdp]
+pub fn uplink_xdp(context: XdpContext) -> u32 {
+    let interface = context.ingress_ifindex() as u32;
+    let place = Place::new(context.as_ptr(), interface);
+    let mut frame = XdpPacket(&context);
+    let bytes = frame.len();
+    let Some(notes) = maps::notes(&maps::NOTES) else { return xdp_action::XDP_PASS };
+    let reason = arrive(&mut frame, &Kernel::<true> { place, hook: Hook::Xdp }, notes);
+    let outcome = &notes.outcome;
+    let action = match reason.verdict() {
+        // Counted by tc, which sees it next.
+        Verdict::Pass => return xdp_action::XDP_PASS,
+        Verdict::Deliver => xdp_action::XDP_PASS,
+        Verdict::Forward if outcome.hop.interface == interface => xdp_action::XDP_TX,
+        // SAFETY: takes numbers only.
+        Verdict::Forward => unsafe { bpf_redirect(outcome.hop.interface, 0) as u32 },
+        Verdict::Reject if outcome.silent => xdp_action::XDP_DROP,
+        Verdict::Reject => xdp_action::XDP_TX,
+        Verdict::Drop => xdp_action::XDP_DROP,
+    };
+    counters::packet(reason, outcome, bytes);
+    action
+}
+
+/// Uplink, on the way in.
+#[classifier]
+pub fn uplink_ingress(context: TcContext) -> i32 {
+    // SAFETY: a context field that is always readable.
+    let interface = unsafe { (*context.skb.skb).ifindex };
+    let place = Place::new(context.as_ptr(), interface);
+    let mut frame = TcPacket(&context);
+    frame.pull(packet::HEADERS);
+    let bytes = frame.len();
+    let Some(notes) = maps::notes(&maps::NOTES) else { return TC_ACT_UNSPEC };
+    let reason = arrive(&mut frame, &Kernel::<true> { place, hook: Hook::Tc }, notes);
+    let outcome = &notes.outcome;
+    counters::packet(reason, outcome, bytes);
+    match reason.verdict() {
+        // Whoever is next on this hook sees it.
+        Verdict::Pass | Verdict::Deliver => TC_ACT_UNSPEC,
+        // SAFETY: no parameters: the helper routes by the packet's own destination (kernel 5.10).
+        Verdict::Forward => unsafe {
+            bpf_redirect_neigh(outcome.hop.interface, core::ptr::null_mut(), 0, 0) as i32
+        },
+        Verdict::Reject if outcome.silent => TC_ACT_SHOT,
+        // SAFETY: takes numbers only.
+        Verdict::Reject => unsafe { bpf_redirect(interface, 0) as i32 },
+        Verdict::Drop => TC_ACT_SHOT,
+    }
+}
+
+/// Uplink, on the way out: replies of backends on this node.
+#[classifier]
+pub fn uplink_egress(context: TcContext) -> i32 {
+    // SAFETY: a context field that is always readable.
+    let interface = unsafe { (*context.skb.skb).ifindex };
+    let place = Place::new(context.as_ptr(), interface);
+    let mut frame = TcPacket(&context);
+    frame.pull(packet::HEADERS);
+    let bytes = frame.len();
+    let Some(notes) = maps::notes(&maps::NOTES) else { return TC_ACT_UNSPEC };
+    let reason = leave(&mut frame, &Kernel::<true> { place, hook: Hook::Tc }, notes);
+    let outcome = &notes.outcome;
+    match reason.verdict() {
+        Verdict::Pass => return TC_ACT_UNSPEC,
+        Verdict::Deliver | Verdict::Forward => counters::packet(reason, outcome, bytes),
+        Verdict::Reject | Verdict::Drop => {
+            counters::packet(reason, outcome, bytes);
+            return TC_ACT_SHOT;
+        }
+    }
+    TC_ACT_UNSPEC
+}
+
+#[cgroup_sock_addr(connect4)]
+pub fn connect4(call: SockAddrContext) -> i32 {
+    socket::dial_v4(&call)
+}
+
+#[cgroup_sock_addr(connect6)]
+pub fn connect6(call: SockAddrContext) -> i32 {
+    socket::dial_v6(&call)
+}
+
+#[cgroup_sock_addr(sendmsg4)]
+pub fn sendmsg4(call: SockAddrContext) -> i32 {
+    socket::dial_v4(&call)
+}
+
+#[cgroup_sock_addr(sendmsg6)]
+pub fn sendmsg6(call: SockAddrContext) -> i32 {
+    socket::dial_v6(&call)
+}
+
+#[cgroup_sock_addr(recvmsg4)]
+pub fn recvmsg4(call: SockAddrContext) -> i32 {
+    socket::peer_v4(&call)
+}
+
+#[cgroup_sock_addr(recvmsg6)]
+pub fn recvmsg6(call: SockAddrContext) -> i32 {
+    socket::peer_v6(&call)
+}
+
+#[cgroup_sock_addr(getpeername4)]
+pub fn getpeername4(call: SockAddrContext) -> i32 {
+    socket::peer_v4(&call)
+}
+
+#[cgroup_sock_addr(getpeername6)]
+pub fn getpeername6(call: SockAddrContext) -> i32 {
+    socket::peer_v6(&call)
+}
+
+/// For `lb explain`: a frame in, a report out. Never attached.
+#[xdp]
+pub fn explain_packet(context: XdpContext) -> u32 {
+    explain::packet(&context).map_or(xdp_action::XDP_ABORTED, |()| xdp_action::XDP_PASS)
+}
+
+/// For `lb explain`: a question in, a report out. Never attached.
+#[xdp]
+pub fn explain_socket(context: XdpContext) -> u32 {
+    explain::socket(&context).map_or(xdp_action::XDP_ABORTED, |()| xdp_action::XDP_PASS)
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    // The verifier refuses an endless loop: a panic that can be reached does not load.
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

@@ -178,3 +178,30 @@ pub enum NodePortAddresses {
     /// Local addresses inside one of these; a family without a CIDR means all of that family.
     Cidrs(Vec<IpNet>),
 }
+
+/// An object, or a part of one, that was left out, and why.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Ignored {
+    pub kind: &'static str,
+    pub namespace: String,
+    pub name: String,
+    /// Names the field where one is to blame.
+    pub reason: String,
+}
+
+impl Ignored {
+    pub fn new(kind: &'static str, object: &ObjectName, reason: impl Into<String>) -> Self {
+        let ObjectName { namespace, name } = object.clone();
+        Self { kind, namespace, name, reason: reason.into() }
+    }
+}
+
+impl fmt::Display for Ignored {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kind, namespace, name, reason } = self;
+        match namespace.as_str() {
+            "" => write!(f, "{kind} {name}: {reason}"),
+            _ => write!(f, "{kind} {namespace}/{name}: {reason}"),
+        }
+    }
+}

@@ -1,4 +1,6 @@
 use core::sync::atomic::AtomicU64;
+#[cfg(not(target_arch = "bpf"))]
+use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 
 use crate::{addr::Addr, limits::FLOW_WAYS};
 
@@ -7,16 +9,64 @@ pub const WORDS_V4: usize = 8;
 /// Words of an IPv6 flow: two cache lines.
 pub const WORDS_V6: usize = 16;
 
-/// The words of one flow. They are atomics, so that CPUs share them without `unsafe`; a relaxed
-/// load or store of one is a plain aligned access.
-pub trait FlowWords: 'static {
-    /// Word `index`; indices are constants below the number of words.
-    fn word(&self, index: usize) -> &AtomicU64;
+/// A 64-bit word that CPUs share: each access is one aligned load or store.
+#[repr(transparent)]
+#[derive(Debug, Default)]
+pub struct Word(AtomicU64);
+
+#[cfg(not(target_arch = "bpf"))]
+impl Word {
+    #[inline(always)]
+    pub fn get(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    #[inline(always)]
+    pub fn set(&self, value: u64) {
+        self.0.store(value, Relaxed);
+    }
+
+    /// Stores `new` if the word still holds `old`, ordered with everything around it.
+    #[inline(always)]
+    pub fn replace_if(&self, old: u64, new: u64) -> bool {
+        self.0.compare_exchange(old, new, SeqCst, SeqCst).is_ok()
+    }
 }
 
-impl<const N: usize> FlowWords for [AtomicU64; N] {
+/// LLVM cannot translate the library's atomic loads for this target, and the library leaves
+/// compare-and-exchange out; volatile accesses and the compiler's own operation stand in.
+#[cfg(target_arch = "bpf")]
+impl Word {
     #[inline(always)]
-    fn word(&self, index: usize) -> &AtomicU64 {
+    pub fn get(&self) -> u64 {
+        // SAFETY: the pointer is that of a live, aligned word; the machine loads it at once.
+        unsafe { self.0.as_ptr().read_volatile() }
+    }
+
+    #[inline(always)]
+    pub fn set(&self, value: u64) {
+        // SAFETY: as in `get`; the word is an atomic, so shared writes are allowed.
+        unsafe { self.0.as_ptr().write_volatile(value) }
+    }
+
+    /// Stores `new` if the word still holds `old`: BPF_CMPXCHG (kernel 5.12).
+    #[inline(always)]
+    pub fn replace_if(&self, old: u64, new: u64) -> bool {
+        use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg};
+        // SAFETY: as in `set`.
+        unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(self.0.as_ptr(), old, new) }.1
+    }
+}
+
+/// The words of one flow.
+pub trait FlowWords: 'static {
+    /// Word `index`; indices are constants below the number of words.
+    fn word(&self, index: usize) -> &Word;
+}
+
+impl<const N: usize> FlowWords for [Word; N] {
+    #[inline(always)]
+    fn word(&self, index: usize) -> &Word {
         &self[index]
     }
 }

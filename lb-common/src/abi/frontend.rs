@@ -99,3 +99,25 @@ impl Frontend {
         Kind::from_number(self.kind)
     }
 }
+
+/// A source range of a service, as the data of a longest-prefix key: 32 bits of service, then the
+/// network.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SourceKey<A> {
+    /// Big-endian, so that its bits come first.
+    service: [u8; 4],
+    address: A,
+}
+
+impl<A: Addr> SourceKey<A> {
+    /// Length of the service's part, in bits.
+    pub const SERVICE_BITS: u32 = 32;
+    /// Length of a key that names one address, in bits.
+    pub const BITS: u32 = Self::SERVICE_BITS + 8 * size_of::<A>() as u32;
+
+    #[inline(always)]
+    pub const fn new(service: u32, address: A) -> Self {
+        Self { service: service.to_be_bytes(), address }
+    }
+}

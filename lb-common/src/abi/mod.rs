@@ -13,9 +13,9 @@ mod settings;
 mod socket;
 
 pub use backend::{Backend, BackendState, NextHop};
-pub use flow::{FlowSet, FlowWords, WORDS_V4, WORDS_V6};
-pub use frontend::{Frontend, FrontendKey, Kind};
-pub use report::Report;
+pub use flow::{FlowSet, FlowWords, WORDS_V4, WORDS_V6, Word};
+pub use frontend::{Frontend, FrontendKey, Kind, SourceKey};
+pub use report::{Question, Report};
 pub use service::{Answer, Line, SLOTS_PER_LINE, Scope, Service, SizeClass};
 pub use settings::{CidrSet, Settings, Timeouts};
 pub use socket::{SocketChoice, SocketKey, SocketPeer};
@@ -87,11 +87,12 @@ mod pod {
         FrontendKey<V6>,
         Line,
         NextHop,
-        Report,
         Service,
         Settings,
         SocketChoice,
         SocketKey,
         SocketPeer,
+        SourceKey<V4>,
+        SourceKey<V6>,
     );
 }

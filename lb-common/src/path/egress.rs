@@ -1,9 +1,8 @@
-use super::{Outcome, ingress::track};
+use super::{Family, Job, ingress::track};
 use crate::{
     abi::FrontendKey,
     packet::Packet,
-    parse::Segment,
-    rewrite::{Rewrite, translate},
+    rewrite::translate,
     table::{self, Role},
     tracking::Side,
     verdict::Reason,
@@ -13,24 +12,22 @@ use crate::{
 /// A packet that leaves on an uplink: the reply of a backend on this node gets the address that the
 /// client dialled.
 #[inline(always)]
-pub fn egress<A: Rewrite, P: Packet + ?Sized, S: Store<A>>(
+pub fn egress<A: Family, P: Packet + ?Sized, S: Store<A>>(
     packet: &mut P,
-    segment: &Segment<A>,
-    store: &S,
-) -> Outcome {
-    let tuple = &segment.tuple;
-    if !store.is_local_backend(&FrontendKey::new(tuple.src, tuple.sport, tuple.protocol)) {
-        return Outcome::new(Reason::NotService);
+    job: &mut Job<'_, A, S>,
+) -> Reason {
+    let tuple = &job.draft.segment.tuple;
+    let key = FrontendKey::new(tuple.src, tuple.sport, tuple.protocol);
+    if !job.store.is_local_backend(&key)
+        || !table::find(job.store, tuple, &mut job.draft.found)
+        || job.draft.found.entry.role != Role::ReplyLocal
+    {
+        return Reason::NotService;
     }
-    let Some(found) = table::find(store, tuple) else {
-        return Outcome::new(Reason::NotService);
-    };
-    if found.entry.role != Role::ReplyLocal {
-        return Outcome::new(Reason::NotService);
+    job.outcome.backend = job.draft.found.entry.backend;
+    if translate(packet, tuple, &job.draft.found.entry.to, false).is_none() {
+        return Reason::NotLinear;
     }
-    if translate(packet, tuple, &found.entry.to, false).is_none() {
-        return Outcome::new(Reason::NotLinear);
-    }
-    track(store, segment, &found, Side::Server);
-    Outcome::new(Reason::ReplyLocal).of_backend(found.entry.backend)
+    track(job, Side::Server);
+    Reason::ReplyLocal
 }

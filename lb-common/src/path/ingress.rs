@@ -1,12 +1,10 @@
-use super::{Hook, Outcome, new_flow};
+use super::{Family, Hook, Job, new_flow};
 use crate::{
-    abi::{Backend, BackendState, Frontend, FrontendKey, Kind, Settings},
+    abi::{BackendState, Frontend, FrontendKey, Kind, NextHop, Settings},
     addr::Addr,
-    flow::Tuple,
     packet::Packet,
-    parse::Segment,
-    rewrite::{Rewrite, link, translate},
-    table::{self, Found, Role},
+    rewrite::{link, translate},
+    table::{self, Role},
     tracking::{Side, State, next, opens},
     verdict::Reason,
     wire::proto,
@@ -14,74 +12,63 @@ use crate::{
 };
 
 /// A packet that comes in on an uplink.
-#[inline(always)]
-pub fn ingress<A: Rewrite, P: Packet + ?Sized, S: Store<A>>(
+#[inline(never)]
+pub fn ingress<A: Family, P: Packet + ?Sized, S: Store<A>>(
     packet: &mut P,
-    segment: &Segment<A>,
-    store: &S,
-    hook: Hook,
-) -> Outcome {
-    let Some(settings) = store.settings() else { return Outcome::new(Reason::NotService) };
-    let tuple = &segment.tuple;
-    let key = FrontendKey::new(tuple.dst, tuple.dport, tuple.protocol);
-    match store.frontend(&key) {
-        Some(frontend) => to_frontend(packet, segment, store, hook, settings, frontend),
-        None => match store.frontend(&FrontendKey::of_address(tuple.dst)).and_then(|a| a.kind()) {
-            Some(Kind::NodeAddress) if settings.is_snat_port(tuple.dport) => {
-                from_backend(packet, segment, store, hook)
-            }
-            Some(Kind::ClusterAddress) => Outcome::new(Reason::UnknownPort),
-            None if settings.services::<A>().contains(tuple.dst) => {
-                Outcome::new(Reason::UnallocatedAddress)
-            }
-            _ => Outcome::new(Reason::NotService),
-        },
+    job: &mut Job<'_, A, S>,
+) -> Reason {
+    let store = job.store;
+    let Some(settings) = store.settings() else { return Reason::NotService };
+    let tuple = &job.draft.segment.tuple;
+    if let Some(frontend) =
+        store.frontend(&FrontendKey::new(tuple.dst, tuple.dport, tuple.protocol))
+    {
+        job.outcome.service = frontend.service();
+        return to_frontend(packet, job, settings, frontend);
+    }
+    match store.frontend(&FrontendKey::of_address(tuple.dst)).and_then(|address| address.kind()) {
+        Some(Kind::NodeAddress) if settings.is_snat_port(tuple.dport) => from_backend(packet, job),
+        Some(Kind::ClusterAddress) => Reason::UnknownPort,
+        None if settings.services::<A>().contains(tuple.dst) => Reason::UnallocatedAddress,
+        _ => Reason::NotService,
     }
 }
 
 /// A packet that the rules cannot rewrite: dropped, by the name given, where its address is only a
 /// service's.
 #[inline(always)]
-pub fn odd<A: Addr, S: Store<A>>(store: &S, dst: A, reason: Reason) -> Outcome {
-    let kind = store.frontend(&FrontendKey::of_address(dst)).and_then(|address| address.kind());
-    match kind {
-        Some(Kind::ClusterAddress | Kind::VirtualAddress) => Outcome::new(reason),
-        _ => Outcome::new(Reason::NotService),
+pub fn odd<A: Addr, S: Store<A>>(job: &Job<'_, A, S>, reason: Reason) -> Reason {
+    let key = FrontendKey::of_address(job.draft.segment.tuple.dst);
+    match job.store.frontend(&key).and_then(|address| address.kind()) {
+        Some(Kind::ClusterAddress | Kind::VirtualAddress) => reason,
+        _ => Reason::NotService,
     }
 }
 
 #[inline(always)]
-fn to_frontend<A: Rewrite, P: Packet + ?Sized, S: Store<A>>(
+fn to_frontend<A: Family, P: Packet + ?Sized, S: Store<A>>(
     packet: &mut P,
-    segment: &Segment<A>,
-    store: &S,
-    hook: Hook,
+    job: &mut Job<'_, A, S>,
     settings: &Settings,
     frontend: Frontend,
-) -> Outcome {
-    let tuple = &segment.tuple;
-    let service = frontend.service();
-    let found = table::find(store, tuple);
-    if let Some(found) = &found {
-        match keeps(store, settings, segment, found) {
-            Keep::Yes => return hit(packet, segment, store, hook, found).of_service(service),
+) -> Reason {
+    let known = table::find(job.store, &job.draft.segment.tuple, &mut job.draft.found);
+    if known {
+        match keeps(job, settings) {
+            Keep::Yes => return hit(packet, job),
             Keep::Gone => {
-                return Outcome::new(Reason::BackendGone)
-                    .of_service(service)
-                    .of_backend(found.entry.backend);
+                job.outcome.backend = job.draft.found.entry.backend;
+                return Reason::BackendGone;
             }
             Keep::No => {}
         }
     }
-    let outcome = new_flow::open(packet, segment, store, hook, settings, frontend, found.as_ref());
-    match (&found, outcome.reason) {
-        // A UDP flow whose service has nothing better stays where it is.
-        (Some(found), Reason::NoEndpoints | Reason::NoLocalEndpoints)
-            if tuple.protocol == proto::UDP =>
-        {
-            hit(packet, segment, store, hook, found).of_service(service)
-        }
-        _ => outcome.of_service(service),
+    let reason = new_flow::open(packet, job, frontend, known);
+    // A UDP flow whose service has nothing better stays where it is.
+    let is_udp = job.draft.segment.tuple.protocol == proto::UDP;
+    match reason {
+        Reason::NoEndpoints | Reason::NoLocalEndpoints if known && is_udp => hit(packet, job),
+        reason => reason,
     }
 }
 
@@ -95,162 +82,140 @@ enum Keep {
 }
 
 #[inline(always)]
-fn keeps<A: Addr, S: Store<A>>(
-    store: &S,
-    settings: &Settings,
-    segment: &Segment<A>,
-    found: &Found<A>,
-) -> Keep {
-    let state = match store.backend(found.entry.backend) {
-        Some(backend) if backend.generation() == found.entry.generation => life(backend),
+fn keeps<A: Addr, S: Store<A>>(job: &Job<'_, A, S>, settings: &Settings) -> Keep {
+    let (segment, entry) = (&job.draft.segment, &job.draft.found.entry);
+    let (state, serving) = match job.store.backend(entry.backend) {
+        Some(backend) if backend.generation() == entry.generation => {
+            (backend.state(), backend.is_serving())
+        }
         _ => (BackendState::Gone, false),
     };
     if segment.tuple.protocol == proto::UDP {
         return match state {
-            (BackendState::Active, _) | (BackendState::Retired, true) => Keep::Yes,
+            BackendState::Active => Keep::Yes,
+            BackendState::Retired if serving => Keep::Yes,
             _ => Keep::No,
         };
     }
-    match (state.0, opens(segment.tcp_flags)) {
-        (BackendState::Active, true) if !matches!(found.entry.state, State::Closing) => Keep::Yes,
+    match (state, opens(segment.tcp_flags)) {
+        (BackendState::Active, true) if !matches!(entry.state, State::Closing) => Keep::Yes,
         (_, true) => Keep::No,
         (BackendState::Gone | BackendState::Free, false) if settings.reset_gone != 0 => Keep::Gone,
         (_, false) => Keep::Yes,
     }
 }
 
-#[inline(always)]
-fn life(backend: &Backend) -> (BackendState, bool) {
-    (backend.state(), backend.is_serving())
-}
-
 /// A packet of a flow that is known, from the client.
 #[inline(always)]
-fn hit<A: Rewrite, P: Packet + ?Sized, S: Store<A>>(
+fn hit<A: Family, P: Packet + ?Sized, S: Store<A>>(
     packet: &mut P,
-    segment: &Segment<A>,
-    store: &S,
-    hook: Hook,
-    found: &Found<A>,
-) -> Outcome {
-    let to = &found.entry.to;
-    let outcome = match found.entry.role {
-        Role::ToLocal => deliver(packet, segment, hook, to),
-        _ => forward(packet, segment, store, hook, to, Reason::ToRemote),
+    job: &mut Job<'_, A, S>,
+) -> Reason {
+    job.draft.to = job.draft.found.entry.to;
+    let reason = match job.draft.found.entry.role {
+        Role::ToLocal => deliver(packet, job),
+        _ => forward(packet, job, Reason::ToRemote),
     };
-    if !matches!(outcome.reason, Reason::NeedsStack) {
-        track(store, segment, found, Side::Client);
+    if !matches!(reason, Reason::NeedsStack) {
+        job.outcome.backend = job.draft.found.entry.backend;
+        track(job, Side::Client);
     }
-    outcome.of_backend(found.entry.backend)
+    reason
 }
 
 /// A packet to one of this node's own source ports: perhaps a reply of a remote backend.
 #[inline(always)]
-fn from_backend<A: Rewrite, P: Packet + ?Sized, S: Store<A>>(
+fn from_backend<A: Family, P: Packet + ?Sized, S: Store<A>>(
     packet: &mut P,
-    segment: &Segment<A>,
-    store: &S,
-    hook: Hook,
-) -> Outcome {
-    let Some(found) = table::find(store, &segment.tuple) else {
-        return Outcome::new(Reason::NotService);
-    };
-    if found.entry.role != Role::ReplyRemote {
-        return Outcome::new(Reason::NotService);
+    job: &mut Job<'_, A, S>,
+) -> Reason {
+    if !table::find(job.store, &job.draft.segment.tuple, &mut job.draft.found)
+        || job.draft.found.entry.role != Role::ReplyRemote
+    {
+        return Reason::NotService;
     }
-    let outcome = forward(packet, segment, store, hook, &found.entry.to, Reason::ReplyRemote);
-    if !matches!(outcome.reason, Reason::NeedsStack) {
-        track(store, segment, &found, Side::Server);
+    job.draft.to = job.draft.found.entry.to;
+    let reason = forward(packet, job, Reason::ReplyRemote);
+    if !matches!(reason, Reason::NeedsStack) {
+        job.outcome.backend = job.draft.found.entry.backend;
+        track(job, Side::Server);
     }
-    outcome.of_backend(found.entry.backend)
+    reason
 }
 
 /// Rewrites a packet for a backend on this node and hands it up.
 #[inline(always)]
-pub(super) fn deliver<A: Rewrite, P: Packet + ?Sized>(
+pub(super) fn deliver<A: Family, P: Packet + ?Sized, S: Store<A>>(
     packet: &mut P,
-    segment: &Segment<A>,
-    hook: Hook,
-    to: &Tuple<A>,
-) -> Outcome {
-    if matches!(hook, Hook::Xdp) {
-        return Outcome::new(Reason::NeedsStack);
+    job: &Job<'_, A, S>,
+) -> Reason {
+    if matches!(job.store.hook(), Hook::Xdp) {
+        return Reason::NeedsStack;
     }
-    match translate(packet, &segment.tuple, to, false) {
-        Some(()) => Outcome::new(Reason::ToLocal),
-        None => Outcome::new(Reason::NotLinear),
+    match translate(packet, &job.draft.segment.tuple, &job.draft.to, false) {
+        Some(()) => Reason::ToLocal,
+        None => Reason::NotLinear,
     }
 }
 
 /// Rewrites a packet and finds its way out; routing comes first.
 #[inline(always)]
-pub(super) fn forward<A: Rewrite, P: Packet + ?Sized, S: Store<A>>(
+pub(super) fn forward<A: Family, P: Packet + ?Sized, S: Store<A>>(
     packet: &mut P,
-    segment: &Segment<A>,
-    store: &S,
-    hook: Hook,
-    to: &Tuple<A>,
+    job: &mut Job<'_, A, S>,
     reason: Reason,
-) -> Outcome {
-    match way_out(segment, store, hook, to) {
-        Ok(route) => send(packet, segment, to, route, reason),
-        Err(reason) => Outcome::new(reason),
+) -> Reason {
+    match way_out(job) {
+        Ok(hop) => send(packet, job, hop, reason),
+        Err(reason) => reason,
     }
 }
 
-/// The way out of a packet that will be of flow `to`.
+/// The way out of what the packet becomes.
 #[inline(always)]
-pub(super) fn way_out<A: Addr, S: Store<A>>(
-    segment: &Segment<A>,
-    store: &S,
-    hook: Hook,
-    to: &Tuple<A>,
-) -> Result<Route, Reason> {
+pub(super) fn way_out<A: Addr, S: Store<A>>(job: &Job<'_, A, S>) -> Result<NextHop, Reason> {
+    let segment = &job.draft.segment;
     if segment.ttl <= 1 {
         return Err(Reason::TtlExpired);
     }
-    match (store.route(to, segment.length), hook) {
-        (Route::None, Hook::Xdp) | (Route::Stack, Hook::Xdp) => Err(Reason::NeedsStack),
-        (Route::None, Hook::Tc) => Err(Reason::NoRoute),
-        (route, _) => Ok(route),
+    match (job.store.route(&job.draft.to, segment.length), job.store.hook()) {
+        (Route::Hop(hop), _) => Ok(hop),
+        (Route::Stack | Route::TooBig | Route::None, Hook::Xdp) => Err(Reason::NeedsStack),
+        (Route::TooBig, Hook::Tc) => Err(Reason::TooBig),
+        (Route::Stack | Route::None, Hook::Tc) => Err(Reason::NoRoute),
     }
 }
 
 /// Rewrites a packet whose way out is known.
 #[inline(always)]
-pub(super) fn send<A: Rewrite, P: Packet + ?Sized>(
+pub(super) fn send<A: Family, P: Packet + ?Sized, S: Store<A>>(
     packet: &mut P,
-    segment: &Segment<A>,
-    to: &Tuple<A>,
-    route: Route,
+    job: &mut Job<'_, A, S>,
+    hop: NextHop,
     reason: Reason,
-) -> Outcome {
-    let Route::Hop(hop) = route else { return Outcome::new(Reason::NoRoute) };
-    if translate(packet, &segment.tuple, to, true).is_none() || link(packet, &hop).is_none() {
-        return Outcome::new(Reason::NotLinear);
-    }
-    Outcome::new(reason).with_hop(hop)
+) -> Reason {
+    job.outcome.hop = hop;
+    let written = translate(packet, &job.draft.segment.tuple, &job.draft.to, true)
+        .and_then(|()| link(packet, &hop));
+    if written.is_none() { Reason::NotLinear } else { reason }
 }
 
 /// Tells both entries of a flow what its packet means: at once when the state changes, else at most
 /// once a second.
 #[inline(always)]
-pub(super) fn track<A: Addr, S: Store<A>>(
-    store: &S,
-    segment: &Segment<A>,
-    found: &Found<A>,
-    side: Side,
-) {
+pub(super) fn track<A: Addr, S: Store<A>>(job: &mut Job<'_, A, S>, side: Side) {
     if !S::LIVE {
         return;
     }
-    let old = found.entry.state;
-    let state = next(old, side, segment.tuple.protocol, segment.tcp_flags);
-    if state == old && store.now().wrapping_sub(found.stamp) < Settings::SECOND {
+    let (store, draft) = (job.store, &mut *job.draft);
+    let old = draft.found.entry.state;
+    let state = next(old, side, draft.segment.tuple.protocol, draft.segment.tcp_flags);
+    if state == old && store.now().wrapping_sub(draft.found.stamp) < Settings::SECOND {
         return;
     }
-    table::refresh(store, found, state);
-    if let Some(other) = table::find(store, &found.entry.to.reply()) {
-        table::refresh(store, &other, state);
+    table::refresh(store, &draft.found, state);
+    draft.reply = draft.found.entry.to.reply();
+    if table::find(store, &draft.reply, &mut draft.other) {
+        table::refresh(store, &draft.other, state);
     }
 }

@@ -6,13 +6,18 @@ mod ingress;
 mod new_flow;
 mod source;
 
-pub use egress::egress;
-pub use ingress::{ingress, odd};
 pub use source::{SourceClass, masquerade};
 
 use crate::{
     abi::{Answer, Kind, NextHop},
-    verdict::Reason,
+    addr::{V4, V6},
+    flow::Tuple,
+    packet::Packet,
+    parse::{Ip, Segment, version},
+    reject::Reject,
+    table::{Entry, Found},
+    verdict::{Reason, Verdict},
+    world::Store,
 };
 
 /// Which hook runs the rules.
@@ -23,23 +28,40 @@ pub enum Hook {
     Tc,
 }
 
-/// A packet's end. The packet has been rewritten if the reason's verdict says so.
+/// What came of a packet besides its [`Reason`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    pub reason: Reason,
     /// Index of the service, or [`Outcome::NOBODY`].
     pub service: u32,
     /// Id of the backend, or [`Outcome::NOBODY`].
     pub backend: u32,
-    /// Whether this packet made a flow.
-    pub opened: bool,
     /// For packets that are forwarded.
     pub hop: NextHop,
-    /// For `lb explain`; programs that do not read it do not compute it.
-    pub trace: Trace,
+    /// Whether this packet made a flow.
+    pub opened: bool,
+    /// A rejected packet that gets no answer: it was a RST itself, or there was no room to write.
+    pub silent: bool,
 }
 
-/// How a verdict came about.
+impl Outcome {
+    /// No service or backend has a part in it.
+    pub const NOBODY: u32 = u32::MAX;
+}
+
+impl Default for Outcome {
+    #[inline(always)]
+    fn default() -> Self {
+        Self {
+            service: Self::NOBODY,
+            backend: Self::NOBODY,
+            hop: NextHop::default(),
+            opened: false,
+            silent: false,
+        }
+    }
+}
+
+/// How a choice came about, for `lb explain`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Trace {
     pub kind: Option<Kind>,
@@ -50,43 +72,111 @@ pub struct Trace {
     pub source: [u8; 16],
 }
 
-impl Outcome {
-    /// No service or backend has a part in it.
-    pub const NOBODY: u32 = u32::MAX;
-
+impl Default for Trace {
     #[inline(always)]
-    pub const fn new(reason: Reason) -> Self {
+    fn default() -> Self {
         Self {
-            reason,
-            service: Self::NOBODY,
-            backend: Self::NOBODY,
-            opened: false,
-            hop: NextHop { interface: 0, src: [0; 6], dst: [0; 6] },
-            trace: Trace {
-                kind: None,
-                class: SourceClass::Outside,
-                masquerade: false,
-                answer: Answer::UNSET,
-                source: [0; 16],
-            },
+            kind: None,
+            class: SourceClass::Outside,
+            masquerade: false,
+            answer: Answer::UNSET,
+            source: [0; 16],
         }
     }
+}
 
-    #[inline(always)]
-    const fn of_service(mut self, service: u32) -> Self {
-        self.service = service;
-        self
+/// The rules' notes on one packet. They are the caller's, because BPF's stack of 512 bytes is too
+/// small for them; what an earlier packet left in them does not matter.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Notes {
+    pub outcome: Outcome,
+    pub trace: Trace,
+    v4: Draft<V4>,
+    v6: Draft<V6>,
+}
+
+/// The part of the notes that depends on the family.
+#[derive(Clone, Copy, Debug, Default)]
+struct Draft<A> {
+    segment: Segment<A>,
+    found: Found<A>,
+    /// What the packet becomes.
+    to: Tuple<A>,
+    /// The key of the flow's other entry.
+    reply: Tuple<A>,
+    entry: Entry<A>,
+    other: Found<A>,
+}
+
+/// A family that the rules can be run for.
+pub trait Family: Reject {}
+impl Family for V4 {}
+impl Family for V6 {}
+
+/// What all steps of a packet's way work on.
+struct Job<'a, A, S> {
+    store: &'a S,
+    draft: &'a mut Draft<A>,
+    outcome: &'a mut Outcome,
+    trace: &'a mut Trace,
+}
+
+/// A frame that comes in on an uplink. It has been rewritten, or turned into the answer to itself,
+/// as the reason's verdict says; the notes have the rest.
+#[inline(always)]
+pub fn arrive<P, S>(packet: &mut P, store: &S, notes: &mut Notes) -> Reason
+where
+    P: Packet + ?Sized,
+    S: Store<V4> + Store<V6>,
+{
+    let Notes { outcome, trace, v4, v6 } = notes;
+    *outcome = Outcome::default();
+    match version(packet) {
+        Ip::V4 => arrive_in(packet, &mut Job { store, draft: v4, outcome, trace }),
+        Ip::V6 => arrive_in(packet, &mut Job { store, draft: v6, outcome, trace }),
+        Ip::Foreign => Reason::NotIp,
     }
+}
 
-    #[inline(always)]
-    const fn of_backend(mut self, backend: u32) -> Self {
-        self.backend = backend;
-        self
+#[inline(always)]
+fn arrive_in<A: Family, P: Packet + ?Sized, S: Store<A>>(
+    packet: &mut P,
+    job: &mut Job<'_, A, S>,
+) -> Reason {
+    let reason = match A::parse(packet, &mut job.draft.segment) {
+        Ok(()) => ingress::ingress(packet, job),
+        Err(Reason::NotIp) => Reason::NotIp,
+        Err(reason) => ingress::odd(job, reason),
+    };
+    if matches!(reason.verdict(), Verdict::Reject) {
+        job.outcome.silent = A::reject(packet, &job.draft.segment).is_none();
     }
+    reason
+}
 
-    #[inline(always)]
-    const fn with_hop(mut self, hop: NextHop) -> Self {
-        self.hop = hop;
-        self
+/// A frame that leaves on an uplink.
+#[inline(always)]
+pub fn leave<P, S>(packet: &mut P, store: &S, notes: &mut Notes) -> Reason
+where
+    P: Packet + ?Sized,
+    S: Store<V4> + Store<V6>,
+{
+    let Notes { outcome, trace, v4, v6 } = notes;
+    *outcome = Outcome::default();
+    match version(packet) {
+        Ip::V4 => leave_in(packet, &mut Job { store, draft: v4, outcome, trace }),
+        Ip::V6 => leave_in(packet, &mut Job { store, draft: v6, outcome, trace }),
+        Ip::Foreign => Reason::NotIp,
+    }
+}
+
+#[inline(always)]
+fn leave_in<A: Family, P: Packet + ?Sized, S: Store<A>>(
+    packet: &mut P,
+    job: &mut Job<'_, A, S>,
+) -> Reason {
+    match A::parse(packet, &mut job.draft.segment) {
+        Ok(()) => egress::egress(packet, job),
+        Err(_) => Reason::NotService,
     }
 }

@@ -9,6 +9,17 @@ use serde::Serialize;
 
 use crate::model::{Algorithm, Family, ObjectName, Protocol};
 
+pub mod masquerade;
+pub mod node_ports;
+pub mod output;
+pub mod service;
+pub mod source;
+pub mod table;
+pub mod topology;
+
+pub use source::SourceClass;
+pub use table::Plan;
+
 /// Everything one Service asks of this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServicePlan {
@@ -51,6 +62,23 @@ impl PortPlan {
             Scope::Cluster => &self.cluster,
             Scope::Local => &self.local,
         }
+    }
+
+    /// The set for traffic from `source` to a frontend of this kind.
+    pub const fn backends_for(&self, kind: FrontendKind, source: SourceClass) -> &BackendSet {
+        self.set(match (kind, source) {
+            (FrontendKind::ClusterIp, _) => self.internal,
+            (_, SourceClass::Outside) => self.external,
+            (_, SourceClass::Node | SourceClass::Pod) => Scope::Cluster,
+        })
+    }
+
+    /// How a backend is chosen at a frontend of this kind.
+    pub fn algorithm_for(&self, kind: FrontendKind) -> Algorithm {
+        self.algorithm.unwrap_or(match kind {
+            FrontendKind::ClusterIp => Algorithm::Random,
+            _ => Algorithm::Maglev,
+        })
     }
 }
 

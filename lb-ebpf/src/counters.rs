@@ -1,0 +1,56 @@
+//! Counts per CPU: by reason, by service, by backend.
+
+use aya_ebpf::maps::PerCpuArray;
+use lb_common::{
+    abi::Count,
+    path::Outcome,
+    verdict::{Reason, Verdict},
+};
+
+use crate::maps;
+
+/// Counts a packet of `bytes` bytes.
+#[inline(always)]
+pub fn packet(reason: Reason, outcome: &Outcome, bytes: usize) {
+    let refused = matches!(reason.verdict(), Verdict::Reject | Verdict::Drop);
+    let count = Count {
+        packets: 1,
+        bytes: bytes as u64,
+        connections: u64::from(outcome.opened),
+        refused: u64::from(refused),
+    };
+    add(&maps::REASONS, reason as u32, &count);
+    if outcome.service != Outcome::NOBODY {
+        add(&maps::SERVICE_COUNTS, outcome.service, &count);
+    }
+    if outcome.backend != Outcome::NOBODY {
+        add(&maps::BACKEND_COUNTS, outcome.backend, &count);
+    }
+}
+
+/// Counts a socket that was translated.
+#[inline(always)]
+pub fn socket(service: u32, backend: u32) {
+    let count = Count { connections: 1, ..Count::default() };
+    add(&maps::SERVICE_COUNTS, service, &count);
+    add(&maps::BACKEND_COUNTS, backend, &count);
+}
+
+/// Counts a socket that was refused.
+#[inline(always)]
+pub fn refusal(service: Option<u32>, reason: Reason) {
+    let count = Count { refused: 1, ..Count::default() };
+    add(&maps::REASONS, reason as u32, &count);
+    if let Some(service) = service {
+        add(&maps::SERVICE_COUNTS, service, &count);
+    }
+}
+
+#[inline(always)]
+fn add(counts: &PerCpuArray<Count>, index: u32, more: &Count) {
+    let Some(count) = counts.get_ptr_mut(index) else { return };
+    // SAFETY: the element of this CPU; programs on one CPU do not interrupt each other here, and a
+    // count lost in the worst case harms nobody.
+    let count = unsafe { &mut *count };
+    *count = count.plus(*more);
+}

@@ -1,0 +1,101 @@
+//! Every map, and typed access to it. Sizes here are defaults; the agent sets them at load.
+
+use aya_ebpf::{
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
+    macros::map,
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
+};
+use lb_common::{
+    abi::{
+        Backend, Count, FlowSet, Frontend, FrontendKey, Line, Service, Settings, SocketChoice,
+        SocketKey, SocketPeer, SourceKey,
+    },
+    addr::{V4, V6},
+    limits,
+    path::Notes,
+    verdict::Reason,
+};
+
+#[map]
+pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
+
+#[map]
+pub static FRONTENDS_V4: HashMap<FrontendKey<V4>, Frontend> =
+    HashMap::with_max_entries(limits::FRONTENDS, BPF_F_NO_PREALLOC);
+#[map]
+pub static FRONTENDS_V6: HashMap<FrontendKey<V6>, Frontend> =
+    HashMap::with_max_entries(limits::FRONTENDS, BPF_F_NO_PREALLOC);
+
+#[map]
+pub static SERVICES: Array<Service> = Array::with_max_entries(limits::SERVICES, BPF_F_MMAPABLE);
+#[map]
+pub static BACKENDS: Array<Backend> = Array::with_max_entries(limits::BACKENDS, BPF_F_MMAPABLE);
+#[map]
+pub static ARENA: Array<Line> = Array::with_max_entries(limits::ARENA_LINES, BPF_F_MMAPABLE);
+
+#[map]
+pub static FLOWS_V4: Array<FlowSet<V4>> =
+    Array::with_max_entries(limits::FLOW_SETS_V4, BPF_F_MMAPABLE);
+#[map]
+pub static FLOWS_V6: Array<FlowSet<V6>> =
+    Array::with_max_entries(limits::FLOW_SETS_V6, BPF_F_MMAPABLE);
+
+#[map]
+pub static LOCALS_V4: HashMap<FrontendKey<V4>, u32> =
+    HashMap::with_max_entries(limits::LOCAL_BACKENDS, BPF_F_NO_PREALLOC);
+#[map]
+pub static LOCALS_V6: HashMap<FrontendKey<V6>, u32> =
+    HashMap::with_max_entries(limits::LOCAL_BACKENDS, BPF_F_NO_PREALLOC);
+
+#[map]
+pub static SOURCES_V4: LpmTrie<SourceKey<V4>, u32> =
+    LpmTrie::with_max_entries(limits::SOURCE_RANGES, 0);
+#[map]
+pub static SOURCES_V6: LpmTrie<SourceKey<V6>, u32> =
+    LpmTrie::with_max_entries(limits::SOURCE_RANGES, 0);
+
+#[map]
+pub static SOCKET_PEERS: LruHashMap<SocketKey, SocketPeer> =
+    LruHashMap::with_max_entries(limits::SOCKETS, 0);
+#[map]
+pub static SOCKET_CHOICES: LruHashMap<SocketKey, SocketChoice> =
+    LruHashMap::with_max_entries(limits::SOCKETS, 0);
+
+/// By interface index; bit 0: XDP may send there.
+#[map]
+pub static UPLINKS: HashMap<u32, u32> = HashMap::with_max_entries(limits::UPLINKS, 0);
+
+#[map]
+pub static REASONS: PerCpuArray<Count> = PerCpuArray::with_max_entries(Reason::COUNT as u32, 0);
+#[map]
+pub static SERVICE_COUNTS: PerCpuArray<Count> = PerCpuArray::with_max_entries(limits::SERVICES, 0);
+#[map]
+pub static BACKEND_COUNTS: PerCpuArray<Count> = PerCpuArray::with_max_entries(limits::BACKENDS, 0);
+
+/// For user space: what a service id stands for.
+#[map]
+pub static SERVICE_NAMES: HashMap<u32, [u8; 256]> =
+    HashMap::with_max_entries(limits::SERVICES, BPF_F_NO_PREALLOC);
+/// For user space: node, zone and uid of a backend.
+#[map]
+pub static BACKEND_NAMES: HashMap<u32, [u8; 256]> =
+    HashMap::with_max_entries(limits::BACKENDS, BPF_F_NO_PREALLOC);
+/// For user space: layout and age of the maps.
+#[map]
+pub static META: Array<[u64; 2]> = Array::with_max_entries(1, 0);
+
+/// The rules' notes on the packet that this CPU is at.
+#[map]
+pub static NOTES: PerCpuArray<Notes> = PerCpuArray::with_max_entries(1, 0);
+/// The same for programs that only explain: a packet may interrupt them.
+#[map]
+pub static EXPLAIN_NOTES: PerCpuArray<Notes> = PerCpuArray::with_max_entries(1, 0);
+
+/// This CPU's notes.
+#[inline(always)]
+pub fn notes(notes: &PerCpuArray<Notes>) -> Option<&mut Notes> {
+    // SAFETY: the element of this CPU; the hooks run with bottom halves off, so none of them
+    // interrupts another, and each takes its notes once. Zeros are valid, and so is what the last
+    // packet left.
+    notes.get_ptr_mut(0).map(|notes| unsafe { &mut *notes })
+}

@@ -1,0 +1,138 @@
+//! Packets as the verifier guards them.
+
+use aya_ebpf::{
+    EbpfContext as _,
+    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
+    helpers::{bpf_l4_csum_replace, bpf_skb_change_tail, bpf_xdp_adjust_tail},
+    programs::{TcContext, XdpContext},
+};
+use lb_common::{
+    checksum::Delta,
+    packet::{Packet, whole_checksum},
+    wire::Header,
+};
+
+/// As much of a frame as the rules read: Ethernet, IPv6 and TCP headers.
+pub const HEADERS: usize = 74;
+
+/// A frame at XDP.
+pub struct XdpPacket<'a>(pub &'a XdpContext);
+
+/// A frame at tc.
+pub struct TcPacket<'a>(pub &'a TcContext);
+
+/// `T` at `offset` behind `data`, if it ends before `end`.
+#[inline(always)]
+fn within<T: Header>(data: usize, end: usize, offset: usize) -> Option<*mut T> {
+    let at = data + offset;
+    (at + T::LEN <= end).then_some(at as *mut T)
+}
+
+impl Packet for XdpPacket<'_> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.0.data_end() - self.0.data()
+    }
+
+    #[inline(always)]
+    fn get<T: Header>(&self, offset: usize) -> Option<&T> {
+        let at = within::<T>(self.0.data(), self.0.data_end(), offset)?;
+        // SAFETY: `within` compared the whole of `T` with the frame's end; `T: Header` has
+        // alignment 1 and no invalid bits.
+        Some(unsafe { &*at })
+    }
+
+    #[inline(always)]
+    fn get_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T> {
+        let at = within::<T>(self.0.data(), self.0.data_end(), offset)?;
+        // SAFETY: as in `get`; `&mut self` keeps the reference unique.
+        Some(unsafe { &mut *at })
+    }
+
+    #[inline(always)]
+    fn transport_checksum(
+        &mut self,
+        offset: usize,
+        pseudo: Delta,
+        header: Delta,
+        udp: bool,
+        _ipv4: bool,
+    ) -> Option<()> {
+        whole_checksum(self, offset, pseudo.and(header), udp)
+    }
+
+    #[inline(always)]
+    fn resize(&mut self, len: usize) -> Option<()> {
+        let by = len as i32 - self.len() as i32;
+        // SAFETY: the helper takes this program's own context; pointers into the frame are read
+        // anew by every `get`.
+        (unsafe { bpf_xdp_adjust_tail(self.0.ctx, by) } == 0).then_some(())
+    }
+}
+
+impl TcPacket<'_> {
+    /// Makes the first `len` bytes readable where they lie, as far as the frame has them.
+    #[inline(always)]
+    pub fn pull(&self, len: usize) {
+        if self.0.data() + len > self.0.data_end() {
+            // A frame that is shorter, or cannot be pulled, fails in `get`.
+            let _ = self.0.pull_data(len.min(self.0.len() as usize) as u32);
+        }
+    }
+}
+
+/// `BPF_F_IPV6` of `bpf_l4_csum_replace`: keeps a complete checksum right for IPv6 (kernel 6.16,
+/// commit ead7f9b8de65; refused before).
+const BPF_F_IPV6: u64 = 1 << 7;
+
+impl Packet for TcPacket<'_> {
+    #[inline(always)]
+    fn len(&self) -> usize {
+        self.0.len() as usize
+    }
+
+    #[inline(always)]
+    fn get<T: Header>(&self, offset: usize) -> Option<&T> {
+        let at = within::<T>(self.0.data(), self.0.data_end(), offset)?;
+        // SAFETY: as for `XdpPacket`.
+        Some(unsafe { &*at })
+    }
+
+    #[inline(always)]
+    fn get_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T> {
+        let at = within::<T>(self.0.data(), self.0.data_end(), offset)?;
+        // SAFETY: as for `XdpPacket`.
+        Some(unsafe { &mut *at })
+    }
+
+    #[inline(always)]
+    fn transport_checksum(
+        &mut self,
+        offset: usize,
+        pseudo: Delta,
+        header: Delta,
+        udp: bool,
+        ipv4: bool,
+    ) -> Option<()> {
+        let skb = self.0.as_ptr().cast();
+        let keep_zero = if udp { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
+        let pseudo_flags = keep_zero | u64::from(BPF_F_PSEUDO_HDR);
+        let offset = offset as u32;
+        let replace = |sum: u32, flags: u64| {
+            // SAFETY: the helper takes this program's own context and checks the offset.
+            unsafe { bpf_l4_csum_replace(skb, offset, 0, u64::from(sum), flags) == 0 }
+        };
+        if header != Delta::ZERO && !replace(header.sum(), keep_zero) {
+            return None;
+        }
+        let replaced = (!ipv4 && replace(pseudo.sum(), pseudo_flags | BPF_F_IPV6))
+            || replace(pseudo.sum(), pseudo_flags);
+        replaced.then_some(())
+    }
+
+    #[inline(always)]
+    fn resize(&mut self, len: usize) -> Option<()> {
+        // SAFETY: as for `XdpPacket`.
+        (unsafe { bpf_skb_change_tail(self.0.as_ptr().cast(), len as u32, 0) } == 0).then_some(())
+    }
+}

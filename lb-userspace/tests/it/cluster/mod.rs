@@ -1,0 +1,10 @@
+//! Objects in, plan out: no API server, no kernel, no clock.
+
+mod index;
+mod manifests;
+mod order;
+mod plan;
+mod reference_endpoints;
+mod reference_flows;
+mod reference_services;
+mod sources;

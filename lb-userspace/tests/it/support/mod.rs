@@ -1,0 +1,5 @@
+//! What several levels of tests share.
+
+pub mod cases;
+pub mod objects;
+pub mod verdict;
