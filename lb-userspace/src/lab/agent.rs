@@ -91,7 +91,7 @@ impl Agent {
         }
     }
 
-    /// Runs `lb` with these words and this agent's socket and pins, on its node.
+    /// Runs `lb` with these words on this node, as its agent's socket and pins are its own.
     pub fn lb<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Result<Output> {
         Ok(self.lb_command(words)?.stdin(Stdio::null()).output()?)
     }
@@ -102,7 +102,7 @@ impl Agent {
         words: impl IntoIterator<Item = S>,
     ) -> Result<Command> {
         let mut command = self.node.command(&self.options.binary)?;
-        command.args(words).arg("--socket").arg(&self.socket).arg("--bpffs").arg(&self.bpffs);
+        command.args(words).env("LB_SOCKET", &self.socket).env("LB_BPFFS", &self.bpffs);
         Ok(command)
     }
 
