@@ -34,7 +34,12 @@ pub(crate) struct Pod {
 
 impl Pod {
     /// A network for a pod on that node (1 or 2) with the `number`th address there.
-    pub(crate) fn network(lab: &Lab, node: &Host, number: u8, name: &str) -> Result<(Host, [String; 2])> {
+    pub(crate) fn network(
+        lab: &Lab,
+        node: &Host,
+        number: u8,
+        name: &str,
+    ) -> Result<(Host, [String; 2])> {
         let host = lab.pod(node, name)?;
         let digit = node.name().trim_start_matches('n').parse()?;
         let [v4, v6] = pod_ranges(digit);
@@ -53,14 +58,7 @@ impl Pod {
 
     /// Gives the pod a process; returns once it answers.
     pub(crate) fn run(&mut self) -> Result<()> {
-        let mut command = self.host.command(std::env::current_exe()?)?;
-        command.args(["pod", &self.name, LISTEN]).stdin(Stdio::null()).stdout(Stdio::piped());
-        let mut process = Process::start(&self.host, &mut command)?;
-        let stdout = process.child().stdout.take().context("a pipe")?;
-        let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
-        ensure!(line == "ready\n", "pod {} did not start", self.name);
-        self.process = Some(process);
+        self.process = Some(answer(&self.host, &self.name, LISTEN)?);
         Ok(())
     }
 
@@ -107,4 +105,16 @@ impl Pod {
         }
         .manifest()
     }
+}
+
+/// Starts a process that answers HTTP with that name; returns once it does.
+pub(crate) fn answer(host: &Host, name: &str, listen: &str) -> Result<Process> {
+    let mut command = host.command(std::env::current_exe()?)?;
+    command.args(["pod", name, listen]).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut process = Process::start(host, &mut command)?;
+    let stdout = process.child().stdout.take().context("a pipe")?;
+    let mut line = String::new();
+    BufReader::new(stdout).read_line(&mut line)?;
+    ensure!(line == "ready\n", "{name} did not start");
+    Ok(process)
 }

@@ -21,12 +21,10 @@ pub(crate) const POD_RANGES: [&str; 2] = ["10.244.0.0/16", "fd00:10:244::/48"];
 pub(crate) const SERVICE_RANGES: [&str; 2] = ["10.96.0.0/16", "fd00:10:96::/112"];
 
 /// The Service's addresses, as its manifest has them.
-pub(crate) const WEB_V4: SocketAddr =
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 80)), 80);
+pub(crate) const WEB_V4: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 80)), 80);
 pub(crate) const WEB_V6: SocketAddr =
     SocketAddr::new(IpAddr::V6(Ipv6Addr::new(0xfd00, 0x10, 0x96, 0, 0, 0, 0, 0x80)), 80);
-pub(crate) const DB: SocketAddr =
-    SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 54)), 5432);
+pub(crate) const DB: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(10, 96, 0, 54)), 5432);
 pub(crate) const NODE_PORT: u16 = 30080;
 
 /// Every machine that is no pod.

@@ -80,12 +80,12 @@ impl Agent {
                 bail!("lb agent on {} ended: {status}\n{}", self.node.name(), self.log_tail());
             }
             let answer = self.lb(["status", "-o", "json"])?;
-            // 5 is "degraded": it runs, and says what it lacks.
-            if matches!(answer.status.code(), Some(0 | 5)) {
+            if answer.status.success() {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                let said = String::from_utf8_lossy(&answer.stderr).into_owned();
+                let said = [answer.stdout, answer.stderr].concat();
+                let said = String::from_utf8_lossy(&said).into_owned();
                 bail!("lb agent on {} is not ready: {said}\n{}", self.node.name(), self.log_tail());
             }
         }

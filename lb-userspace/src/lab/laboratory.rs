@@ -110,7 +110,7 @@ impl Lab {
     }
 
     /// Leaves everything in place when this process ends, until [`Lab::remove`].
-    pub fn keep(self) -> Result<()> {
+    pub fn keep(&self) -> Result<()> {
         fs::write(self.folder().join("kept"), "")?;
         cleanup::forget(&self.name);
         self.kept.store(true, Ordering::Relaxed);

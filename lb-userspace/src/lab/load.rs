@@ -50,26 +50,30 @@ impl Load {
         self.log.lock().len()
     }
 
-    /// Waits until a request that satisfies `wanted` is among those that ended from the
-    /// `from`th on, for so long.
-    pub fn wait_for(
+    /// Looks at the requests that ended from the `from`th on, again with each that ends, until
+    /// `look` has found what it looks for or the time is over.
+    pub fn wait<T>(
         &self,
         from: usize,
         patience: Duration,
-        wanted: impl Fn(&Request) -> bool,
-    ) -> Option<Request> {
+        mut look: impl FnMut(&[Request]) -> Option<T>,
+    ) -> Option<T> {
         let deadline = Instant::now() + patience;
         let mut requests = self.log.lock();
-        let mut looked_at = from;
         loop {
-            if let Some(found) = requests[looked_at..].iter().find(|request| wanted(request)) {
-                return Some(found.clone());
+            if let Some(found) = look(&requests[from..]) {
+                return Some(found);
             }
-            looked_at = requests.len();
             let left = deadline.checked_duration_since(Instant::now())?;
             let woken = self.log.grown.wait_timeout(requests, left);
             requests = woken.unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+
+    /// The first answer by `server` from the `from`th request on.
+    pub fn wait_for(&self, from: usize, patience: Duration, server: &str) -> Option<Request> {
+        let by_server = |request: &&Request| request.outcome.as_deref() == Ok(server);
+        self.wait(from, patience, |requests| requests.iter().find(by_server).cloned())
     }
 }
 

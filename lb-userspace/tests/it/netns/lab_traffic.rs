@@ -133,18 +133,15 @@ fn a_load_remembers_each_request_and_sees_when_somebody_else_answers() {
     let address = SocketAddr::new(ANY, 8080);
     let first = Server::http(&world.server, address, "old").unwrap();
     let load = Load::start(&world.client, at(SERVER[0], 8080), OFTEN);
-    let answered = |name: &'static str| {
-        move |request: &lb_userspace::lab::Request| request.outcome.as_deref() == Ok(name)
-    };
-    load.wait_for(0, PATIENCE, answered("old")).expect("an answer");
+    load.wait_for(0, PATIENCE, "old").expect("an answer");
 
     drop(first);
     let change = load.ended();
     let _second = Server::http(&world.server, address, "new").unwrap();
-    let new = load.wait_for(change, PATIENCE, answered("new")).expect("an answer by the new one");
+    let new = load.wait_for(change, PATIENCE, "new").expect("an answer by the new one");
     assert!(new.started <= new.ended);
     assert!(load.since(change).iter().all(|request| request.outcome.as_deref() != Ok("old")));
-    assert!(load.wait_for(load.ended(), OFTEN, answered("old")).is_none());
+    assert!(load.wait_for(load.ended(), OFTEN, "old").is_none());
 }
 
 /// Looks again and again, for longer than anything here may take.

@@ -214,6 +214,7 @@ fn a_kept_lab_stays_until_it_is_removed_by_name() {
     let host = lab.node("n1").unwrap();
     lab.keep().unwrap();
     drop(host);
+    drop(lab);
     let _other = Lab::new("other").unwrap();
     assert!(traces(&name).iter().any(|trace| trace.contains("netns")), "{:?}", traces(&name));
 
