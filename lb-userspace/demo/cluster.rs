@@ -91,6 +91,7 @@ impl<'a> Cluster<'a> {
 
     /// Whose processes run.
     pub(crate) fn alive(&self) -> Names {
-        self.pods.iter().map(|pod| pod.name.clone()).collect()
+        let alive = self.pods.iter().filter(|pod| pod.is_alive());
+        alive.map(|pod| pod.name.clone()).collect()
     }
 }

@@ -88,6 +88,11 @@ impl Pod {
         }
     }
 
+    /// Whether its process runs.
+    pub(crate) const fn is_alive(&self) -> bool {
+        self.process.is_some()
+    }
+
     /// Whether a Service may send to it.
     pub(crate) const fn is_endpoint(&self) -> bool {
         self.ready && !self.terminating

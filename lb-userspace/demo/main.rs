@@ -19,9 +19,6 @@ use anyhow::{Context as _, Result};
 use clap::{Parser, Subcommand};
 use lb_userspace::lab::{Lab, answer_http};
 
-/// The name that all of the demo carries.
-const LAB: &str = "lb-demo";
-
 /// Watch a Service's endpoints follow its pods while traffic flows
 #[derive(Debug, Parser)]
 #[command(name = "lb-demo", max_term_width = 100)]
@@ -33,11 +30,14 @@ struct Args {
     #[arg(long)]
     keep: bool,
     /// Remove what an earlier run with --keep left, and do nothing else
-    #[arg(long, exclusive = true)]
+    #[arg(long, conflicts_with_all = ["fast", "keep"])]
     clean: bool,
     /// The `lb` binary
     #[arg(long, value_name = "PATH", env = "LB_DEMO_BINARY")]
     lb: Option<PathBuf>,
+    /// A name of its own, so that several can run at once
+    #[arg(long, hide = true, default_value = "lb-demo")]
+    name: String,
     #[command(subcommand)]
     role: Option<Role>,
 }
@@ -66,12 +66,12 @@ fn run(args: Args) -> Result<bool> {
         return answer_http(address, &name, || println!("ready")).map(|()| true);
     }
     if args.clean {
-        let was = Lab::remove(LAB)?;
+        let was = Lab::remove(&args.name)?;
         println!("{}", if was { "The playground is gone." } else { "There is no playground." });
         return Ok(true);
     }
     let lb = args.lb.map_or_else(beside, Ok)?;
-    story::tell(story::Options { lb, fast: args.fast, keep: args.keep })
+    story::tell(story::Options { lb, fast: args.fast, keep: args.keep, name: args.name })
 }
 
 /// The `lb` that was built with this demo.

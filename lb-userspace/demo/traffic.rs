@@ -51,6 +51,8 @@ pub(crate) struct Fared {
     /// From the file's change to the first packet that reached the new set.
     pub(crate) reached: Option<Duration>,
     pub(crate) tally: Tally,
+    /// Who answered from then on.
+    pub(crate) after: Tally,
     /// Failures that could not be helped: nobody knew yet.
     pub(crate) excused: usize,
     pub(crate) problems: Vec<String>,
@@ -133,6 +135,7 @@ impl Client {
             client: self.label,
             reached,
             tally: Tally::default(),
+            after: Tally::default(),
             excused: 0,
             problems: Vec::new(),
         };
@@ -150,7 +153,10 @@ impl Fared {
     fn count(&mut self, request: &Request, change: &Change<'_>, settled: Option<Instant>) {
         let outcome = request.outcome.as_deref();
         self.tally.add(outcome.map_err(String::as_str));
-        let knows = settled.is_some_and(|settled| request.started > settled);
+        let knows = settled.is_some_and(|settled| request.started >= settled);
+        if knows {
+            self.after.add(outcome.map_err(String::as_str));
+        }
         match outcome {
             Ok(name) if change.after.contains(name) => {}
             Ok(name) if !knows && change.before.contains(name) => {}
@@ -185,4 +191,99 @@ fn settled(seen: &[Request], change: &Change<'_>) -> Option<Instant> {
         return since.get(since.len() - streak).map(|request| request.started);
     }
     since.iter().filter(joined).map(|request| request.ended).min()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(list: &[&str]) -> Names {
+        list.iter().map(|&name| name.to_owned()).collect()
+    }
+
+    /// One request each millisecond after `at`, answered by these in turn.
+    fn requests(at: Instant, answers: &[&str]) -> Vec<Request> {
+        let request = |(index, answer): (u64, &&str)| {
+            let started = at + Duration::from_millis(index);
+            let outcome = match *answer {
+                "refused" => Err("refused".to_owned()),
+                name => Ok(name.to_owned()),
+            };
+            Request { started, ended: started + Duration::from_micros(300), outcome }
+        };
+        (0..).zip(answers).map(request).collect()
+    }
+
+    fn fared(seen: &[Request], change: &Change<'_>) -> Fared {
+        let settled = settled(seen, change);
+        let mut fared = Fared {
+            client: "client",
+            reached: None,
+            tally: Tally::default(),
+            after: Tally::default(),
+            excused: 0,
+            problems: Vec::new(),
+        };
+        seen.iter().for_each(|request| fared.count(request, change, settled));
+        fared
+    }
+
+    #[test]
+    fn where_a_backend_joined_its_first_answer_is_the_moment() {
+        let at = Instant::now();
+        let (before, after) = (names(&["a"]), names(&["a", "b"]));
+        let change = Change { at, before: &before, after: &after, gap: false };
+        let answers = [vec!["a", "a", "b"], vec!["a"; STREAK]].concat();
+        let moment = settled(&requests(at, &answers), &change);
+        assert_eq!(moment, Some(at + Duration::from_micros(2300)));
+    }
+
+    #[test]
+    fn where_backends_only_left_it_is_the_start_of_a_long_row_without_them() {
+        let at = Instant::now();
+        let (before, after) = (names(&["a", "b"]), names(&["a"]));
+        let change = Change { at, before: &before, after: &after, gap: false };
+        let answers = [vec!["a", "b"], vec!["a"; STREAK]].concat();
+        let seen = requests(at, &answers);
+        assert_eq!(settled(&seen[..seen.len() - 1], &change), None, "the row is too short yet");
+        assert_eq!(settled(&seen, &change), Some(at + Duration::from_millis(2)));
+    }
+
+    #[test]
+    fn an_answer_by_a_pod_that_left_is_a_problem_once_a_new_one_has_answered() {
+        let at = Instant::now();
+        let (before, after) = (names(&["old"]), names(&["new"]));
+        let change = Change { at, before: &before, after: &after, gap: false };
+        let answers = [vec!["old", "new", "old"], vec!["new"; STREAK]].concat();
+        assert_eq!(
+            fared(&requests(at, &answers), &change).problems,
+            ["client: old is no endpoint"]
+        );
+        let answers = [vec!["old", "old"], vec!["new"; STREAK]].concat();
+        assert_eq!(fared(&requests(at, &answers), &change).problems, [""; 0]);
+    }
+
+    #[test]
+    fn an_answer_by_a_pod_that_never_was_an_endpoint_is_always_a_problem() {
+        let at = Instant::now();
+        let set = names(&["a"]);
+        let change = Change { at, before: &set, after: &set, gap: true };
+        let fared = fared(&requests(at, &["a", "broken"]), &change);
+        assert_eq!(fared.problems, ["client: broken is no endpoint"]);
+    }
+
+    #[test]
+    fn failures_are_excused_in_a_gap_and_only_until_the_kernel_knows() {
+        let at = Instant::now();
+        let (before, after) = (names(&["a", "dead"]), names(&["a"]));
+        let answers = [vec!["a", "refused"], vec!["a"; STREAK]].concat();
+        let seen = requests(at, &answers);
+        for (gap, excused, problems) in [(true, 1, 0), (false, 0, 1)] {
+            let fared = fared(&seen, &Change { at, before: &before, after: &after, gap });
+            assert_eq!((fared.excused, fared.problems.len()), (excused, problems));
+        }
+
+        let same = Change { at, before: &after, after: &after, gap: true };
+        assert_eq!(fared(&seen, &same).problems, ["client: refused"], "nothing was to be learnt");
+    }
 }

@@ -1,15 +1,11 @@
 //! The agents die and come back; then the reckoning.
 
-use std::{path::Path, time::Instant};
+use std::time::Instant;
 
 use anyhow::Result;
 
 use super::Story;
-use crate::{
-    screen,
-    traffic::Change,
-    world::{NODE_PORT, WEB_V4, node_address},
-};
+use crate::{screen, traffic::Change};
 
 impl Story<'_> {
     /// Traffic does not need the agents; changes do.
@@ -56,29 +52,5 @@ impl Story<'_> {
             screen::bad(&format!("{} things went wrong: see above", self.problems));
         }
         self.problems == 0
-    }
-
-    /// What to type now, and how to get rid of it.
-    pub(super) fn explain_the_playground(&self, lb: &Path) {
-        screen::say("");
-        screen::say("The playground stays. Try (as root):");
-        let inside = |host: &lb_userspace::lab::Host| {
-            format!("nsenter --net={}", host.namespace().display())
-        };
-        let agent = &self.agents[0];
-        let outside = node_address(1, false);
-        let cgroup = agent.node().cgroup().join("cgroup.procs");
-        screen::say("• a client outside:");
-        screen::typed(&format!("{} curl {outside}:{NODE_PORT}", inside(&self.world.client)));
-        screen::say("• a pod on n1 (first join n1's cgroup: its socket hooks act by cgroup):");
-        screen::typed(&format!("echo $$ > {}", cgroup.display()));
-        screen::typed(&format!("{} curl {WEB_V4}", inside(&self.shells[0])));
-        screen::say("• n1's agent:");
-        screen::typed(&format!("export LB_SOCKET={}", agent.socket().display()));
-        screen::typed(&format!("{} get backends", lb.display()));
-        screen::say("• change the cluster: edit a file, and look again:");
-        screen::typed(&format!("ls {}", self.cluster.manifests.folder().display()));
-        screen::say("Remove it all:");
-        screen::typed("cargo xtask demo --clean");
     }
 }

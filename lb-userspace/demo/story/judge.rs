@@ -22,7 +22,7 @@ impl Story<'_> {
     /// A table of what clients saw, and what was wrong.
     pub(super) fn report(&mut self, title: &str, fared: Vec<Fared>) {
         let servers: Names =
-            fared.iter().flat_map(|fared| fared.tally.answers.keys().cloned()).collect();
+            fared.iter().flat_map(|fared| fared.after.answers.keys().cloned()).collect();
         let header = ["CLIENT", "#NEW SET AFTER", "#SENT", "#FAILED"];
         let numbered: Vec<_> = servers.iter().map(|server| format!("#{server}")).collect();
         let header: Vec<_> =
@@ -52,9 +52,9 @@ impl Story<'_> {
 
 /// One client's line, with each backend's share of its answers.
 fn row(fared: &Fared, servers: &Names) -> Vec<String> {
-    let answered: usize = fared.tally.answers.values().sum();
+    let answered: usize = fared.after.answers.values().sum();
     let share = |server: &String| {
-        fared.tally.answers.get(server).map_or_else(String::new, |count| {
+        fared.after.answers.get(server).map_or_else(String::new, |count| {
             format!("{:.0} %", 100.0 * *count as f64 / answered as f64)
         })
     };

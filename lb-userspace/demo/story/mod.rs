@@ -4,6 +4,7 @@ mod begin;
 mod end;
 mod judge;
 mod outside;
+mod playground;
 mod scale;
 mod trouble;
 
@@ -12,13 +13,15 @@ use std::path::PathBuf;
 use anyhow::Result;
 use lb_userspace::lab::{Agent, Host, Lab};
 
-use crate::{LAB, cluster::Cluster, screen, traffic::Traffic, world::World};
+use crate::{cluster::Cluster, screen, traffic::Traffic, world::World};
 
 /// How the story is told.
 pub(crate) struct Options {
     pub(crate) lb: PathBuf,
     pub(crate) fast: bool,
     pub(crate) keep: bool,
+    /// What everything that the demo makes is named by.
+    pub(crate) name: String,
 }
 
 /// All that the steps share.
@@ -39,7 +42,7 @@ struct Story<'a> {
 
 /// Tells it from the beginning to the end; whether all went as it should.
 pub(crate) fn tell(options: Options) -> Result<bool> {
-    let lab = Lab::named(LAB)?;
+    let lab = Lab::named(&options.name)?;
     let world = World::build(&lab)?;
     let mut story = Story::begin(&lab, &world, &options)?;
     story.a_service_is_created()?;
@@ -55,7 +58,7 @@ pub(crate) fn tell(options: Options) -> Result<bool> {
     let well = story.sum_up();
     if options.keep {
         lab.keep()?;
-        story.explain_the_playground(&options.lb);
+        story.open_the_playground(&lab, &options.lb)?;
     }
     Ok(well)
 }

@@ -11,12 +11,13 @@ use nix::{
     sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
-use super::laboratory::gone;
+use super::{cleanup, laboratory::gone};
 
 const MOUNT: &str = "/sys/fs/bpf";
 
 /// The lab's folder; mounts the file system where nobody did.
 pub(super) fn folder(lab: &str) -> Result<PathBuf> {
+    let _pass = cleanup::pass();
     if statfs(MOUNT)?.filesystem_type() != BPF_FS_MAGIC {
         mount(Some("bpf"), MOUNT, Some("bpf"), MsFlags::empty(), None::<&str>)
             .with_context(|| format!("mount a BPF file system at {MOUNT}"))?;

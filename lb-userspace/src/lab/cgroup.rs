@@ -22,13 +22,19 @@ use nix::{
     unistd::Pid,
 };
 
-use super::laboratory::gone;
+use super::{
+    cleanup,
+    laboratory::{all, gone},
+};
 
 /// The subtree of the mount that labs use.
 const SUBTREE: &str = "lb-lab";
 
 /// How long killed processes may take to leave a cgroup, in milliseconds.
 const LEAVE: u16 = 5000;
+
+/// How often a cgroup is emptied before giving up on it.
+const ATTEMPTS: usize = 20;
 
 /// This process's own part of the hierarchy.
 #[derive(Debug)]
@@ -65,6 +71,7 @@ impl Domain {
 
     /// A cgroup for one node of that lab.
     pub(super) fn cgroup(&self, lab: &str, name: &str, kept: &Kept) -> Result<Cgroup> {
+        let _pass = cleanup::pass();
         let path = self.path.join(format!("{lab}.{name}"));
         fs::create_dir(&path).with_context(|| format!("create cgroup {}", path.display()))?;
         fs::write(path.join("cgroup.type"), "threaded")
@@ -123,34 +130,48 @@ impl Drop for Cgroup {
 
 /// Kills what runs in that lab's cgroups and removes them.
 pub(super) fn sweep(lab: &str) -> Result<()> {
-    let Ok(domains) = fs::read_dir(mount()?.join(SUBTREE)) else { return Ok(()) };
     let prefix = format!("{lab}.");
-    for domain in domains {
-        let domain = domain?.path();
-        // Another process's empty domain may go between listing and reading.
-        let Ok(cgroups) = fs::read_dir(&domain) else { continue };
-        for cgroup in cgroups.flatten() {
-            if cgroup.file_name().to_string_lossy().starts_with(&prefix) {
-                empty(&cgroup.path(), &domain)?;
-                gone(fs::remove_dir(cgroup.path()))?;
-            }
+    let domains = entries(&mount()?.join(SUBTREE));
+    let done = all(domains.iter().flat_map(|domain| {
+        let of_lab = |cgroup: &PathBuf| {
+            cgroup.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix))
+        };
+        entries(domain).into_iter().filter(of_lab).map(|cgroup| remove(&cgroup, domain))
+    }));
+    // Other labs may still be in there, or their processes.
+    domains.iter().for_each(|domain| drop(fs::remove_dir(domain)));
+    done
+}
+
+/// What is in there; another process may just have removed it.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+/// A thread that was on its way may come in behind the killing: then once more.
+fn remove(cgroup: &Path, domain: &Path) -> Result<()> {
+    for _ in 0..ATTEMPTS {
+        empty(cgroup, domain)?;
+        match fs::remove_dir(cgroup) {
+            Err(error) if error.kind() == io::ErrorKind::ResourceBusy => {}
+            result => return gone(result),
         }
-        fs::remove_dir(&domain).ok();
     }
-    Ok(())
+    bail!("threads keep coming into {}", cgroup.display())
 }
 
 /// Kills every process with a thread inside; this one's own threads are moved up to `domain`.
 fn empty(cgroup: &Path, domain: &Path) -> Result<()> {
     for thread in fs::read_to_string(cgroup.join("cgroup.threads"))?.lines() {
+        // Whatever fails here has ended meanwhile, or is waited for in vain below.
         match process_of(thread) {
             Some(process) if process == Pid::this() => {
-                fs::write(domain.join("cgroup.threads"), thread)?;
+                fs::write(domain.join("cgroup.threads"), thread).ok();
             }
             Some(process) => {
                 kill(process, Signal::SIGKILL).ok();
             }
-            None => {} // ended meanwhile
+            None => {}
         }
     }
     wait_until_empty(cgroup)

@@ -3,7 +3,7 @@
 
 use std::{
     io, panic,
-    sync::{Mutex, MutexGuard, Once},
+    sync::{Mutex, MutexGuard, Once, PoisonError, RwLock, RwLockReadGuard},
     thread,
 };
 
@@ -13,8 +13,17 @@ use super::laboratory::sweep;
 
 static LIVE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
+/// Read by who makes or removes a part of a lab, written by who takes all of them down.
+static GATE: RwLock<()> = RwLock::new(());
+
+/// To be held while a part of a lab is made or removed. Once an early end has begun, this waits
+/// until the process is gone: nothing may appear behind the sweep's back.
+pub(super) fn pass() -> RwLockReadGuard<'static, ()> {
+    GATE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
 fn live() -> MutexGuard<'static, Vec<String>> {
-    LIVE.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// From now on this lab goes when the process ends early.
@@ -64,7 +73,8 @@ fn end_on_signal() {
             _ = terminate.recv() => libc::SIGTERM,
         }
     });
-    // Whoever prints waits here: what fails while its world is taken down is no news.
+    // Whoever prints waits too: what fails while its world is taken down is no news.
+    let _gate = GATE.write().unwrap_or_else(PoisonError::into_inner);
     let _silence = io::stdout().lock();
     sweep_all();
     std::process::exit(128 + number);

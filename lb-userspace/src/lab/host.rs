@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 use nix::sched::{CloneFlags, setns};
 
-use super::cgroup::Cgroup;
+use super::{cgroup::Cgroup, cleanup, laboratory::all};
 
 /// Where `ip netns` keeps names.
 const NAMES: &str = "/run/netns";
@@ -48,10 +48,8 @@ struct Inner {
 
 impl Host {
     pub(super) fn create(lab: &str, name: &str, cgroup: Arc<Cgroup>) -> Result<Self> {
-        let full = format!("{lab}.{name}");
-        succeed(Command::new("ip").args(["netns", "add", &full]))?;
-        let namespace = Path::new(NAMES).join(&full);
-        let file = File::open(&namespace)?;
+        let namespace = Path::new(NAMES).join(format!("{lab}.{name}"));
+        let file = add(&namespace)?;
         let host = Self(Arc::new(Inner { name: name.to_owned(), namespace, file, cgroup }));
         host.sysctls(&DEFAULTS)?;
         host.ip("link set lo up")?;
@@ -179,27 +177,37 @@ impl Host {
 
     /// Removes that lab's namespaces.
     pub(super) fn sweep(lab: &str) -> Result<()> {
-        let Ok(names) = fs::read_dir(NAMES) else { return Ok(()) };
         let prefix = format!("{lab}.");
-        for entry in names {
-            let name = entry?.file_name();
-            if name.to_string_lossy().starts_with(&prefix) {
-                succeed(Command::new("ip").args(["netns", "del"]).arg(name))?;
-            }
-        }
-        Ok(())
+        let names = fs::read_dir(NAMES).into_iter().flatten().flatten();
+        let of_lab = names.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix));
+        all(of_lab.map(|entry| remove(&entry.path())))
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // The lab may have been swept before.
-        if !self.cgroup.kept()
-            && self.namespace.exists()
-            && let Some(name) = self.namespace.file_name()
-        {
-            succeed(Command::new("ip").args(["netns", "del"]).arg(name)).ok();
+        if !self.cgroup.kept() {
+            let _pass = cleanup::pass();
+            // What cannot be removed now is the sweep's to report.
+            remove(&self.namespace).ok();
         }
+    }
+}
+
+fn add(namespace: &Path) -> Result<File> {
+    let _pass = cleanup::pass();
+    let name = namespace.file_name().context("a name")?;
+    succeed(Command::new("ip").args(["netns", "add"]).arg(name))?;
+    Ok(File::open(namespace)?)
+}
+
+/// Removes a namespace, unless the lab has been swept before.
+fn remove(namespace: &Path) -> Result<()> {
+    match namespace.file_name() {
+        Some(name) if namespace.exists() => {
+            succeed(Command::new("ip").args(["netns", "del"]).arg(name))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -121,6 +121,7 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         if !self.kept.load(Ordering::Relaxed) {
+            let _pass = cleanup::pass();
             cleanup::forget(&self.name);
             sweep(&self.name);
         }
@@ -130,18 +131,29 @@ impl Drop for Lab {
 /// Removes all that carries this name, whoever made it. What cannot be removed is reported and
 /// the rest goes on: a clean-up that stops half-way leaves more behind.
 pub(super) fn sweep(name: &str) {
-    let folder = Path::new(STATE).join(name);
     let steps = [
         ("processes and cgroups", cgroup::sweep(name)),
         ("pins", bpffs::sweep(name)),
         ("namespaces", Host::sweep(name)),
-        ("files", gone(fs::remove_dir_all(&folder))),
+        ("files", remove_files(name)),
     ];
     for (what, result) in steps {
         if let Err(error) = result {
             eprintln!("lab {name}: cannot remove its {what}: {error:#}");
         }
     }
+}
+
+/// Moved away first, so that nobody who still knows the path adds a file meanwhile.
+fn remove_files(name: &str) -> Result<()> {
+    let trash = Path::new(STATE).join(format!(".{name}.{}", std::process::id()));
+    gone(fs::rename(Path::new(STATE).join(name), &trash))?;
+    gone(fs::remove_dir_all(&trash))
+}
+
+/// Does every step; the first error is the result.
+pub(super) fn all(steps: impl IntoIterator<Item = Result<()>>) -> Result<()> {
+    steps.into_iter().fold(Ok(()), Result::and)
 }
 
 /// Nothing to remove is as good as removed.

@@ -20,10 +20,15 @@ pub fn veth(one: End<'_>, other: End<'_>) -> Result<()> {
     peer_host.ip(&format!("link set dev {peer} up"))
 }
 
+/// The address of every bridge. Left alone, a bridge takes the lowest of its ports' addresses,
+/// so that each port that comes or goes makes its neighbours' tables wrong.
+const BRIDGE: &str = "02:00:00:00:00:fe";
+
 /// A switch without spanning tree, so ports forward at once.
 pub fn bridge(host: &Host, name: &str) -> Result<()> {
     host.ip(&format!(
-        "link add dev {name} type bridge stp_state 0 mcast_snooping 0\nlink set dev {name} up"
+        "link add dev {name} address {BRIDGE} type bridge stp_state 0 mcast_snooping 0\n\
+         link set dev {name} up"
     ))
 }
 

@@ -8,7 +8,7 @@ use nix::{
     unistd::Pid,
 };
 
-use super::host::Host;
+use super::{cleanup, host::Host};
 
 /// Killed when it is dropped, unless its lab is kept.
 #[derive(Debug)]
@@ -20,6 +20,7 @@ pub struct Process {
 impl Process {
     /// Starts a command that [`Host::command`] made for this host.
     pub fn start(host: &Host, command: &mut Command) -> Result<Self> {
+        let _pass = cleanup::pass();
         let child =
             command.spawn().with_context(|| format!("cannot start {:?}", command.get_program()))?;
         Ok(Self { child, host: host.clone() })

@@ -12,7 +12,7 @@ use std::{
 use lb_userspace::lab::{Host, Lab, link};
 
 /// What exists under a lab's name, wherever it may be.
-fn traces(lab: &str) -> Vec<String> {
+pub(super) fn traces(lab: &str) -> Vec<String> {
     let mut found = Vec::new();
     let cgroups = mounted_at("cgroup2").join("lb-lab");
     let domains = fs::read_dir(cgroups).into_iter().flatten().flatten().map(|entry| entry.path());
