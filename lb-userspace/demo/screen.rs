@@ -33,8 +33,14 @@ pub(crate) fn say(text: &str) {
 }
 
 /// What the cluster does, as somebody would type it.
-pub(crate) fn typed(command: &str) {
-    println!("    {} {}", paint("2", "$"), paint("1", command));
+pub(crate) fn typed(text: &str) {
+    println!();
+    command(text);
+}
+
+/// Something to type.
+pub(crate) fn command(text: &str) {
+    println!("    {} {}", paint("2", "$"), paint("1", text));
 }
 
 /// Something went as it should.

@@ -11,7 +11,7 @@ use lb_userspace::lab::{Agent, Host, Lab};
 
 use super::Story;
 use crate::{
-    screen::{say, typed},
+    screen::{command, say},
     world::{NODE_PORT, WEB_V4, node_address},
 };
 
@@ -30,14 +30,14 @@ impl Story<'_> {
 
         say("");
         say("The playground stays. As root:");
-        typed(&format!("{} curl {address}:{NODE_PORT}", outside.display()));
-        typed(&format!("{} curl {WEB_V4}", pod.display()));
-        typed(&format!("{} {} get backends", node.display(), lb.display()));
-        typed(&format!("{} {} status", node.display(), lb.display()));
+        command(&format!("{} curl {address}:{NODE_PORT}", outside.display()));
+        command(&format!("{} curl {WEB_V4}", pod.display()));
+        command(&format!("{} {} get backends", node.display(), lb.display()));
+        command(&format!("{} {} status", node.display(), lb.display()));
         say("Change a file in here and look again:");
-        typed(&format!("ls {}", self.cluster.manifests.folder().display()));
+        command(&format!("ls {}", self.cluster.manifests.folder().display()));
         say("Remove it all:");
-        typed("cargo xtask demo --clean");
+        command("cargo xtask demo --clean");
         Ok(())
     }
 }
