@@ -23,64 +23,92 @@ pub trait Reject: Rewrite {
 }
 
 impl Reject for V4 {
-    #[inline(never)]
+    #[inline(always)]
     fn reject<P: Packet + ?Sized>(packet: &mut P, segment: &Segment<Self>) -> Option<()> {
-        let eth = packet.get::<Eth>(0)?.reversed();
-        let old = *packet.get::<Ipv4>(L3)?;
-        if old.protocol == proto::TCP {
-            let tcp = reset(packet.get::<Tcp>(L4_V4)?, segment.length as usize - Ipv4::LEN)?;
-            let ip = answer_v4(&old, proto::TCP, Tcp::LEN);
-            let tcp = checked_tcp(tcp, pseudo(&ip.src, &ip.dst, proto::TCP, Tcp::LEN));
-            packet.resize(L4_V4 + Tcp::LEN)?;
-            *packet.get_mut(0)? = eth;
-            *packet.get_mut(L3)? = ip;
-            *packet.get_mut(L4_V4)? = tcp;
-            return Some(());
+        if segment.tuple.protocol == proto::TCP {
+            reset_v4(packet, segment)
+        } else {
+            unreachable_v4(packet)
         }
-        let udp = *packet.get::<Udp>(L4_V4)?;
-        let quoted = Ipv4::LEN + Udp::LEN;
-        let ip = answer_v4(&old, proto::ICMP, Icmp::LEN + quoted);
-        let icmp = Icmp { kind: 3, code: 3, checksum: [0; 2], rest: [0; 4] };
-        let sum = sum_udp(sum_v4(Sum::ZERO.add2([icmp.kind, icmp.code]), &old), &udp);
-        packet.resize(L4_V4 + Icmp::LEN + quoted)?;
-        *packet.get_mut(0)? = eth;
-        *packet.get_mut(L3)? = ip;
-        *packet.get_mut(L4_V4)? = Icmp { checksum: sum.finish(), ..icmp };
-        *packet.get_mut(L4_V4 + Icmp::LEN)? = old;
-        *packet.get_mut(L4_V4 + Icmp::LEN + Ipv4::LEN)? = udp;
-        Some(())
     }
 }
 
 impl Reject for V6 {
-    #[inline(never)]
+    #[inline(always)]
     fn reject<P: Packet + ?Sized>(packet: &mut P, segment: &Segment<Self>) -> Option<()> {
-        let eth = packet.get::<Eth>(0)?.reversed();
-        let old = *packet.get::<Ipv6>(L3)?;
-        if old.next_header == proto::TCP {
-            let tcp = reset(packet.get::<Tcp>(L4_V6)?, segment.length as usize - Ipv6::LEN)?;
-            let ip = answer_v6(&old, proto::TCP, Tcp::LEN);
-            let tcp = checked_tcp(tcp, pseudo(&ip.src, &ip.dst, proto::TCP, Tcp::LEN));
-            packet.resize(L4_V6 + Tcp::LEN)?;
-            *packet.get_mut(0)? = eth;
-            *packet.get_mut(L3)? = ip;
-            *packet.get_mut(L4_V6)? = tcp;
-            return Some(());
+        if segment.tuple.protocol == proto::TCP {
+            reset_v6(packet, segment)
+        } else {
+            unreachable_v6(packet)
         }
-        let udp = *packet.get::<Udp>(L4_V6)?;
-        let length = Icmp::LEN + Ipv6::LEN + Udp::LEN;
-        let ip = answer_v6(&old, proto::ICMPV6, length);
-        let icmp = Icmp { kind: 1, code: 4, checksum: [0; 2], rest: [0; 4] };
-        let sum = pseudo(&ip.src, &ip.dst, proto::ICMPV6, length).add2([icmp.kind, icmp.code]);
-        let sum = sum_udp(sum_v6(sum, &old), &udp);
-        packet.resize(L4_V6 + length)?;
-        *packet.get_mut(0)? = eth;
-        *packet.get_mut(L3)? = ip;
-        *packet.get_mut(L4_V6)? = Icmp { checksum: sum.finish(), ..icmp };
-        *packet.get_mut(L4_V6 + Icmp::LEN)? = old;
-        *packet.get_mut(L4_V6 + Icmp::LEN + Ipv6::LEN)? = udp;
-        Some(())
     }
+}
+
+// Functions of their own, for the sake of BPF's stack.
+
+#[inline(never)]
+fn reset_v4<P: Packet + ?Sized>(packet: &mut P, segment: &Segment<V4>) -> Option<()> {
+    let eth = packet.get::<Eth>(0)?.reversed();
+    let ip = answer_v4(packet.get::<Ipv4>(L3)?, proto::TCP, Tcp::LEN);
+    let tcp = reset(packet.get::<Tcp>(L4_V4)?, segment.length as usize - Ipv4::LEN)?;
+    let sum = pseudo(proto::TCP, Tcp::LEN).bytes(&ip.src).bytes(&ip.dst);
+    let tcp = checked_tcp(tcp, sum);
+    packet.resize(L4_V4 + Tcp::LEN)?;
+    *packet.get_mut(0)? = eth;
+    *packet.get_mut(L3)? = ip;
+    *packet.get_mut(L4_V4)? = tcp;
+    Some(())
+}
+
+#[inline(never)]
+fn unreachable_v4<P: Packet + ?Sized>(packet: &mut P) -> Option<()> {
+    let eth = packet.get::<Eth>(0)?.reversed();
+    let old = *packet.get::<Ipv4>(L3)?;
+    let udp = *packet.get::<Udp>(L4_V4)?;
+    let quoted = Ipv4::LEN + Udp::LEN;
+    let icmp = Icmp { kind: 3, code: 3, checksum: [0; 2], rest: [0; 4] };
+    let sum = sum_udp(sum_v4(Sum::ZERO.add2([icmp.kind, icmp.code]), &old), &udp);
+    packet.resize(L4_V4 + Icmp::LEN + quoted)?;
+    *packet.get_mut(0)? = eth;
+    *packet.get_mut(L3)? = answer_v4(&old, proto::ICMP, Icmp::LEN + quoted);
+    *packet.get_mut(L4_V4)? = Icmp { checksum: sum.finish(), ..icmp };
+    *packet.get_mut(L4_V4 + Icmp::LEN)? = old;
+    *packet.get_mut(L4_V4 + Icmp::LEN + Ipv4::LEN)? = udp;
+    Some(())
+}
+
+#[inline(never)]
+fn reset_v6<P: Packet + ?Sized>(packet: &mut P, segment: &Segment<V6>) -> Option<()> {
+    let eth = packet.get::<Eth>(0)?.reversed();
+    let ip = answer_v6(packet.get::<Ipv6>(L3)?, proto::TCP, Tcp::LEN);
+    let tcp = reset(packet.get::<Tcp>(L4_V6)?, segment.length as usize - Ipv6::LEN)?;
+    let tcp = checked_tcp(tcp, pseudo_v6(&ip, proto::TCP, Tcp::LEN));
+    packet.resize(L4_V6 + Tcp::LEN)?;
+    *packet.get_mut(0)? = eth;
+    *packet.get_mut(L3)? = ip;
+    *packet.get_mut(L4_V6)? = tcp;
+    Some(())
+}
+
+#[inline(never)]
+fn unreachable_v6<P: Packet + ?Sized>(packet: &mut P) -> Option<()> {
+    const QUOTED: usize = L4_V6 + Icmp::LEN;
+    const LENGTH: usize = Icmp::LEN + Ipv6::LEN + Udp::LEN;
+    let eth = packet.get::<Eth>(0)?.reversed();
+    packet.resize(L4_V6 + LENGTH)?;
+    // From the end backwards: the quoted packet moves into what follows it.
+    let udp = *packet.get::<Udp>(L4_V6)?;
+    *packet.get_mut(QUOTED + Ipv6::LEN)? = udp;
+    let old = *packet.get::<Ipv6>(L3)?;
+    *packet.get_mut(QUOTED)? = old;
+    *packet.get_mut(0)? = eth;
+    *packet.get_mut(L3)? = answer_v6(packet.get::<Ipv6>(QUOTED)?, proto::ICMPV6, LENGTH);
+    let icmp = Icmp { kind: 1, code: 4, checksum: [0; 2], rest: [0; 4] };
+    let sum = pseudo_v6(packet.get::<Ipv6>(L3)?, proto::ICMPV6, LENGTH);
+    let sum = sum_v6(sum.add2([icmp.kind, icmp.code]), packet.get::<Ipv6>(QUOTED)?);
+    let sum = sum_udp(sum, packet.get::<Udp>(QUOTED + Ipv6::LEN)?);
+    *packet.get_mut(L4_V6)? = Icmp { checksum: sum.finish(), ..icmp };
+    Some(())
 }
 
 /// The RST that answers a segment of `length` bytes, header included. Never one to a RST.
@@ -135,10 +163,15 @@ fn answer_v6(old: &Ipv6, next_header: u8, payload: usize) -> Ipv6 {
     }
 }
 
-/// The pseudo header's part of a transport checksum; the length is below 64 kB.
+/// The pseudo header's part of a transport checksum but for the addresses; `length` is below 64 kB.
 #[inline(always)]
-fn pseudo(src: &[u8], dst: &[u8], protocol: u8, length: usize) -> Sum {
-    Sum::ZERO.bytes(src).bytes(dst).add2([0, protocol]).add2((length as u16).to_be_bytes())
+fn pseudo(protocol: u8, length: usize) -> Sum {
+    Sum::ZERO.add2([0, protocol]).add2((length as u16).to_be_bytes())
+}
+
+#[inline(never)]
+fn pseudo_v6(ip: &Ipv6, protocol: u8, length: usize) -> Sum {
+    pseudo(protocol, length).bytes(&ip.src).bytes(&ip.dst)
 }
 
 #[inline(always)]
@@ -165,7 +198,7 @@ fn sum_v4(sum: Sum, ip: &Ipv4) -> Sum {
         .bytes(&ip.dst)
 }
 
-#[inline(always)]
+#[inline(never)]
 fn sum_v6(sum: Sum, ip: &Ipv6) -> Sum {
     sum.bytes(&ip.version_class_label)
         .add2(ip.payload_length)

@@ -42,7 +42,7 @@ fn answer(service: &Service, scope: Scope, pick: Pick) -> Answer {
 /// # Errors
 /// `NoEndpoints` or `NoLocalEndpoints` as the set's answer says, `StaleAnswer` if the tables changed
 /// twice.
-#[inline(always)]
+#[inline(never)]
 pub fn choose<W: World>(
     world: &W,
     service_id: u32,

@@ -4,7 +4,7 @@
 use crate::{
     abi::{Answer, Backend, BackendState, FrontendKey, Kind, SocketChoice},
     addr::Addr,
-    path::SourceClass,
+    path::{Outcome, SourceClass},
     select::{Choice, Pick, choose},
     verdict::Reason,
     world::Store,
@@ -17,30 +17,31 @@ pub enum Dial<'a> {
     Untouched,
     /// To this backend.
     Backend { service: u32, kind: Kind, choice: Choice<'a> },
-    /// ECONNREFUSED or EHOSTUNREACH, as the reason's verdict says.
-    Refused { service: Option<u32>, reason: Reason },
+    /// ECONNREFUSED or EHOSTUNREACH, as the reason's verdict says; the service may be
+    /// [`Outcome::NOBODY`].
+    Refused { service: u32, reason: Reason },
 }
 
 /// Decides what dialling (`address`, `port`) over `protocol` means; `port` is big-endian.
 ///
 /// `sticky` is the backend that this socket's earlier datagrams went to; it stays as long as it
-/// serves.
+/// serves. [`SocketChoice::NONE`] if there were none.
 #[inline(always)]
 pub fn dial<A: Addr, S: Store<A>>(
     store: &S,
     address: A,
     port: [u8; 2],
     protocol: u8,
-    sticky: Option<SocketChoice>,
+    sticky: SocketChoice,
 ) -> Dial<'_> {
     let Some(frontend) = store.frontend(&FrontendKey::new(address, port, protocol)) else {
         return no_frontend(store, address);
     };
     let id = frontend.service();
     let (Some(kind), Some(service)) = (frontend.kind(), store.service(id)) else {
-        return Dial::Refused { service: Some(id), reason: Reason::StaleAnswer };
+        return Dial::Refused { service: id, reason: Reason::StaleAnswer };
     };
-    if let Some(sticky) = sticky
+    if sticky != SocketChoice::NONE
         && let Some(backend) = store.backend(sticky.backend)
         && still_serves(backend, sticky.generation, id)
     {
@@ -50,13 +51,13 @@ pub fn dial<A: Addr, S: Store<A>>(
     let scope = SourceClass::Node.scope(kind, service);
     match choose(store, id, scope, Pick::Random(store.random())) {
         Ok(choice) => Dial::Backend { service: id, kind, choice },
-        Err(reason) => Dial::Refused { service: Some(id), reason },
+        Err(reason) => Dial::Refused { service: id, reason },
     }
 }
 
 #[inline(always)]
 fn no_frontend<A: Addr, S: Store<A>>(store: &S, address: A) -> Dial<'_> {
-    let refused = |reason| Dial::Refused { service: None, reason };
+    let refused = |reason| Dial::Refused { service: Outcome::NOBODY, reason };
     match store.frontend(&FrontendKey::of_address(address)).and_then(|address| address.kind()) {
         Some(Kind::ClusterAddress) => refused(Reason::UnknownPort),
         Some(_) => Dial::Untouched,

@@ -4,7 +4,7 @@
 //!
 //! | word | IPv4 | IPv6 |
 //! |---|---|---|
-//! | stamp, state, role, sequence | 0 | 0 |
+//! | expiry, state, role, sequence | 0 | 0 |
 //! | key: addresses | 1 | 1–4 |
 //! | key: ports, protocol | 2 | 5 |
 //! | new addresses | 3 | 6–9 |
@@ -26,8 +26,9 @@ use core::sync::atomic::{
 };
 
 use crate::{
-    abi::{FlowSet, FlowWords, Timeouts, Word},
+    abi::{FlowSet, FlowWords, Word},
     addr::Addr,
+    branchless::{any, first_zero, negative},
     flow::Tuple,
     hash,
     limits::{FLOW_WAYS, LOCK_TRIES},
@@ -77,8 +78,6 @@ pub struct Entry<A> {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Found<A> {
     pub entry: Entry<A>,
-    /// Tick of the last refresh.
-    pub stamp: u32,
     set: u32,
     way: u32,
     meta: u64,
@@ -101,8 +100,8 @@ const OVERFLOWED: u64 = 2;
 
 /// Word 0.
 #[inline(always)]
-const fn meta(stamp: u32, state: State, role: Role, sequence: u16) -> u64 {
-    stamp as u64 | (state as u64) << 32 | (role as u64) << 40 | (sequence as u64) << 48
+const fn meta(expiry: u32, state: State, role: Role, sequence: u16) -> u64 {
+    expiry as u64 | (state as u64) << 32 | (role as u64) << 40 | (sequence as u64) << 48
 }
 
 #[inline(always)]
@@ -125,14 +124,14 @@ pub fn find<A: Addr, S: Store<A>>(store: &S, key: &Tuple<A>, found: &mut Found<A
     let (first, second) = sets(settings.seed, settings.flow_mask::<A>(), key);
     let now = store.now();
     let Some(set) = store.flow_set(first) else { return false };
-    if find_in(set, first, key, now, &settings.timeouts, found) {
+    if find_in(set, first, key, now, found) {
         return true;
     }
     if set.lock_word().get() & OVERFLOWED == 0 {
         return false;
     }
     let Some(set) = store.flow_set(second) else { return false };
-    find_in(set, second, key, now, &settings.timeouts, found)
+    find_in(set, second, key, now, found)
 }
 
 #[inline(always)]
@@ -141,29 +140,25 @@ fn find_in<A: Addr>(
     index: u32,
     key: &Tuple<A>,
     now: u32,
-    timeouts: &Timeouts,
     found: &mut Found<A>,
 ) -> bool {
-    let mut way = 0;
-    while way < FLOW_WAYS {
-        let words = &set.ways[way];
-        let before = words.word(0).get();
-        if has_key::<A>(words, key) && is_live(before, key.protocol, now, timeouts) {
-            compiler_fence(Acquire);
-            read::<A>(words, before, key.protocol, &mut found.entry);
-            found.stamp = before as u32;
-            found.set = index;
-            found.way = way as u32;
-            found.meta = before;
-            compiler_fence(Acquire);
-            // The sequence tells whether the entry is still this flow's.
-            if words.word(0).get() >> 48 == before >> 48 {
-                return true;
-            }
-        }
-        way += 1;
+    let way = way_of(set, key);
+    if way >= FLOW_WAYS {
+        return false;
     }
-    false
+    let words = &set.ways[way];
+    let before = words.word(0).get();
+    if is_dead(before, now) != 0 {
+        return false;
+    }
+    compiler_fence(Acquire);
+    read::<A>(words, before, key.protocol, &mut found.entry);
+    found.set = index;
+    found.way = way as u32;
+    found.meta = before;
+    compiler_fence(Acquire);
+    // The sequence tells whether the entry is still this flow's.
+    words.word(0).get() >> 48 == before >> 48
 }
 
 /// Gives a flow an entry. A live entry of the same key stays and is copied to `existing`
@@ -177,84 +172,99 @@ pub fn insert<A: Addr, S: Store<A>>(
 ) -> Insert {
     let Some(settings) = store.settings() else { return Insert::Full };
     let (first, second) = sets(settings.seed, settings.flow_mask::<A>(), key);
-    let now = store.now();
-    let Some(set) = store.flow_set(first) else { return Insert::Full };
-    if set.lock_word().get() & OVERFLOWED != 0 {
-        let Some(other) = store.flow_set(second) else { return Insert::Full };
-        if find_in(other, second, key, now, &settings.timeouts, existing) {
-            if existing.entry.to != entry.to {
-                return Insert::Exists;
-            }
-            refresh(store, existing, entry.state);
-            return Insert::Done;
+    let overflowed =
+        store.flow_set(first).is_some_and(|set| set.lock_word().get() & OVERFLOWED != 0);
+    if overflowed && find(store, key, existing) {
+        if existing.entry.to != entry.to {
+            return Insert::Exists;
         }
+        refresh(store, existing, entry.state);
+        return Insert::Done;
     }
-    match insert_in(set, key, entry, now, &settings.timeouts, existing) {
-        Insert::Full => {}
-        result => return result,
+    match insert_in(store, first, key, entry, existing) {
+        Insert::Full => insert_in(store, second, key, entry, existing),
+        result => result,
     }
-    let Some(other) = store.flow_set(second) else { return Insert::Full };
-    insert_in(other, key, entry, now, &settings.timeouts, existing)
+}
+
+#[inline(never)]
+fn insert_in<A: Addr, S: Store<A>>(
+    store: &S,
+    index: u32,
+    key: &Tuple<A>,
+    entry: &Entry<A>,
+    existing: &mut Found<A>,
+) -> Insert {
+    let (Some(settings), Some(set)) = (store.settings(), store.flow_set(index)) else {
+        return Insert::Full;
+    };
+    let now = store.now();
+    let expiry = now.wrapping_add(timeout(entry.state, key.protocol, &settings.timeouts));
+    if !set.lock() {
+        return Insert::Contended;
+    }
+    let result = insert_locked(set, key, entry, now, expiry, existing);
+    set.unlock(if matches!(result, Insert::Full) { OVERFLOWED } else { 0 });
+    result
 }
 
 #[inline(always)]
-fn insert_in<A: Addr>(
+fn insert_locked<A: Addr>(
     set: &FlowSet<A>,
     key: &Tuple<A>,
     entry: &Entry<A>,
     now: u32,
-    timeouts: &Timeouts,
+    expiry: u32,
     existing: &mut Found<A>,
 ) -> Insert {
-    if !set.lock() {
-        return Insert::Contended;
-    }
-    let mut victim = FLOW_WAYS;
-    let mut result = Insert::Done;
-    let mut way = 0;
-    while way < FLOW_WAYS {
+    let mut way = way_of(set, key);
+    if way < FLOW_WAYS {
         let words = &set.ways[way];
         let before = words.word(0).get();
-        if has_key::<A>(words, key) && state_of(before) as u8 > State::Busy as u8 {
-            read::<A>(words, before, key.protocol, &mut existing.entry);
-            if is_live(before, key.protocol, now, timeouts) && existing.entry.to != entry.to {
-                result = Insert::Exists;
-            }
-            victim = way;
-            break;
+        read::<A>(words, before, key.protocol, &mut existing.entry);
+        if is_dead(before, now) == 0 && existing.entry.to != entry.to {
+            return Insert::Exists;
         }
-        // Of another flow: its own protocol decides how long it lives.
-        let protocol = (words.word(ports_at::<A>()).get() >> 32) as u8;
-        if victim == FLOW_WAYS && !is_live(before, protocol, now, timeouts) {
-            victim = way;
-        }
-        way += 1;
+    } else {
+        let lives = |way: usize| is_dead(set.ways[way].word(0).get(), now) ^ 1;
+        way = first_zero([lives(0), lives(1), lives(2), lives(3)]);
     }
-    let mut mark = 0;
-    match (result, victim < FLOW_WAYS) {
-        (Insert::Done, true) => write::<A>(&set.ways[victim % FLOW_WAYS], key, entry, now),
-        (Insert::Done, false) => {
-            mark = OVERFLOWED;
-            result = Insert::Full;
-        }
-        _ => {}
+    if way >= FLOW_WAYS {
+        return Insert::Full;
     }
-    set.unlock(mark);
-    result
+    write::<A>(&set.ways[way], key, entry, expiry);
+    Insert::Done
 }
 
-/// Renews a flow's stamp and sets its state; lost without harm if the entry has changed meanwhile.
+/// Renews a flow's time to live and sets its state; lost without harm if the entry has changed
+/// meanwhile.
 #[inline(always)]
 pub fn refresh<A: Addr, S: Store<A>>(store: &S, found: &Found<A>, state: State) {
-    let Some(set) = store.flow_set(found.set) else { return };
-    let new = meta(store.now(), state, found.entry.role, (found.meta >> 48) as u16);
-    set.ways[found.way as usize % FLOW_WAYS].word(0).replace_if(found.meta, new);
+    let Some(settings) = store.settings() else { return };
+    let protocol = found.entry.to.protocol;
+    let expiry = store.now().wrapping_add(timeout(state, protocol, &settings.timeouts));
+    replace(store, found, meta(expiry, state, found.entry.role, (found.meta >> 48) as u16));
 }
 
 /// Forgets a flow's entry; lost without harm if the entry has changed meanwhile.
 #[inline(always)]
 pub fn release<A: Addr, S: Store<A>>(store: &S, found: &Found<A>) {
-    refresh(store, found, State::Empty);
+    replace(store, found, meta(0, State::Empty, found.entry.role, (found.meta >> 48) as u16));
+}
+
+#[inline(always)]
+fn replace<A: Addr, S: Store<A>>(store: &S, found: &Found<A>, new: u64) {
+    if let Some(set) = store.flow_set(found.set) {
+        set.ways[found.way as usize % FLOW_WAYS].word(0).replace_if(found.meta, new);
+    }
+}
+
+impl<A> Found<A> {
+    /// The tick at which the entry expires.
+    #[inline(always)]
+    pub const fn expiry(&self) -> u32 {
+        self.meta as u32
+    }
 }
 
 impl<A: Addr> FlowSet<A> {
@@ -266,7 +276,7 @@ impl<A: Addr> FlowSet<A> {
     }
 
     /// `false` if another CPU kept the lock all along.
-    #[inline(always)]
+    #[inline(never)]
     fn lock(&self) -> bool {
         let word = self.lock_word();
         let mut tries = 0;
@@ -288,28 +298,33 @@ impl<A: Addr> FlowSet<A> {
     }
 }
 
+/// 1 if the entry holds no flow, or one that has expired; else 0.
 #[inline(always)]
-fn is_live(meta: u64, protocol: u8, now: u32, timeouts: &Timeouts) -> bool {
-    let state = state_of(meta);
-    state as u8 > State::Busy as u8
-        && now.wrapping_sub(meta as u32) <= timeout(state, protocol, timeouts)
+fn is_dead(meta: u64, now: u32) -> u64 {
+    let unused = negative(i32::from((meta >> 32) as u8) - State::HalfOpen as i32);
+    let expired = negative((meta as u32).wrapping_sub(now).wrapping_sub(1) as i32);
+    unused | expired
+}
+
+/// The entry of `set` that has the key, or [`FLOW_WAYS`].
+#[inline(always)]
+fn way_of<A: Addr>(set: &FlowSet<A>, key: &Tuple<A>) -> usize {
+    let differs = |way: usize| {
+        let words = &set.ways[way];
+        let mut difference = words.word(ports_at::<A>()).get() ^ hash::ports_word(key);
+        let mut index = 0;
+        while index < A::PAIR_WORDS {
+            difference |= words.word(1 + index).get() ^ A::pair_word(key.src, key.dst, index);
+            index += 1;
+        }
+        any(difference)
+    };
+    first_zero([differs(0), differs(1), differs(2), differs(3)])
 }
 
 #[inline(always)]
 const fn ports_at<A: Addr>() -> usize {
     1 + A::PAIR_WORDS
-}
-
-#[inline(always)]
-fn has_key<A: Addr>(words: &A::Words, key: &Tuple<A>) -> bool {
-    let mut index = 0;
-    while index < A::PAIR_WORDS {
-        if words.word(1 + index).get() != A::pair_word(key.src, key.dst, index) {
-            return false;
-        }
-        index += 1;
-    }
-    words.word(ports_at::<A>()).get() == hash::ports_word(key)
 }
 
 #[inline(always)]
@@ -330,9 +345,9 @@ fn read<A: Addr>(words: &A::Words, meta: u64, protocol: u8, entry: &mut Entry<A>
 
 /// The set's lock is held. The entry counts again once word 0 is written.
 #[inline(always)]
-fn write<A: Addr>(words: &A::Words, key: &Tuple<A>, entry: &Entry<A>, now: u32) {
+fn write<A: Addr>(words: &A::Words, key: &Tuple<A>, entry: &Entry<A>, expiry: u32) {
     let sequence = ((words.word(0).get() >> 48) as u16).wrapping_add(1);
-    words.word(0).set(meta(now, State::Busy, entry.role, sequence));
+    words.word(0).set(meta(0, State::Busy, entry.role, sequence));
     compiler_fence(Release);
     let at = ports_at::<A>() + 1;
     let mut index = 0;
@@ -349,5 +364,5 @@ fn write<A: Addr>(words: &A::Words, key: &Tuple<A>, entry: &Entry<A>, now: u32) 
     words.word(at + A::PAIR_WORDS).set(ports);
     words.word(at + A::PAIR_WORDS + 1).set(u64::from(entry.generation));
     compiler_fence(Release);
-    words.word(0).set(meta(now, entry.state, entry.role, sequence));
+    words.word(0).set(meta(expiry, entry.state, entry.role, sequence));
 }

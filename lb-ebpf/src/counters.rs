@@ -38,10 +38,10 @@ pub fn socket(service: u32, backend: u32) {
 
 /// Counts a socket that was refused.
 #[inline(always)]
-pub fn refusal(service: Option<u32>, reason: Reason) {
+pub fn refusal(service: u32, reason: Reason) {
     let count = Count { refused: 1, ..Count::default() };
     add(&maps::REASONS, reason as u32, &count);
-    if let Some(service) = service {
+    if service != Outcome::NOBODY {
         add(&maps::SERVICE_COUNTS, service, &count);
     }
 }

@@ -3,7 +3,7 @@
 
 use aya_ebpf::{EbpfContext as _, programs::XdpContext};
 use lb_common::{
-    abi::{Question, Report},
+    abi::{Question, Report, SocketChoice},
     addr::{Addr, V4, V6},
     packet::Packet,
     path::{Hook, Outcome, SourceClass, Trace, arrive, masquerade},
@@ -18,7 +18,7 @@ type Reading = Kernel<false>;
 
 #[inline(always)]
 fn reading(context: &XdpContext) -> Reading {
-    Kernel { place: Place::new(context.as_ptr(), 0), hook: Hook::Tc }
+    Kernel { place: Place::new(context.as_ptr(), 0, Hook::Tc) }
 }
 
 /// The fate of a frame that arrives from outside.
@@ -49,10 +49,10 @@ where
     let class = SourceClass::of(&store, settings, src);
     let mut outcome = Outcome::default();
     let mut trace = Trace { class, source: question.src, ..Trace::default() };
-    let reason = match dial(&store, dst, question.port, question.protocol, None) {
+    let reason = match dial(&store, dst, question.port, question.protocol, SocketChoice::NONE) {
         Dial::Untouched => Reason::NotService,
         Dial::Refused { service, reason } => {
-            outcome.service = service.unwrap_or(Outcome::NOBODY);
+            outcome.service = service;
             reason
         }
         Dial::Backend { service, kind, choice } => {

@@ -33,11 +33,11 @@ use crate::{
 #[xdp]
 pub fn uplink_xdp(context: XdpContext) -> u32 {
     let interface = context.ingress_ifindex() as u32;
-    let place = Place::new(context.as_ptr(), interface);
+    let place = Place::new(context.as_ptr(), interface, Hook::Xdp);
     let mut frame = XdpPacket(&context);
     let bytes = frame.len();
     let Some(notes) = maps::notes(&maps::NOTES) else { return xdp_action::XDP_PASS };
-    let reason = arrive(&mut frame, &Kernel::<true> { place, hook: Hook::Xdp }, notes);
+    let reason = arrive(&mut frame, &Kernel::<true> { place }, notes);
     let outcome = &notes.outcome;
     let action = match reason.verdict() {
         // Counted by tc, which sees it next.
@@ -59,12 +59,12 @@ pub fn uplink_xdp(context: XdpContext) -> u32 {
 pub fn uplink_ingress(context: TcContext) -> i32 {
     // SAFETY: a context field that is always readable.
     let interface = unsafe { (*context.skb.skb).ifindex };
-    let place = Place::new(context.as_ptr(), interface);
+    let place = Place::new(context.as_ptr(), interface, Hook::Tc);
     let mut frame = TcPacket(&context);
     frame.pull(packet::HEADERS);
     let bytes = frame.len();
     let Some(notes) = maps::notes(&maps::NOTES) else { return TC_ACT_UNSPEC };
-    let reason = arrive(&mut frame, &Kernel::<true> { place, hook: Hook::Tc }, notes);
+    let reason = arrive(&mut frame, &Kernel::<true> { place }, notes);
     let outcome = &notes.outcome;
     counters::packet(reason, outcome, bytes);
     match reason.verdict() {
@@ -86,12 +86,12 @@ pub fn uplink_ingress(context: TcContext) -> i32 {
 pub fn uplink_egress(context: TcContext) -> i32 {
     // SAFETY: a context field that is always readable.
     let interface = unsafe { (*context.skb.skb).ifindex };
-    let place = Place::new(context.as_ptr(), interface);
+    let place = Place::new(context.as_ptr(), interface, Hook::Tc);
     let mut frame = TcPacket(&context);
     frame.pull(packet::HEADERS);
     let bytes = frame.len();
     let Some(notes) = maps::notes(&maps::NOTES) else { return TC_ACT_UNSPEC };
-    let reason = leave(&mut frame, &Kernel::<true> { place, hook: Hook::Tc }, notes);
+    let reason = leave(&mut frame, &Kernel::<true> { place }, notes);
     let outcome = &notes.outcome;
     match reason.verdict() {
         Verdict::Pass => return TC_ACT_UNSPEC,

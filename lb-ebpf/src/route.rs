@@ -15,32 +15,38 @@ use crate::maps;
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
+/// Aligned to a word: the compiler writes addresses by words, and the verifier wants those aligned
+/// on the stack.
+#[repr(align(8))]
+struct Aligned(Params);
+
 /// Where a packet came in.
-#[derive(Clone, Copy)]
 pub struct Place {
     /// The program's own context, for helpers.
     context: *mut core::ffi::c_void,
     interface: u32,
+    pub hook: Hook,
 }
 
 impl Place {
     /// `context` is that of the running program.
     #[inline(always)]
-    pub const fn new(context: *mut core::ffi::c_void, interface: u32) -> Self {
-        Self { context, interface }
+    pub const fn new(context: *mut core::ffi::c_void, interface: u32, hook: Hook) -> Self {
+        Self { context, interface, hook }
     }
 
     /// The way out for a packet of `length` bytes with `tuple`'s addresses.
     ///
     /// XDP gets a hop only if XDP can send there; tc gets one also while the neighbour's address is
     /// still to be found, because it hands the packet to the neighbour's queue.
-    #[inline(always)]
-    pub fn route<A: Addr>(self, tuple: &Tuple<A>, length: u16, hook: Hook) -> Route {
+    #[inline(never)]
+    pub fn route<A: Addr>(&self, tuple: &Tuple<A>, length: u16) -> Route {
         // SAFETY: a plain C struct for which zeros are valid.
-        let mut params: Params = unsafe { core::mem::zeroed() };
+        let mut aligned: Aligned = unsafe { core::mem::zeroed() };
+        let params = &mut aligned.0;
         params.l4_protocol = tuple.protocol;
         params.ifindex = self.interface;
-        if matches!(hook, Hook::Xdp) {
+        if matches!(self.hook, Hook::Xdp) {
             // At tc the kernel checks the packet itself, which may be a GSO one, against the MTU.
             params.__bindgen_anon_1.tot_len = length;
         }
@@ -56,9 +62,9 @@ impl Place {
         }
         let size = size_of::<Params>() as i32;
         // SAFETY: the context is this program's own, the parameters are a local of the size given.
-        let result = unsafe { bpf_fib_lookup(self.context, &raw mut params, size, 0) } as u32;
+        let result = unsafe { bpf_fib_lookup(self.context, &raw mut *params, size, 0) } as u32;
         let hop = NextHop { interface: params.ifindex, src: params.smac, dst: params.dmac };
-        match (result, hook) {
+        match (result, self.hook) {
             (BPF_FIB_LKUP_RET_SUCCESS, Hook::Xdp) if self.reaches(hop.interface) => Route::Hop(hop),
             (BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH, Hook::Tc) => Route::Hop(hop),
             (BPF_FIB_LKUP_RET_FRAG_NEEDED, _) => Route::TooBig,
@@ -69,7 +75,7 @@ impl Place {
 
     /// Whether XDP can send on this interface.
     #[inline(always)]
-    fn reaches(self, interface: u32) -> bool {
+    fn reaches(&self, interface: u32) -> bool {
         // SAFETY: a `u32` that is read whole; a reused slot is another interface's flags, as valid.
         interface == self.interface
             || unsafe { maps::UPLINKS.get(&interface) }.is_some_and(|flags| flags & 1 != 0)

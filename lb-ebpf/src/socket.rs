@@ -151,12 +151,13 @@ where
     if protocol != proto::TCP && protocol != proto::UDP {
         return PROCEED;
     }
-    let store = Kernel::<true> { place: Place::new(call.as_ptr(), 0), hook: Hook::Tc };
+    let store = Kernel::<true> { place: Place::new(call.as_ptr(), 0, Hook::Tc) };
     let dialled = key(call, address, port, protocol);
     // SAFETY: a value may be reused under us: then the backend's generation does not fit.
-    let sticky = (protocol == proto::UDP)
-        .then(|| unsafe { maps::SOCKET_CHOICES.get(&dialled) }.copied())
-        .flatten();
+    let sticky = match unsafe { maps::SOCKET_CHOICES.get(&dialled) } {
+        Some(choice) if protocol == proto::UDP => *choice,
+        _ => SocketChoice::NONE,
+    };
     match dial(&store, address, port, protocol, sticky) {
         Dial::Untouched => PROCEED,
         Dial::Refused { service, reason } => refuse(service, reason),
@@ -166,7 +167,7 @@ where
             let peer = SocketPeer { address: address.to_slot(), port, zero: [0; 6] };
             let chosen =
                 SocketChoice { backend: choice.id, generation: choice.backend.generation() };
-            if sticky != Some(chosen) {
+            if sticky != chosen {
                 counters::socket(service, choice.id);
                 // Full never: these maps forget the least recently used.
                 let _ = maps::SOCKET_PEERS.insert(key(call, to, to_port, protocol), peer, 0);
@@ -198,7 +199,7 @@ fn restore<A: Addr, B: Address>(
 }
 
 #[inline(always)]
-fn refuse(service: Option<u32>, reason: Reason) -> i32 {
+fn refuse(service: u32, reason: Reason) -> i32 {
     counters::refusal(service, reason);
     let errno = match reason.verdict() {
         Verdict::Reject => ECONNREFUSED,

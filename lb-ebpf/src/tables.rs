@@ -17,7 +17,6 @@ use crate::{maps, route};
 /// The live tables, or with `LIVE = false` the same tables for reading only.
 pub struct Kernel<const LIVE: bool> {
     pub place: route::Place,
-    pub hook: Hook,
 }
 
 impl<const LIVE: bool> World for Kernel<LIVE> {
@@ -25,7 +24,7 @@ impl<const LIVE: bool> World for Kernel<LIVE> {
 
     #[inline(always)]
     fn hook(&self) -> Hook {
-        self.hook
+        self.place.hook
     }
 
     #[inline(always)]
@@ -92,7 +91,7 @@ macro_rules! store {
                 if !LIVE {
                     return Route::Hop(NextHop::default());
                 }
-                self.place.route(tuple, length, self.hook)
+                self.place.route(tuple, length)
             }
         }
     };

@@ -1,7 +1,12 @@
 //! The library behind the `lb` binary: from Kubernetes objects to BPF maps.
 
+pub mod api;
+pub mod cli;
 pub mod cluster;
+pub mod config;
+pub mod host;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 pub mod lab;
 pub mod model;
 pub mod plan;
+mod yaml;

@@ -1,1 +1,9 @@
-fn main() {}
+//! The `lb` binary: see `lb_userspace::cli`.
+
+use std::process::ExitCode;
+
+use lb_userspace::cli;
+
+fn main() -> ExitCode {
+    cli::main(&cli::NoDatapath)
+}

@@ -1,1 +1,86 @@
-fn main() {}
+//! What a developer types: `cargo xtask <verb>`. Each verb first sets up what it needs.
+
+mod build;
+mod demo;
+mod lint;
+mod mutants;
+mod process;
+mod repo;
+mod setup;
+mod sudo;
+mod test;
+mod timing;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use crate::{mutants::Selection, setup::Scope, test::Level, timing::Timings};
+
+/// Builds, tests, checks and shows the load balancer.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Find or install what a verb needs (default: what all of them need)
+    Setup {
+        #[arg(value_enum, default_value_t = Scope::All)]
+        scope: Scope,
+    },
+    /// Build the `lb` binary with the eBPF object inside
+    Build {
+        /// Optimised, as released
+        #[arg(long)]
+        release: bool,
+    },
+    /// Run the tests of the named levels; without a name all of them, and the demo
+    Test {
+        #[arg(value_enum)]
+        levels: Vec<Level>,
+    },
+    /// Show the load balancer at work in network namespaces
+    Demo {
+        /// Passed on (`--fast`, `--keep`, `--help`)
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Formatting, clippy for host and BPF, the invariants, licences
+    Lint,
+    /// Plant faults in a copy of the tree; the tests must notice each of them
+    Mutants(Selection),
+    /// What CI runs: lint, then test
+    Ci,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().verb) {
+        Ok(()) => ExitCode::SUCCESS,
+        // Not by returning it: with RUST_BACKTRACE set that would bury it under a backtrace.
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(verb: Verb) -> Result<()> {
+    let mut timings = Timings::start();
+    match verb {
+        Verb::Setup { scope } => setup::announce(scope),
+        Verb::Build { release } => build::all(release),
+        Verb::Test { levels } => test::run(&levels, &mut timings),
+        Verb::Demo { args } => demo::exec(&args),
+        Verb::Lint => lint::run(&mut timings).map(|()| timings.print("lint")),
+        Verb::Mutants(selection) => mutants::run(&selection),
+        Verb::Ci => {
+            lint::run(&mut timings)?;
+            test::run(&[], &mut timings)
+        }
+    }
+}

@@ -154,8 +154,9 @@ impl Backend {
     }
 }
 
-/// A next hop, as the kernel's routing answered.
-#[repr(C)]
+/// A next hop, as the kernel's routing answered. Aligned to a word, because the compiler copies it
+/// by words and the verifier wants those aligned on the stack.
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NextHop {
     pub interface: u32,

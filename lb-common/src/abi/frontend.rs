@@ -2,7 +2,9 @@ use crate::addr::{Addr, V4, V6};
 
 /// What clients dial: address, port and protocol. With port and protocol zero it stands for the
 /// address itself ([`Kind::ClusterAddress`], [`Kind::NodeAddress`]).
-#[repr(C)]
+///
+/// Aligned, because the verifier wants stores to BPF's stack aligned.
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FrontendKey<A> {
     address: A,
@@ -101,8 +103,8 @@ impl Frontend {
 }
 
 /// A source range of a service, as the data of a longest-prefix key: 32 bits of service, then the
-/// network.
-#[repr(C)]
+/// network. Aligned as [`FrontendKey`] is.
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct SourceKey<A> {
     /// Big-endian, so that its bits come first.

@@ -42,3 +42,8 @@ pub struct SocketChoice {
     pub backend: u32,
     pub generation: u32,
 }
+
+impl SocketChoice {
+    /// No choice: id 0 is no backend's.
+    pub const NONE: Self = Self { backend: 0, generation: 0 };
+}

@@ -1,18 +1,18 @@
 use super::{Family, Hook, Job, new_flow};
 use crate::{
-    abi::{BackendState, Frontend, FrontendKey, Kind, NextHop, Settings},
+    abi::{BackendState, Frontend, FrontendKey, Kind, Settings},
     addr::Addr,
     packet::Packet,
     rewrite::{link, translate},
     table::{self, Role},
-    tracking::{Side, State, next, opens},
+    tracking::{Side, State, next, opens, timeout},
     verdict::Reason,
     wire::proto,
     world::{Route, Store},
 };
 
 /// A packet that comes in on an uplink.
-#[inline(never)]
+#[inline(always)]
 pub fn ingress<A: Family, P: Packet + ?Sized, S: Store<A>>(
     packet: &mut P,
     job: &mut Job<'_, A, S>,
@@ -73,6 +73,7 @@ fn to_frontend<A: Family, P: Packet + ?Sized, S: Store<A>>(
 }
 
 /// Whether a flow keeps its backend.
+#[repr(u32)]
 enum Keep {
     Yes,
     /// Choose again.
@@ -81,7 +82,7 @@ enum Keep {
     Gone,
 }
 
-#[inline(always)]
+#[inline(never)]
 fn keeps<A: Addr, S: Store<A>>(job: &Job<'_, A, S>, settings: &Settings) -> Keep {
     let (segment, entry) = (&job.draft.segment, &job.draft.found.entry);
     let (state, serving) = match job.store.backend(entry.backend) {
@@ -166,20 +167,23 @@ pub(super) fn forward<A: Family, P: Packet + ?Sized, S: Store<A>>(
     reason: Reason,
 ) -> Reason {
     match way_out(job) {
-        Ok(hop) => send(packet, job, hop, reason),
+        Ok(()) => send(packet, job, reason),
         Err(reason) => reason,
     }
 }
 
-/// The way out of what the packet becomes.
+/// Finds the way out of what the packet becomes: `outcome.hop`.
 #[inline(always)]
-pub(super) fn way_out<A: Addr, S: Store<A>>(job: &Job<'_, A, S>) -> Result<NextHop, Reason> {
+pub(super) fn way_out<A: Addr, S: Store<A>>(job: &mut Job<'_, A, S>) -> Result<(), Reason> {
     let segment = &job.draft.segment;
     if segment.ttl <= 1 {
         return Err(Reason::TtlExpired);
     }
     match (job.store.route(&job.draft.to, segment.length), job.store.hook()) {
-        (Route::Hop(hop), _) => Ok(hop),
+        (Route::Hop(hop), _) => {
+            job.outcome.hop = hop;
+            Ok(())
+        }
         (Route::Stack | Route::TooBig | Route::None, Hook::Xdp) => Err(Reason::NeedsStack),
         (Route::TooBig, Hook::Tc) => Err(Reason::TooBig),
         (Route::Stack | Route::None, Hook::Tc) => Err(Reason::NoRoute),
@@ -190,19 +194,17 @@ pub(super) fn way_out<A: Addr, S: Store<A>>(job: &Job<'_, A, S>) -> Result<NextH
 #[inline(always)]
 pub(super) fn send<A: Family, P: Packet + ?Sized, S: Store<A>>(
     packet: &mut P,
-    job: &mut Job<'_, A, S>,
-    hop: NextHop,
+    job: &Job<'_, A, S>,
     reason: Reason,
 ) -> Reason {
-    job.outcome.hop = hop;
     let written = translate(packet, &job.draft.segment.tuple, &job.draft.to, true)
-        .and_then(|()| link(packet, &hop));
+        .and_then(|()| link(packet, &job.outcome.hop));
     if written.is_none() { Reason::NotLinear } else { reason }
 }
 
 /// Tells both entries of a flow what its packet means: at once when the state changes, else at most
 /// once a second.
-#[inline(always)]
+#[inline(never)]
 pub(super) fn track<A: Addr, S: Store<A>>(job: &mut Job<'_, A, S>, side: Side) {
     if !S::LIVE {
         return;
@@ -210,7 +212,10 @@ pub(super) fn track<A: Addr, S: Store<A>>(job: &mut Job<'_, A, S>, side: Side) {
     let (store, draft) = (job.store, &mut *job.draft);
     let old = draft.found.entry.state;
     let state = next(old, side, draft.segment.tuple.protocol, draft.segment.tcp_flags);
-    if state == old && store.now().wrapping_sub(draft.found.stamp) < Settings::SECOND {
+    let Some(settings) = store.settings() else { return };
+    let expiry =
+        store.now().wrapping_add(timeout(state, draft.segment.tuple.protocol, &settings.timeouts));
+    if state == old && expiry.wrapping_sub(draft.found.expiry()) < Settings::SECOND {
         return;
     }
     table::refresh(store, &draft.found, state);

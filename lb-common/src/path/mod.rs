@@ -132,17 +132,21 @@ where
     let Notes { outcome, trace, v4, v6 } = notes;
     *outcome = Outcome::default();
     match version(packet) {
-        Ip::V4 => arrive_in(packet, &mut Job { store, draft: v4, outcome, trace }),
-        Ip::V6 => arrive_in(packet, &mut Job { store, draft: v6, outcome, trace }),
+        Ip::V4 => arrive_in(packet, store, v4, outcome, trace),
+        Ip::V6 => arrive_in(packet, store, v6, outcome, trace),
         Ip::Foreign => Reason::NotIp,
     }
 }
 
-#[inline(always)]
+#[inline(never)]
 fn arrive_in<A: Family, P: Packet + ?Sized, S: Store<A>>(
     packet: &mut P,
-    job: &mut Job<'_, A, S>,
+    store: &S,
+    draft: &mut Draft<A>,
+    outcome: &mut Outcome,
+    trace: &mut Trace,
 ) -> Reason {
+    let job = &mut Job { store, draft, outcome, trace };
     let reason = match A::parse(packet, &mut job.draft.segment) {
         Ok(()) => ingress::ingress(packet, job),
         Err(Reason::NotIp) => Reason::NotIp,
@@ -164,17 +168,21 @@ where
     let Notes { outcome, trace, v4, v6 } = notes;
     *outcome = Outcome::default();
     match version(packet) {
-        Ip::V4 => leave_in(packet, &mut Job { store, draft: v4, outcome, trace }),
-        Ip::V6 => leave_in(packet, &mut Job { store, draft: v6, outcome, trace }),
+        Ip::V4 => leave_in(packet, store, v4, outcome, trace),
+        Ip::V6 => leave_in(packet, store, v6, outcome, trace),
         Ip::Foreign => Reason::NotIp,
     }
 }
 
-#[inline(always)]
+#[inline(never)]
 fn leave_in<A: Family, P: Packet + ?Sized, S: Store<A>>(
     packet: &mut P,
-    job: &mut Job<'_, A, S>,
+    store: &S,
+    draft: &mut Draft<A>,
+    outcome: &mut Outcome,
+    trace: &mut Trace,
 ) -> Reason {
+    let job = &mut Job { store, draft, outcome, trace };
     match A::parse(packet, &mut job.draft.segment) {
         Ok(()) => egress::egress(packet, job),
         Err(_) => Reason::NotService,

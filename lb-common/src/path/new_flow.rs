@@ -1,10 +1,10 @@
 use super::{
-    Family, Hook, Job, SourceClass, Trace,
+    Draft, Family, Hook, Job, SourceClass, Trace,
     ingress::{deliver, send, way_out},
     masquerade,
 };
 use crate::{
-    abi::{Frontend, Kind, NextHop, Settings},
+    abi::{Frontend, Kind, Settings},
     addr::Addr,
     hash,
     limits::PORT_TRIES,
@@ -25,25 +25,15 @@ pub(super) fn open<A: Family, P: Packet + ?Sized, S: Store<A>>(
     frontend: Frontend,
     known: bool,
 ) -> Reason {
-    let way = match decide(job, frontend, known) {
-        Ok(way) => way,
-        Err(reason) => return reason,
-    };
-    if let Err(reason) = record(job, matches!(way, Way::Local)) {
+    if let Err(reason) = decide(job, frontend, known).and_then(|()| record(job)) {
         return reason;
     }
     job.outcome.opened = true;
     job.trace.source = job.draft.to.src.to_slot();
-    match way {
-        Way::Local => deliver(packet, job),
-        Way::Remote(hop) => send(packet, job, hop, Reason::ToRemote),
+    match job.draft.entry.role {
+        Role::ToLocal => deliver(packet, job),
+        _ => send(packet, job, Reason::ToRemote),
     }
-}
-
-/// Where the chosen backend is.
-enum Way {
-    Local,
-    Remote(NextHop),
 }
 
 /// Chooses a backend and looks up everything that can fail before anything is changed.
@@ -52,7 +42,7 @@ fn decide<A: Family, S: Store<A>>(
     job: &mut Job<'_, A, S>,
     frontend: Frontend,
     known: bool,
-) -> Result<Way, Reason> {
+) -> Result<(), Reason> {
     let store = job.store;
     let (settings, kind, service) =
         match (store.settings(), frontend.kind(), store.service(frontend.service())) {
@@ -98,19 +88,20 @@ fn decide<A: Family, S: Store<A>>(
     job.draft.entry.state = if mid_stream { State::Established } else { State::HalfOpen };
     job.draft.entry.backend = id;
     job.draft.entry.generation = backend.generation();
-    let way = if local {
+    if local {
         if matches!(store.hook(), Hook::Xdp) {
             return Err(Reason::NeedsStack);
         }
-        Way::Local
+        job.draft.entry.role = Role::ToLocal;
     } else {
         job.draft.to.src = A::from_slot(backend.source());
-        Way::Remote(way_out(job)?)
-    };
+        job.draft.entry.role = Role::ToRemote;
+        way_out(job)?;
+    }
     if known && S::LIVE {
         table::release(store, &job.draft.found);
     }
-    Ok(way)
+    Ok(())
 }
 
 #[inline(always)]
@@ -124,51 +115,34 @@ const fn takes_over(settings: &Settings, now: u32) -> bool {
 /// A remote backend sees a port of this node's range. A local one sees the client's own port, unless
 /// the client already uses it for another of our addresses with the same backend.
 #[inline(never)]
-fn record<A: Addr, S: Store<A>>(job: &mut Job<'_, A, S>, local: bool) -> Result<(), Reason> {
+fn record<A: Addr, S: Store<A>>(job: &mut Job<'_, A, S>) -> Result<(), Reason> {
     let Some(settings) = job.store.settings() else { return Err(Reason::FlowTableFull) };
     let (store, draft) = (job.store, &mut *job.draft);
-    let ports = u32::from(settings.snat_last.wrapping_sub(settings.snat_first)) + 1;
     let hash = hash::tuple(settings.seed, &draft.segment.tuple);
-    let mut offset = hash::scale(hash.rotate_left(17), ports);
-    let (to_role, reply_role) =
-        if local { (Role::ToLocal, Role::ReplyLocal) } else { (Role::ToRemote, Role::ReplyRemote) };
-    let mut tries = 0;
-    while tries < PORT_TRIES {
-        if !local || tries > 0 {
-            draft.to.sport = settings.snat_first.wrapping_add(offset as u16).to_be_bytes();
-            offset = if offset + 1 >= ports { 0 } else { offset + 1 };
-        }
-        if !S::LIVE {
-            return Ok(());
-        }
-        draft.reply = draft.to.reply();
-        draft.entry.role = reply_role;
-        draft.entry.to = draft.segment.tuple.reply();
-        match table::insert(store, &draft.reply, &draft.entry, &mut draft.other) {
-            Insert::Done => {
-                draft.entry.role = to_role;
-                draft.entry.to = draft.to;
-                return record_forward(job);
-            }
-            Insert::Exists => {}
-            Insert::Full => return Err(Reason::FlowTableFull),
-            Insert::Contended => return Err(Reason::Contended),
-        }
-        tries += 1;
+    let role = draft.entry.role;
+    let keeps_port = matches!(role, Role::ToLocal);
+    draft.entry.to = draft.segment.tuple.reply();
+    if !find_port(store, settings, draft, hash.rotate_left(17), keeps_port) {
+        return Err(Reason::SnatPortsFull);
     }
-    Err(Reason::SnatPortsFull)
-}
-
-#[inline(always)]
-fn record_forward<A: Addr, S: Store<A>>(job: &mut Job<'_, A, S>) -> Result<(), Reason> {
-    let draft = &mut *job.draft;
-    match table::insert(job.store, &draft.segment.tuple, &draft.entry, &mut draft.other) {
+    if !S::LIVE {
+        return Ok(());
+    }
+    draft.entry.role = if keeps_port { Role::ReplyLocal } else { Role::ReplyRemote };
+    match table::insert(store, &draft.reply, &draft.entry, &mut draft.other) {
+        Insert::Done => {}
+        Insert::Full => return Err(Reason::FlowTableFull),
+        // Another CPU took the port between the look and the grip: the sender will try again.
+        Insert::Exists | Insert::Contended => return Err(Reason::Contended),
+    }
+    draft.entry.role = role;
+    draft.entry.to = draft.to;
+    match table::insert(store, &draft.segment.tuple, &draft.entry, &mut draft.other) {
         Insert::Done => Ok(()),
         // Another CPU was faster with a packet of the same flow: its choice stands. This packet may
         // follow it on the same way out; else it is for its sender to send again.
         Insert::Exists
-            if draft.other.entry.role == draft.entry.role
-                && draft.other.entry.to.dst == draft.to.dst =>
+            if draft.other.entry.role == role && draft.other.entry.to.dst == draft.to.dst =>
         {
             draft.to = draft.other.entry.to;
             Ok(())
@@ -176,4 +150,35 @@ fn record_forward<A: Addr, S: Store<A>>(job: &mut Job<'_, A, S>) -> Result<(), R
         Insert::Exists | Insert::Contended => Err(Reason::Contended),
         Insert::Full => Err(Reason::FlowTableFull),
     }
+}
+
+/// Sets the source port of `draft.to`, and `draft.reply`, to one that is free for this flow.
+#[inline(always)]
+fn find_port<A: Addr, S: Store<A>>(
+    store: &S,
+    settings: &Settings,
+    draft: &mut Draft<A>,
+    mut hash: u64,
+    keeps_port: bool,
+) -> bool {
+    let first = u32::from(settings.snat_first);
+    let ports = u32::from(settings.snat_last) - first + 1;
+    // No branch on the port: the verifier would walk the loop once for each outcome.
+    let port = |hash: u64| ((first + hash::scale(hash, ports)) as u16).to_be_bytes();
+    if !keeps_port {
+        draft.to.sport = port(hash);
+    }
+    let mut tries = 0;
+    while tries < PORT_TRIES {
+        draft.reply = draft.to.reply();
+        if !table::find(store, &draft.reply, &mut draft.other)
+            || draft.other.entry.to == draft.entry.to
+        {
+            return true;
+        }
+        hash = hash::finish(hash::mix(hash, 1));
+        draft.to.sport = port(hash);
+        tries += 1;
+    }
+    false
 }

@@ -16,7 +16,7 @@ pub enum SourceClass {
 }
 
 impl SourceClass {
-    #[inline(always)]
+    #[inline(never)]
     pub fn of<A: Addr, S: Store<A>>(store: &S, settings: &Settings, source: A) -> Self {
         if settings.pods::<A>().contains(source) {
             return Self::Pod;

@@ -18,12 +18,14 @@ use k8s_openapi::{
 use crate::model::ObjectName;
 
 pub mod endpoints;
+pub mod files;
 pub mod index;
 pub mod mirror;
 pub mod node;
 mod parse;
 pub mod pods;
 pub mod service;
+pub mod watch;
 
 /// One piece of news about the cluster's objects.
 #[expect(clippy::large_enum_variant, reason = "read once and dropped; never held in numbers")]

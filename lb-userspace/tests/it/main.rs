@@ -1,6 +1,8 @@
 //! The one integration-test binary: see each module for what it proves.
 
+mod cli;
 mod cluster;
+mod kube;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 mod netns;
 mod support;

@@ -1,0 +1,119 @@
+//! The command line: one file per verb, and what they share.
+
+mod agent;
+mod completion;
+mod explain;
+mod failure;
+mod get;
+pub mod output;
+mod plan;
+mod plan_table;
+mod status;
+mod uninstall;
+mod version;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub use self::failure::{Exit, Failure};
+use crate::{
+    api::{BackendRow, Explanation, Packet, ServiceRow},
+    config::Config,
+};
+
+/// An eBPF load balancer for Kubernetes Services, with or without Kubernetes
+#[derive(Debug, Parser)]
+#[command(name = "lb", version, arg_required_else_help = true, max_term_width = 100)]
+pub struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Agent(agent::Args),
+    Plan(plan::Args),
+    Explain(explain::Args),
+    Status(status::Args),
+    #[command(subcommand)]
+    Get(get::Args),
+    Uninstall(uninstall::Args),
+    Completion(completion::Args),
+    Version(version::Args),
+}
+
+/// What commands need of the kernel. They are given it, so that they can be tested without one.
+pub trait Datapath {
+    /// Runs the agent until it is told to stop.
+    fn run_agent(&self, config: Config) -> Result<(), Failure>;
+    /// Packets' fates under the manifests that the configuration names, decided by a private
+    /// instance of the programs.
+    fn explain(&self, config: &Config, packets: &[Packet]) -> Result<Vec<Explanation>, Failure>;
+    /// The Services in the pinned maps.
+    fn pinned_services(&self, bpffs: &std::path::Path) -> Result<Vec<ServiceRow>, Failure>;
+    /// The backends in the pinned maps.
+    fn pinned_backends(&self, bpffs: &std::path::Path) -> Result<Vec<BackendRow>, Failure>;
+    /// Removes every link and pin; names what it removed.
+    fn uninstall(&self, bpffs: &std::path::Path) -> Result<Vec<String>, Failure>;
+}
+
+/// Stands where no kernel can be had.
+#[derive(Clone, Copy, Debug)]
+pub struct NoDatapath;
+
+impl NoDatapath {
+    fn failure() -> Failure {
+        Failure::new(
+            Exit::Unreachable,
+            "there is no datapath here",
+            "run this where the agent runs",
+        )
+    }
+}
+
+impl Datapath for NoDatapath {
+    fn run_agent(&self, _: Config) -> Result<(), Failure> {
+        Err(Self::failure())
+    }
+
+    fn explain(&self, _: &Config, _: &[Packet]) -> Result<Vec<Explanation>, Failure> {
+        Err(Self::failure())
+    }
+
+    fn pinned_services(&self, _: &std::path::Path) -> Result<Vec<ServiceRow>, Failure> {
+        Err(Self::failure())
+    }
+
+    fn pinned_backends(&self, _: &std::path::Path) -> Result<Vec<BackendRow>, Failure> {
+        Err(Self::failure())
+    }
+
+    fn uninstall(&self, _: &std::path::Path) -> Result<Vec<String>, Failure> {
+        Err(Self::failure())
+    }
+}
+
+/// Runs the command that this process was started with.
+pub fn main(datapath: &dyn Datapath) -> ExitCode {
+    match run(Cli::parse(), datapath) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            eprintln!("{failure}");
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(cli: Cli, datapath: &dyn Datapath) -> Result<Exit, Failure> {
+    match cli.command {
+        Command::Agent(args) => agent::run(args, datapath),
+        Command::Plan(args) => plan::run(args),
+        Command::Explain(args) => explain::run(args, datapath),
+        Command::Status(args) => status::run(&args),
+        Command::Get(args) => get::run(&args, datapath),
+        Command::Uninstall(args) => uninstall::run(&args, datapath),
+        Command::Completion(args) => completion::run(&args),
+        Command::Version(args) => version::run(&args),
+    }
+}

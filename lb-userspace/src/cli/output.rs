@@ -1,0 +1,183 @@
+//! What all commands have in common on their way out: formats, tables, colour.
+
+use std::io::{self, IsTerminal, Write};
+
+use clap::{Args, ValueEnum};
+use comfy_table::{CellAlignment, ContentArrangement, presets};
+use serde::Serialize;
+
+use super::{Exit, Failure};
+use crate::api::Level;
+
+/// How a result is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A line each, at most 100 columns wide
+    #[default]
+    Table,
+    /// All columns, as wide as they are
+    Wide,
+    Json,
+    Yaml,
+    /// Names only
+    Name,
+}
+
+/// The `-o` of every command.
+#[derive(Args, Clone, Copy, Debug, Default)]
+pub struct FormatArg {
+    /// How to write the result
+    #[arg(short = 'o', long = "output", value_enum, default_value_t)]
+    pub output: Format,
+}
+
+/// What every document starts with.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Document<T> {
+    api_version: &'static str,
+    kind: &'static str,
+    #[serde(flatten)]
+    body: T,
+}
+
+impl<T> Document<T> {
+    pub fn new(kind: &'static str, body: T) -> Self {
+        Self { api_version: "lb/v1", kind, body }
+    }
+}
+
+/// The body of a document that lists things.
+#[derive(Serialize)]
+pub struct Items<'a, T> {
+    pub items: &'a [T],
+}
+
+/// A column of a table.
+#[derive(Clone, Copy, Debug)]
+pub struct Column {
+    pub title: &'static str,
+    /// Numbers stand to the right.
+    pub number: bool,
+    /// Only shown with `-o wide`.
+    pub wide: bool,
+}
+
+impl Column {
+    pub const fn text(title: &'static str) -> Self {
+        Self { title, number: false, wide: false }
+    }
+
+    pub const fn number(title: &'static str) -> Self {
+        Self { title, number: true, wide: false }
+    }
+
+    /// The same column, with `-o wide` only.
+    pub const fn wide(self) -> Self {
+        Self { wide: true, ..self }
+    }
+}
+
+/// Something that every format can show.
+pub trait Show {
+    /// The document, as JSON and YAML have it.
+    fn document(&self) -> impl Serialize;
+    fn columns(&self) -> &'static [Column];
+    /// A cell for each column.
+    fn rows(&self) -> Vec<Vec<String>>;
+    /// What `-o name` prints, one a line.
+    fn names(&self) -> Vec<String>;
+    /// What stands in the place of a table without rows.
+    fn nothing(&self) -> &'static str;
+}
+
+/// Writes a result to standard output.
+pub fn show(what: &impl Show, format: Format) -> Result<(), Failure> {
+    write(&render(what, format)?)
+}
+
+/// A result as text that ends with a line's end.
+pub fn render(what: &impl Show, format: Format) -> Result<String, Failure> {
+    match format {
+        Format::Table => Ok(table(what, false)),
+        Format::Wide => Ok(table(what, true)),
+        Format::Name => Ok(what.names().into_iter().map(|name| name + "\n").collect()),
+        Format::Json | Format::Yaml => structured(&what.document(), format),
+    }
+}
+
+/// A document in JSON, or in YAML if that is the format.
+pub fn structured(document: &impl Serialize, format: Format) -> Result<String, Failure> {
+    let unwritable = |error: &dyn std::fmt::Display| {
+        Failure::new(
+            Exit::Error,
+            format_args!("the result cannot be written: {error}"),
+            "report this",
+        )
+    };
+    match format {
+        Format::Yaml => serde_saphyr::to_string(document).map_err(|error| unwritable(&error)),
+        _ => serde_json::to_string_pretty(document)
+            .map(|text| text + "\n")
+            .map_err(|error| unwritable(&error)),
+    }
+}
+
+/// Writes text to standard output. A reader that has seen enough is no error.
+pub fn write(text: &str) -> Result<(), Failure> {
+    match io::stdout().lock().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let what = format_args!("standard output: {error}");
+            Err(Failure::new(Exit::Error, what, "write to where there is room"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// `Ok`, `Warn` or `Fail`, in colour where `colour` allows it.
+pub fn level(level: Level, colour: bool) -> String {
+    let (word, code) = match level {
+        Level::Ok => ("Ok", 32),
+        Level::Warn => ("Warn", 33),
+        Level::Fail => ("Fail", 31),
+    };
+    if colour { format!("\x1b[{code}m{word}\x1b[0m") } else { word.into() }
+}
+
+/// Whether standard output shows colour: it is a terminal, and nobody said NO_COLOR.
+pub fn colour() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+fn table(what: &impl Show, wide: bool) -> String {
+    let rows = what.rows();
+    if rows.is_empty() {
+        return format!("{}\n", what.nothing());
+    }
+    let columns = what.columns();
+    let shown = |at: usize| wide || !columns[at].wide;
+    let pick = |cells: Vec<String>| {
+        let cells = cells.into_iter().enumerate().filter(|(at, _)| shown(*at));
+        let mut row = comfy_table::Row::from(cells.map(|(_, cell)| cell).collect::<Vec<_>>());
+        // Cut off rather than continued: a line is a thing.
+        row.max_height(1);
+        row
+    };
+    let mut table = comfy_table::Table::new();
+    table.load_style(presets::NOTHING).force_no_tty();
+    if !wide {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(100);
+    }
+    table.set_header(pick(columns.iter().map(|column| column.title.to_owned()).collect()));
+    table.add_rows(rows.into_iter().map(pick));
+    let visible = columns.iter().enumerate().filter(|(at, _)| shown(*at)).map(|(_, column)| column);
+    for (at, column) in visible.enumerate() {
+        if let Some(found) = table.column_mut(at) {
+            found.set_padding((0, 2));
+            if column.number {
+                found.set_cell_alignment(CellAlignment::Right);
+            }
+        }
+    }
+    table.lines().map(|line| line.trim_end().to_owned() + "\n").collect()
+}

@@ -1,0 +1,41 @@
+//! `lb uninstall`
+
+use std::path::PathBuf;
+
+use serde::Serialize;
+
+use super::{
+    Datapath, Exit, Failure,
+    output::{Document, Format, FormatArg, structured, write},
+};
+use crate::config::BPFFS;
+
+/// Remove everything from this node's kernel: links, programs and maps
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// Where the pins are
+    #[arg(long, env = "LB_BPFFS", value_name = "PATH", default_value = BPFFS)]
+    bpffs: PathBuf,
+    #[command(flatten)]
+    format: FormatArg,
+}
+
+#[derive(Serialize)]
+struct Removed {
+    removed: Vec<String>,
+}
+
+pub(super) fn run(args: &Args, datapath: &dyn Datapath) -> Result<Exit, Failure> {
+    let removed = datapath.uninstall(&args.bpffs)?;
+    let text = match args.format.output {
+        format @ (Format::Json | Format::Yaml) => {
+            structured(&Document::new("Uninstall", Removed { removed }), format)?
+        }
+        Format::Name => removed.into_iter().map(|name| name + "\n").collect(),
+        Format::Table | Format::Wide if removed.is_empty() => "nothing was installed\n".into(),
+        Format::Table | Format::Wide => {
+            removed.into_iter().map(|name| format!("removed {name}\n")).collect()
+        }
+    };
+    write(&text).map(|()| Exit::Fine)
+}

@@ -1,0 +1,67 @@
+//! Where a reflector's news and state go.
+
+use std::time::Instant;
+
+use tokio::sync::{mpsc, watch};
+use tracing::{info, warn};
+
+use super::{
+    Batch,
+    resource::Kind,
+    sources::{SourceStatus, Sources},
+};
+use crate::cluster::Change;
+
+/// One kind's way out.
+pub(super) struct Outlet {
+    kind: Kind,
+    tx: mpsc::Sender<Batch>,
+    sources: watch::Sender<Sources>,
+}
+
+impl Outlet {
+    pub(super) fn new(
+        kind: Kind,
+        tx: mpsc::Sender<Batch>,
+        sources: watch::Sender<Sources>,
+    ) -> Self {
+        sources.send_modify(|sources| _ = sources.entry(kind));
+        Self { kind, tx, sources }
+    }
+
+    /// Hands news on, waiting for room. Nobody left to receive is not this side's problem: the
+    /// reflectors are stopped from outside.
+    pub(super) async fn send(&self, changes: Vec<Change>, received: Instant) {
+        if !changes.is_empty() {
+            _ = self.tx.send(Batch { changes, received }).await;
+        }
+    }
+
+    /// Notes that the server spoke, and what else that changes.
+    pub(super) fn heard(&self, received: Instant, note: impl FnOnce(&mut SourceStatus)) {
+        self.sources.send_modify(|sources| {
+            let status = sources.entry(self.kind);
+            status.last_contact = Some(received);
+            if status.problem.take().is_some() {
+                info!(resource = %self.kind, "the watch is well again");
+            }
+            note(status);
+        });
+    }
+
+    /// Notes what is wrong; the log hears of it once, not at every attempt.
+    pub(super) fn problem(&self, problem: String) {
+        self.sources.send_modify(|sources| {
+            let status = sources.entry(self.kind);
+            if status.problem.as_ref() != Some(&problem) {
+                warn!(resource = %self.kind, "{problem}");
+                status.problem = Some(problem);
+            }
+        });
+    }
+
+    /// Notes a change of state that is not contact.
+    pub(super) fn note(&self, note: impl FnOnce(&mut SourceStatus)) {
+        self.sources.send_modify(|sources| note(sources.entry(self.kind)));
+    }
+}

@@ -1,0 +1,9 @@
+//! From an API server to plans: watches, index and planning together.
+
+mod agent;
+mod connections;
+mod listings;
+mod operator;
+mod order;
+mod refusals;
+mod services;
