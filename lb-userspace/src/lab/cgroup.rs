@@ -10,7 +10,7 @@ use std::{
     os::fd::AsFd as _,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, Weak,
+        Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -48,7 +48,7 @@ impl Domain {
     /// Moves the process into its domain, or joins the labs that are there already.
     pub(super) fn join() -> Result<Arc<Self>> {
         static SHARED: Mutex<Weak<Domain>> = Mutex::new(Weak::new());
-        let mut shared = SHARED.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(domain) = shared.upgrade() {
             return Ok(domain);
         }
