@@ -4,6 +4,7 @@ pub mod api;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod datapath;
 pub mod host;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 pub mod lab;

@@ -2,6 +2,11 @@
 //!
 //! Nothing here does I/O, reads a clock or draws randomness.
 
+pub mod arena;
+pub mod ids;
+pub mod maglev;
+pub mod tables;
+
 use std::net::SocketAddr;
 
 use ipnet::IpNet;

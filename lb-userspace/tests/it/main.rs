@@ -5,4 +5,5 @@ mod cluster;
 mod kube;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 mod netns;
+mod packet;
 mod support;

@@ -1,0 +1,121 @@
+//! What the tables hold, as the agent remembers it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use lb_common::{
+    abi::{Backend, Kind, Scope, Service},
+    hash::{finish, mix},
+};
+
+use super::{
+    names::{BackendName, PortKey},
+    op::Place,
+};
+use crate::plan::{FrontendKind, arena::Segment};
+
+/// A slot of the services' map in use.
+#[derive(Clone, Debug)]
+pub(super) struct ServiceRecord {
+    pub key: PortKey,
+    /// As it is written.
+    pub row: Service,
+    /// By [`Service::answer_word`].
+    pub contents: [Option<Content>; 4],
+    /// Step of each scope's ring: it never goes back.
+    pub steps: [u8; 2],
+    pub frontends: BTreeSet<(FrontendKind, Place)>,
+    pub ranges: BTreeSet<IpNet>,
+    /// Ids by identity: those in the slices, and those that left and may still have flows.
+    pub backends: BTreeMap<u64, u32>,
+}
+
+impl ServiceRecord {
+    pub fn new(key: PortKey, generation: u32) -> Self {
+        Self {
+            key,
+            row: Service::new(generation, 0),
+            contents: [const { None }; 4],
+            steps: [0; 2],
+            frontends: BTreeSet::new(),
+            ranges: BTreeSet::new(),
+            backends: BTreeMap::new(),
+        }
+    }
+}
+
+/// What a service with these frontends claims: them and their addresses.
+pub(super) fn claims(
+    frontends: &BTreeSet<(FrontendKind, Place)>,
+) -> impl Iterator<Item = (Place, Kind)> {
+    frontends.iter().flat_map(|(kind, place)| {
+        let address = match kind {
+            FrontendKind::ClusterIp => Some(Kind::ClusterAddress),
+            FrontendKind::NodePort => None,
+            FrontendKind::LoadBalancer | FrontendKind::ExternalIp => Some(Kind::VirtualAddress),
+        };
+        let address = address.map(|kind| (Place::of_address(place.address), kind));
+        std::iter::once((*place, kind_of(*kind))).chain(address)
+    })
+}
+
+const fn kind_of(kind: FrontendKind) -> Kind {
+    match kind {
+        FrontendKind::ClusterIp => Kind::ClusterIp,
+        FrontendKind::NodePort => Kind::NodePort,
+        FrontendKind::LoadBalancer => Kind::LoadBalancer,
+        FrontendKind::ExternalIp => Kind::ExternalIp,
+    }
+}
+
+/// The four answers of a service, by [`Service::answer_word`].
+pub(super) const ANSWERS: [(Scope, bool); 4] =
+    [(Scope::Cluster, false), (Scope::Cluster, true), (Scope::Local, false), (Scope::Local, true)];
+
+/// What an answer leads to.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Content {
+    pub segment: Segment,
+    /// Of the slots: [`fingerprint`].
+    pub fingerprint: u64,
+}
+
+/// Stands for the backend ids of a segment, so that they need not be remembered.
+pub(super) fn fingerprint(slots: impl IntoIterator<Item = u32>) -> u64 {
+    let sum = |hash, slot| mix(hash, u64::from(slot));
+    finish(slots.into_iter().fold(0x5107, sum))
+}
+
+/// A slot of the backends' map in use.
+#[derive(Clone, Debug)]
+pub(super) struct BackendRecord {
+    pub place: Place,
+    /// As it is written.
+    pub row: Backend,
+    /// As it is written: a [`BackendName`].
+    pub name: Box<str>,
+    /// Replies from its place are looked at. Stays as long as the record.
+    pub watched: bool,
+}
+
+impl BackendRecord {
+    pub fn parsed_name(&self) -> BackendName {
+        BackendName::parse(&self.name)
+    }
+}
+
+/// Tells a backend from any other that ever has its address: address, port, protocol and uid.
+pub(super) fn identity(place: &Place, uid: &str) -> u64 {
+    let address = match place.address {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits(),
+    };
+    let ports = u64::from(place.port) | u64::from(place.protocol) << 16;
+    let place = mix(mix(mix(0x1d, (address >> 64) as u64), address as u64), ports);
+    let words = uid
+        .as_bytes()
+        .chunks(8)
+        .map(|chunk| chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
+    finish(words.fold(mix(place, uid.len() as u64), mix))
+}

@@ -1,0 +1,84 @@
+use ipnet::IpNet;
+use lb_common::{
+    abi::{CidrSet, Settings},
+    limits::CIDRS,
+};
+
+use super::draft::slot;
+use crate::model::Node;
+
+/// More networks than the programs look at.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} has {count} networks of one family; {CIDRS} are supported")]
+pub struct TooManyCidrs {
+    what: &'static str,
+    count: usize,
+}
+
+/// `base` with what it takes from the node.
+///
+/// # Errors
+/// If there are more networks than fit.
+pub fn settings(base: Settings, node: &Node) -> Result<Settings, TooManyCidrs> {
+    let [pods_v4, pods_v6] = sets("podCIDRs", &node.pod_cidrs)?;
+    let [services_v4, services_v6] = sets("serviceCIDRs", &node.service_cidrs)?;
+    Ok(Settings {
+        masquerade_all: u32::from(node.masquerade_all),
+        pods_v4,
+        pods_v6,
+        services_v4,
+        services_v6,
+        ..base
+    })
+}
+
+/// The networks of each family.
+fn sets(what: &'static str, networks: &[IpNet]) -> Result<[CidrSet; 2], TooManyCidrs> {
+    let mut sets = [CidrSet::EMPTY; 2];
+    let mut counts = [0; 2];
+    for network in IpNet::aggregate(&networks.to_vec()) {
+        let family = usize::from(network.addr().is_ipv6());
+        counts[family] += 1;
+        if counts[family] <= CIDRS {
+            let (network, mask) = (slot(network.network()), slot(network.netmask()));
+            sets[family].set(counts[family] - 1, network, mask);
+        }
+    }
+    match counts.into_iter().max() {
+        Some(count) if count > CIDRS => Err(TooManyCidrs { what, count }),
+        _ => Ok(sets),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_common::addr::{V4, V6};
+
+    use super::*;
+
+    fn node(service_cidrs: &[&str]) -> Node {
+        let service_cidrs = service_cidrs.iter().map(|net| net.parse().unwrap()).collect();
+        Node { service_cidrs, masquerade_all: true, ..Node::default() }
+    }
+
+    #[test]
+    fn networks_go_to_the_set_of_their_family() {
+        let node = node(&["10.96.0.0/12", "fd00:1::/112"]);
+        let settings = settings(Settings::default(), &node).unwrap();
+        assert!(settings.services_v4.contains(V4([10, 111, 255, 1])));
+        assert!(!settings.services_v4.contains(V4([10, 112, 0, 1])));
+        assert!(
+            settings.services_v6.contains(V6([0xfd, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 9]))
+        );
+        assert!(settings.pods_v4.is_empty() && settings.pods_v6.is_empty());
+        assert_eq!(settings.masquerade_all, 1);
+    }
+
+    #[test]
+    fn more_networks_than_fit_are_refused_by_name() {
+        let node =
+            node(&["10.0.0.0/24", "10.0.2.0/24", "10.0.4.0/24", "10.0.6.0/24", "10.0.8.0/24"]);
+        let error = settings(Settings::default(), &node).unwrap_err();
+        assert_eq!(error.to_string(), "serviceCIDRs has 5 networks of one family; 4 are supported");
+    }
+}
