@@ -6,6 +6,8 @@ pub mod cluster;
 pub mod config;
 pub mod datapath;
 pub mod host;
+#[cfg(all(feature = "lab", target_os = "linux"))]
+pub mod lab;
 pub mod model;
 pub mod plan;
 mod yaml;

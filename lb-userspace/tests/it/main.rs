@@ -3,5 +3,7 @@
 mod cli;
 mod cluster;
 mod kube;
+#[cfg(all(feature = "lab", target_os = "linux"))]
+mod netns;
 mod packet;
 mod support;

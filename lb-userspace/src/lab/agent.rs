@@ -1,0 +1,167 @@
+//! The real agent, as a process on a node.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use super::{host::Host, laboratory::Lab, process::Process};
+
+/// How long an agent may take until its first sync is in the kernel.
+const START: Duration = Duration::from_secs(30);
+
+/// How an agent is started.
+#[derive(Clone, Debug)]
+pub struct AgentOptions {
+    /// The `lb` binary.
+    pub binary: PathBuf,
+    /// The folder or file of manifests.
+    pub manifests: PathBuf,
+    /// More flags of `lb agent`.
+    pub flags: Vec<String>,
+}
+
+/// `lb agent` on a node, with pins, socket and cgroup of that node alone. When it is dropped the
+/// process is killed; what it put into the kernel stays until the lab goes.
+#[derive(Debug)]
+pub struct Agent {
+    node: Host,
+    options: AgentOptions,
+    bpffs: PathBuf,
+    socket: PathBuf,
+    log: PathBuf,
+    process: Option<Process>,
+}
+
+impl Agent {
+    /// Starts the agent and waits until it is ready.
+    pub fn start(lab: &Lab, node: &Host, options: AgentOptions) -> Result<Self> {
+        let run = lab.folder().join(node.name());
+        fs::create_dir_all(&run)?;
+        let mut agent = Self {
+            node: node.clone(),
+            options,
+            bpffs: lab.bpffs(node.name())?,
+            socket: run.join("lb.sock"),
+            log: run.join("agent.log"),
+            process: None,
+        };
+        agent.restart()?;
+        Ok(agent)
+    }
+
+    /// Starts it again after [`Agent::kill`] or [`Agent::terminate`]; waits until it is ready.
+    pub fn restart(&mut self) -> Result<()> {
+        let log = File::options().create(true).append(true).open(&self.log)?;
+        let mut command = self.node.command(&self.options.binary)?;
+        command.arg("agent").arg("--node-name").arg(self.node.name());
+        command.arg("-f").arg(&self.options.manifests);
+        command.arg("--bpffs").arg(&self.bpffs).arg("--socket").arg(&self.socket);
+        command.arg("--cgroup-root").arg(self.node.cgroup()).args(&self.options.flags);
+        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+        self.process = Some(Process::start(&self.node, &mut command)?);
+        self.wait_until_ready()
+    }
+
+    /// Asks again as soon as it has answered: each question is a process of its own, which
+    /// paces this, and nothing else tells a stranger that an agent is ready.
+    fn wait_until_ready(&mut self) -> Result<()> {
+        let deadline = Instant::now() + START;
+        loop {
+            if let Some(status) = self.process()?.ended()? {
+                self.process = None;
+                bail!("lb agent on {} ended: {status}\n{}", self.node.name(), self.log_tail());
+            }
+            let answer = self.lb(["status", "-o", "json"])?;
+            if answer.status.success() {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                let said = [answer.stdout, answer.stderr].concat();
+                let said = String::from_utf8_lossy(&said).into_owned();
+                bail!("lb agent on {} is not ready: {said}\n{}", self.node.name(), self.log_tail());
+            }
+        }
+    }
+
+    /// Runs `lb` with these words on this node, as its agent's socket and pins are its own.
+    pub fn lb<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Result<Output> {
+        Ok(self.lb_command(words)?.stdin(Stdio::null()).output()?)
+    }
+
+    /// The same as a command, for who wants to start it otherwise.
+    pub fn lb_command<S: AsRef<OsStr>>(
+        &self,
+        words: impl IntoIterator<Item = S>,
+    ) -> Result<Command> {
+        let mut command = self.node.command(&self.options.binary)?;
+        command.args(words).env("LB_SOCKET", &self.socket).env("LB_BPFFS", &self.bpffs);
+        Ok(command)
+    }
+
+    /// The document that a verb prints with `-o json`; a failure is an error.
+    pub fn json<S: AsRef<OsStr>>(&self, words: impl IntoIterator<Item = S>) -> Result<Value> {
+        let words: Vec<_> = words.into_iter().collect();
+        let shown = words.iter().map(|word| word.as_ref().to_string_lossy()).collect::<Vec<_>>();
+        let shown = format!("lb {} on {}", shown.join(" "), self.node.name());
+        let output = self.lb_command(&words)?.args(["-o", "json"]).output()?;
+        if !matches!(output.status.code(), Some(0 | 5)) {
+            bail!("{shown}: {}", String::from_utf8_lossy(&output.stderr).trim());
+        }
+        serde_json::from_slice(&output.stdout).with_context(|| format!("{shown}: its JSON"))
+    }
+
+    /// `kill -9`; returns when the process is gone.
+    pub fn kill(&mut self) -> Result<()> {
+        self.end(Signal::SIGKILL)
+    }
+
+    /// SIGTERM; returns when the process is gone.
+    pub fn terminate(&mut self) -> Result<()> {
+        self.end(Signal::SIGTERM)
+    }
+
+    fn end(&mut self, signal: Signal) -> Result<()> {
+        self.process.take().context("no agent runs")?.end(signal)?;
+        Ok(())
+    }
+
+    /// Sends a signal that does not end it, such as SIGSTOP.
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        self.process()?.signal(signal)
+    }
+
+    fn process(&mut self) -> Result<&mut Process> {
+        self.process.as_mut().context("no agent runs")
+    }
+
+    pub const fn node(&self) -> &Host {
+        &self.node
+    }
+
+    pub fn bpffs(&self) -> &Path {
+        &self.bpffs
+    }
+
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Where everything that it printed is.
+    pub fn log(&self) -> &Path {
+        &self.log
+    }
+
+    fn log_tail(&self) -> String {
+        let log = fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}

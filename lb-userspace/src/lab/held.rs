@@ -1,0 +1,106 @@
+//! Connections that are held open, to see whether anything disturbs them.
+
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, PoisonError, mpsc},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::{client::Exchange, host::Host, task::Task};
+
+/// How a held connection fares.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fate {
+    Alive,
+    /// Reset or closed by the other side.
+    Reset(String),
+    /// No answer within [`super::PATIENCE`].
+    Silent,
+    /// Somebody else answered in the middle of it.
+    Misled(String),
+}
+
+/// One held connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldConnection {
+    /// Who answered first, and so has to answer always.
+    pub server: String,
+    pub exchanges: usize,
+    pub fate: Fate,
+}
+
+/// Connections that exchange a request every so often, until this is dropped.
+#[derive(Debug)]
+pub struct Held {
+    connections: Vec<Arc<Mutex<HeldConnection>>>,
+    _task: Task,
+}
+
+impl Held {
+    /// Opens `count` connections from `host`; returns when each has had its first answer.
+    pub fn open(host: &Host, target: SocketAddr, count: usize, every: Duration) -> Result<Self> {
+        let (opened, results) = mpsc::channel();
+        let task = Task::start(host, move || async move {
+            let all = (0..count).map(|_| hold(target, every, opened.clone()));
+            futures::future::join_all(all).await;
+        });
+        let connections = results
+            .into_iter()
+            .take(count)
+            .collect::<io::Result<Vec<_>>>()
+            .with_context(|| format!("hold {count} connections to {target}"))?;
+        Ok(Self { connections, _task: task })
+    }
+
+    /// How each fares now.
+    pub fn connections(&self) -> Vec<HeldConnection> {
+        let copy = |one: &Arc<Mutex<HeldConnection>>| {
+            one.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        };
+        self.connections.iter().map(copy).collect()
+    }
+}
+
+type Opened = mpsc::Sender<io::Result<Arc<Mutex<HeldConnection>>>>;
+
+async fn hold(target: SocketAddr, every: Duration, opened: Opened) {
+    let first = async {
+        let mut exchange = Exchange::connect(target).await?;
+        let server = exchange.ask("/", true).await?;
+        Ok((exchange, server))
+    };
+    let (mut exchange, server) = match first.await {
+        Ok(first) => first,
+        // Nobody waits any more when an earlier connection failed.
+        Err(error) => return drop(opened.send(Err(error))),
+    };
+    let held = HeldConnection { server: server.clone(), exchanges: 1, fate: Fate::Alive };
+    let held = Arc::new(Mutex::new(held));
+    opened.send(Ok(Arc::clone(&held))).ok();
+
+    let mut ticks = interval(every);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let fate = fate_of(exchange.ask("/", true).await, &server);
+        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
+        if fate != Fate::Alive {
+            held.fate = fate;
+            return;
+        }
+        held.exchanges += 1;
+    }
+}
+
+fn fate_of(answer: io::Result<String>, server: &str) -> Fate {
+    match answer {
+        Ok(name) if name == server => Fate::Alive,
+        Ok(name) => Fate::Misled(name),
+        Err(error) if error.kind() == io::ErrorKind::TimedOut => Fate::Silent,
+        Err(error) => Fate::Reset(error.to_string()),
+    }
+}

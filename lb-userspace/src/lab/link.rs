@@ -1,0 +1,66 @@
+//! What joins hosts: cables, switches and tunnels.
+
+use std::net::IpAddr;
+
+use anyhow::{Context as _, Result};
+
+use super::host::{Host, succeed};
+
+/// One end of a cable: a host and the name of the interface there.
+pub type End<'a> = (&'a Host, &'a str);
+
+/// A pair of Ethernet interfaces joined by a cable, both up.
+pub fn veth(one: End<'_>, other: End<'_>) -> Result<()> {
+    let ((host, name), (peer_host, peer)) = (one, other);
+    host.ip(&format!(
+        "link add dev {name} type veth peer name {peer} netns {}",
+        peer_host.namespace().display()
+    ))?;
+    host.ip(&format!("link set dev {name} up"))?;
+    peer_host.ip(&format!("link set dev {peer} up"))
+}
+
+/// The address of every bridge. Left alone, a bridge takes the lowest of its ports' addresses,
+/// so that each port that comes or goes makes its neighbours' tables wrong.
+const BRIDGE: &str = "02:00:00:00:00:fe";
+
+/// A switch without spanning tree, so ports forward at once.
+pub fn bridge(host: &Host, name: &str) -> Result<()> {
+    host.ip(&format!(
+        "link add dev {name} address {BRIDGE} type bridge stp_state 0 mcast_snooping 0\n\
+         link set dev {name} up"
+    ))
+}
+
+/// A cable from `end` into a switch; `port` is the name of the interface at the switch.
+pub fn plug(end: End<'_>, switch: End<'_>, port: &str) -> Result<()> {
+    let (host, bridge) = switch;
+    veth(end, (host, port))?;
+    host.ip(&format!("link set dev {port} master {bridge}"))
+}
+
+/// Makes this end of a cable send whole checksums: XDP at the other end sees packets as they
+/// left here, and an incremental update of a partial checksum is garbage.
+pub fn whole_checksums((host, name): End<'_>) -> Result<()> {
+    succeed(host.command("ethtool")?.args(["-K", name, "tx", "off"]))
+}
+
+/// Makes this end of a cable take packets that XDP at the other end sends back or redirects:
+/// veth receives those only with NAPI on, which GRO turns on.
+pub fn takes_xdp((host, name): End<'_>) -> Result<()> {
+    succeed(host.command("ethtool")?.args(["-K", name, "gro", "on"]))
+}
+
+/// A VXLAN device between two addresses, up.
+pub fn vxlan(host: &Host, name: &str, id: u32, local: IpAddr, remote: IpAddr) -> Result<()> {
+    host.ip(&format!(
+        "link add dev {name} type vxlan id {id} local {local} remote {remote} dstport 4789 noudp6zerocsumrx\n\
+         link set dev {name} up"
+    ))
+    .with_context(|| format!("vxlan between {local} and {remote}"))
+}
+
+/// Whether this kernel has VXLAN: some are built without it.
+pub fn has_vxlan(host: &Host) -> bool {
+    host.ip("link add probe type vxlan id 1 dstport 4789\nlink del probe").is_ok()
+}

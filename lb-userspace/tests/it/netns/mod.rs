@@ -1,0 +1,6 @@
+//! Real sockets in network namespaces. Needs root.
+
+mod demo;
+mod lab_agent;
+mod lab_traffic;
+mod lab_world;
