@@ -12,6 +12,12 @@ pub fn name() -> String {
     name.trim().to_lowercase()
 }
 
+/// The kernel's release, such as `6.12.1`.
+pub fn kernel_release() -> String {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.trim().to_owned()
+}
+
 /// Every address of every interface.
 pub fn addresses() -> io::Result<Vec<IpAddr>> {
     let found = getifaddrs()?.filter_map(|interface| address_of(&interface.address?));

@@ -1,13 +1,16 @@
 //! The library behind the `lb` binary: from Kubernetes objects to BPF maps.
 
+pub mod agent;
 pub mod api;
 pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod datapath;
+pub mod explain;
 pub mod host;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 pub mod lab;
 pub mod model;
+pub mod net;
 pub mod plan;
 mod yaml;

@@ -2,8 +2,8 @@
 
 use std::process::ExitCode;
 
-use lb_userspace::cli;
+use lb_userspace::{agent::Live, cli};
 
 fn main() -> ExitCode {
-    cli::main(&cli::NoDatapath)
+    cli::main(&Live)
 }

@@ -168,9 +168,9 @@ impl Links {
         self.held.clear();
     }
 
-    /// The pins' names: hook and target.
-    pub fn held(&self) -> impl Iterator<Item = &str> {
-        self.held.iter().map(String::as_str)
+    /// Counts the socket hooks of a cgroup as taken.
+    pub fn keep_sockets(&mut self, cgroup: u64) {
+        self.held.extend(SOCKETS.iter().map(|program| format!("{program}@{cgroup}")));
     }
 
     /// Puts a program behind the pinned link, or makes and pins one.

@@ -1,6 +1,7 @@
 //! Typed handles of every map that the agent reads or writes.
 
 use std::{
+    collections::BTreeSet,
     io,
     marker::PhantomData,
     num::NonZeroUsize,
@@ -17,7 +18,9 @@ use aya::{
     maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray},
 };
 use lb_common::{
-    abi::{Backend, Count, Frontend, FrontendKey, Line, Service, Settings, Words},
+    abi::{
+        Backend, Count, Frontend, FrontendKey, Line, Service, Settings, WORDS_V4, WORDS_V6, Words,
+    },
     addr::{V4, V6},
 };
 
@@ -60,6 +63,20 @@ pub struct OpenError {
     source: MapError,
 }
 
+/// Maps that were made by a program with other ideas of what is in them.
+#[derive(Debug, thiserror::Error)]
+pub enum LayoutError {
+    #[error("the pinned maps have layout {found:#x}; this program has {expected:#x}")]
+    Other { found: u64, expected: u64 },
+    #[error("map META cannot be used: {0}")]
+    Map(#[from] MapError),
+}
+
+/// An uplink that could not be entered.
+#[derive(Debug, thiserror::Error)]
+#[error("map UPLINKS cannot be written: {0}")]
+pub struct UplinkError(#[from] MapError);
+
 impl Maps {
     /// The maps of a loaded object; they are taken out of it.
     ///
@@ -78,6 +95,46 @@ impl Maps {
     /// If one is missing or is not what it should be.
     pub fn from_pins(folder: &Path) -> Result<Self, OpenError> {
         Self::open(|name| Map::from_map_data(MapData::from_pin(folder.join(name))?))
+    }
+
+    /// The tick in which the maps were made; fresh ones are marked as made `now`.
+    ///
+    /// # Errors
+    /// If they have another layout than this program's.
+    pub fn installed(&mut self, now: u32) -> Result<u32, LayoutError> {
+        let expected = super::object::layout();
+        let [found, installed] = self.meta.get(&0, 0)?;
+        if found == 0 {
+            self.meta.set(0, [expected, u64::from(now)], 0)?;
+            return Ok(now);
+        }
+        if found != expected {
+            return Err(LayoutError::Other { found, expected });
+        }
+        Ok(installed as u32)
+    }
+
+    /// How many sets the flow tables of each family have.
+    pub fn flow_sets(&self) -> (u32, u32) {
+        let sets = |table: &Mapped, words: usize| {
+            (table.words().len() / words / lb_common::limits::FLOW_WAYS) as u32
+        };
+        (sets(&self.flows_v4, WORDS_V4), sets(&self.flows_v6, WORDS_V6))
+    }
+
+    /// Makes these the interfaces that XDP sends to.
+    ///
+    /// # Errors
+    /// If the map cannot be written.
+    pub fn set_uplinks(&mut self, indices: &BTreeSet<u32>, flags: u32) -> Result<(), UplinkError> {
+        let there: Vec<u32> = self.uplinks.keys().collect::<Result<_, _>>()?;
+        for index in there.iter().filter(|index| !indices.contains(index)) {
+            self.uplinks.remove(index)?;
+        }
+        for index in indices {
+            self.uplinks.insert(index, flags, 0)?;
+        }
+        Ok(())
     }
 
     /// The maps that `get` finds by their names.

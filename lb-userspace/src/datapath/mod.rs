@@ -8,4 +8,5 @@ pub mod flows;
 pub mod maps;
 pub mod mmap;
 pub mod object;
+pub mod rows;
 mod sys;

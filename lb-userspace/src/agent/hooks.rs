@@ -1,0 +1,142 @@
+//! Which programs are on which hooks of this host.
+
+use std::{collections::BTreeSet, fs, net::IpAddr, os::unix::fs::MetadataExt as _, path::Path};
+
+use aya::{Ebpf, programs::XdpMode};
+
+use crate::{
+    cli::{Exit, Failure},
+    cluster::index::Index,
+    config::{self, Config},
+    datapath::{attach::Links, maps::Maps},
+    model::Node,
+    net,
+};
+
+/// Flag in the map of uplinks: XDP may send there.
+const SENDS: u32 = 1;
+
+/// The hooks that are held, and what went wrong with the others.
+pub struct Hooks {
+    links: Links,
+    config: Config,
+    cgroup: u64,
+    /// By name: interface and how XDP runs there.
+    pub uplinks: Vec<(String, Option<&'static str>)>,
+    pub problems: Vec<String>,
+}
+
+impl Hooks {
+    /// None yet; those that an earlier agent left go on.
+    pub fn open(config: &Config) -> Result<Self, Failure> {
+        let links = Links::open(&config.bpffs)?;
+        let config = config.clone();
+        Ok(Self { links, config, cgroup: 0, uplinks: Vec::new(), problems: Vec::new() })
+    }
+
+    /// Translates the sockets of all processes under a cgroup.
+    pub fn sockets(&mut self, object: &mut Ebpf, cgroup: &Path) -> Result<(), Failure> {
+        let wrong = |error: &dyn std::error::Error| {
+            Failure::new(
+                Exit::Error,
+                format!("cgroup {}: {error}", cgroup.display()),
+                "give --cgroup-root a folder of the v2 hierarchy",
+            )
+        };
+        let folder = fs::File::open(cgroup).map_err(|error| wrong(&error))?;
+        self.cgroup = folder.metadata().map_err(|error| wrong(&error))?.ino();
+        self.links.sockets(object, &folder, self.cgroup).map_err(|error| wrong(&error))
+    }
+
+    /// Looks at the uplinks that there are now, and no longer at those that are none any more.
+    pub fn uplinks(
+        &mut self,
+        object: &mut Ebpf,
+        maps: &mut Maps,
+        seen: &net::Snapshot,
+        node: &Node,
+        index: &Index,
+    ) {
+        let wanted = self.wanted(seen, node, index);
+        self.links.forget();
+        self.uplinks.clear();
+        self.problems = self.missing(seen);
+        self.links.keep_sockets(self.cgroup);
+        let mut sending = BTreeSet::new();
+        for interface in seen.interfaces.iter().filter(|i| wanted.contains(&i.index)) {
+            if !interface.ethernet {
+                let name = &interface.name;
+                self.problems.push(format!("{name} has no Ethernet header: not supported"));
+                continue;
+            }
+            let mode = self.xdp(object, interface);
+            if let Err(error) = self.links.tc(object, &interface.name, interface.index) {
+                self.problems.push(error.to_string());
+                continue;
+            }
+            if mode == Some("native") {
+                sending.insert(interface.index);
+            }
+            self.uplinks.push((interface.name.clone(), mode));
+        }
+        // Which uplinks there are may be known from Nodes that are not listed yet.
+        let removed = if index.complete() { self.links.prune() } else { Ok(Vec::new()) };
+        match removed {
+            Ok(removed) => removed.iter().for_each(|link| tracing::info!(link, "removed")),
+            Err(error) => self.problems.push(format!("links: {error}")),
+        }
+        if let Err(error) = maps.set_uplinks(&sending, SENDS) {
+            self.problems.push(error.to_string());
+        }
+        for problem in &self.problems {
+            tracing::warn!("{problem}");
+        }
+    }
+
+    /// The indices of the uplinks.
+    fn wanted(&self, seen: &net::Snapshot, node: &Node, index: &Index) -> BTreeSet<u32> {
+        if !self.config.interfaces.is_empty() {
+            let named = |name: &String| self.config.interfaces.contains(name);
+            let chosen = seen.interfaces.iter().filter(|interface| named(&interface.name));
+            return chosen.map(|interface| interface.index).collect();
+        }
+        let others = || index.nodes().filter(|(name, _)| *name != node.name);
+        let addresses: Vec<IpAddr> =
+            others().flat_map(|(_, info)| info.addresses.iter().copied()).collect();
+        let pods: Vec<_> = others().flat_map(|(_, info)| info.pod_cidrs.iter().copied()).collect();
+        net::uplinks(seen, &node.addresses, &addresses, &pods)
+    }
+
+    fn missing(&self, seen: &net::Snapshot) -> Vec<String> {
+        let exists = |name: &&String| !seen.interfaces.iter().any(|i| i.name == **name);
+        let missing = self.config.interfaces.iter().filter(exists);
+        missing.map(|name| format!("interfaces: {name} does not exist")).collect()
+    }
+
+    /// Puts XDP in front, as configured; says how it runs.
+    fn xdp(&mut self, object: &mut Ebpf, interface: &net::Interface) -> Option<&'static str> {
+        let is_veth = interface.kind.as_deref() == Some("veth");
+        let (mode, name) = match self.config.xdp_mode {
+            config::XdpMode::Off => return None,
+            config::XdpMode::Auto if is_veth => return None,
+            config::XdpMode::Auto | config::XdpMode::Native => (XdpMode::Driver, "native"),
+            config::XdpMode::Generic => (XdpMode::Skb, "generic"),
+        };
+        if is_veth && name == "native" {
+            let name = &interface.name;
+            tracing::warn!("{name} is a veth: packets with unfinished checksums break under XDP");
+        }
+        match self.links.xdp(object, &interface.name, interface.index, mode) {
+            Ok(()) => Some(name),
+            Err(error) => {
+                // In `auto` a driver without XDP is nothing to complain about.
+                if self.config.xdp_mode == config::XdpMode::Auto {
+                    tracing::info!("{error}; tc alone serves {}", interface.name);
+                } else {
+                    self.problems.push(error.to_string());
+                }
+                None
+            }
+        }
+    }
+}

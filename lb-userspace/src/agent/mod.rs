@@ -1,0 +1,198 @@
+//! `lb agent`: learns, plans, writes, and stays out of the way of packets.
+//!
+//! Everything that packets need is pinned: the agent may end at any instruction, and the next one
+//! takes over what it finds.
+
+mod handler;
+mod hooks;
+mod live;
+mod lock;
+mod setup;
+mod state;
+mod status;
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+
+pub use self::live::Live;
+use self::{handler::Answers, state::State};
+use crate::{
+    api,
+    cli::{Exit, Failure},
+    cluster::{Change, files, watch},
+    config::{Config, SourceKind},
+    net,
+};
+
+/// How often what is free again is taken back.
+const THAW: Duration = Duration::from_secs(1);
+/// How often the flow tables are looked through for backends that nobody refers to.
+const RECLAIM: Duration = Duration::from_secs(30);
+
+/// Changes that arrived together.
+struct News {
+    changes: Vec<Change>,
+    /// When they did: where a change's way to the kernel begins.
+    seen: Instant,
+    /// What is wrong with the manifests, all of it; `None` from an API server.
+    reports: Option<Vec<files::Report>>,
+}
+
+/// Runs until SIGTERM or SIGINT, which leave everything in the kernel as it is.
+///
+/// # Errors
+/// If it cannot start: no privilege, no BPF file system, another agent, a configuration that does
+/// not fit this host.
+pub fn run(config: Config) -> Result<(), Failure> {
+    tracing_subscriber::fmt()
+        .with_env_filter(
+            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
+        )
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
+        .init();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Exit::Error, error, "free some threads or memory"))?;
+    runtime.block_on(work(config))
+}
+
+async fn work(config: Config) -> Result<(), Failure> {
+    setup::check(&config)?;
+    let _lock = lock::take(&config.bpffs)?;
+    let listener = api::bind(&config.socket).await.map_err(|error| {
+        Failure::new(Exit::Error, error, "stop the other agent, or give --socket another path")
+    })?;
+    let state = State::start(config.clone(), net::snapshot())?;
+    let sources = state.sources();
+    let state = Arc::new(Mutex::new(state));
+    let cancel = CancellationToken::new();
+    let tasks = TaskTracker::new();
+    let (tx, rx) = mpsc::channel(64);
+    let source = source(config.clone(), tx, sources, cancel.clone());
+    tasks.spawn(async move {
+        if let Err(failure) = source.await {
+            tracing::error!("{failure}");
+        }
+    });
+    let socket = config.socket.clone();
+    let answers = Arc::new(Answers(Arc::clone(&state)));
+    let until = cancel.clone();
+    tasks.spawn(async move { api::serve(listener, &socket, answers, until).await });
+    let outcome = follow(&state, rx).await;
+    cancel.cancel();
+    tasks.close();
+    tasks.wait().await;
+    remove_socket(&config.socket);
+    outcome
+}
+
+/// Takes what comes, one after another, until told to stop.
+async fn follow(state: &Mutex<State>, mut news: mpsc::Receiver<News>) -> Result<(), Failure> {
+    let no_signals = |error| Failure::new(Exit::Error, error, "the kernel refuses signal handlers");
+    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
+    let (mut thaw, mut reclaim) = (interval(THAW), interval(RECLAIM));
+    thaw.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    reclaim.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            _ = terminate.recv() => break,
+            _ = interrupt.recv() => break,
+            batch = news.recv() => match batch {
+                Some(first) => {
+                    // What has queued up meanwhile is one change.
+                    let mut batches = vec![first];
+                    while let Ok(next) = news.try_recv() {
+                        batches.push(next);
+                    }
+                    locked(state).take(batches);
+                }
+                // The source has ended with an error, which it has said.
+                None => return Err(Failure::new(
+                    Exit::Error,
+                    "the source of Services ended",
+                    "see the messages before this one",
+                )),
+            },
+            _ = thaw.tick() => locked(state).thaw(),
+            _ = reclaim.tick() => locked(state).reclaim(),
+        }
+    }
+    tracing::info!("stopping; everything stays in the kernel");
+    Ok(())
+}
+
+/// Listens to the configured source until cancelled.
+async fn source(
+    config: Config,
+    tx: mpsc::Sender<News>,
+    sources: tokio::sync::watch::Sender<watch::Sources>,
+    cancel: CancellationToken,
+) -> Result<(), Failure> {
+    match config.source {
+        SourceKind::Files => {
+            let (batches, mut from) = mpsc::channel(16);
+            let source = files::Source::new(config.files);
+            let forward = async move {
+                while let Some(files::Batch { changes, seen, reports, fresh }) = from.recv().await {
+                    for report in &fresh {
+                        tracing::warn!("{report}");
+                    }
+                    let news = News { changes, seen, reports: Some(reports) };
+                    if tx.send(news).await.is_err() {
+                        break;
+                    }
+                }
+            };
+            let (watched, ()) = tokio::join!(source.watch(batches, cancel), forward);
+            watched.map_err(|error| {
+                Failure::new(Exit::Error, error, "see that the folders exist and can be read")
+            })
+        }
+        SourceKind::Kubernetes => {
+            let client = watch::client(config.kubeconfig.as_deref());
+            let client = client.await.map_err(|error| {
+                Failure::new(Exit::Error, error, "see --kubeconfig, or -f for manifests")
+            })?;
+            let options = watch::Options {
+                mirror_endpoints: config.mirror_endpoints,
+                ..watch::Options::default()
+            };
+            let (batches, mut from) = mpsc::channel(16);
+            let forward = async move {
+                while let Some(watch::Batch { changes, received }) = from.recv().await {
+                    let news = News { changes, seen: received, reports: None };
+                    if tx.send(news).await.is_err() {
+                        break;
+                    }
+                }
+            };
+            tokio::join!(watch::run(client, options, batches, sources, cancel), forward);
+            Ok(())
+        }
+    }
+}
+
+/// The state, even if somebody panicked while holding it: the kernel's maps are the truth anyway.
+fn locked(state: &Mutex<State>) -> std::sync::MutexGuard<'_, State> {
+    state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn remove_socket(socket: &Path) {
+    if let Err(error) = std::fs::remove_file(socket) {
+        tracing::debug!(%error, "the socket was gone already");
+    }
+}

@@ -1,0 +1,112 @@
+//! What is found out once, at start.
+
+use std::{fs, path::Path, path::PathBuf, time::Duration};
+
+use lb_common::{
+    abi::{Settings, Timeouts},
+    hash,
+};
+use nix::time::{ClockId, clock_gettime};
+
+use crate::{
+    cli::{Exit, Failure},
+    config::{self, Config},
+    datapath::object::Sizes,
+    host,
+};
+
+/// Refuses a configuration that does not fit this host.
+pub fn check(config: &Config) -> Result<(), Failure> {
+    if let Ok(kernel) = host::local_ports() {
+        config::check_local_ports(config.snat_ports, kernel)?;
+    }
+    let missing = |what: &str| {
+        Failure::new(
+            Exit::Usage,
+            format!("{what} is not built yet"),
+            "leave it at its default; see the limits in the README",
+        )
+    };
+    if config.forwarding == config::Forwarding::Dsr {
+        return Err(missing("forwarding: dsr"));
+    }
+    if !config.pod_interfaces.is_empty() {
+        return Err(missing("podInterfaces"));
+    }
+    if config.socket_termination {
+        return Err(missing("socketTermination"));
+    }
+    if config.enable_drain {
+        return Err(missing("enableDrain"));
+    }
+    Ok(())
+}
+
+/// The clock of the programs, in ticks.
+pub fn ticks() -> u32 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::ZERO, Into::into);
+    (now.as_nanos() >> Settings::TICK_SHIFT) as u32
+}
+
+/// A length of time in ticks; at least one.
+fn in_ticks(time: Duration) -> u32 {
+    u32::try_from(time.as_nanos() >> Settings::TICK_SHIFT).unwrap_or(u32::MAX / 4).max(1)
+}
+
+/// What the configuration says to the programs. `installed` is the tick of the first installation.
+pub fn settings(config: &Config, sizes: Sizes, installed: u32) -> Result<Settings, Failure> {
+    let takeover = match config.takeover.0 {
+        Duration::ZERO => 0,
+        time => installed.wrapping_add(in_ticks(time)),
+    };
+    let config::Timeouts { tcp, tcp_closing, half_open, udp, sctp: _ } = config.timeouts;
+    Ok(Settings {
+        seed: seed(config.seed_file.as_deref())?,
+        flow_mask_v4: sizes.flow_sets_v4 - 1,
+        flow_mask_v6: sizes.flow_sets_v6 - 1,
+        takeover_until: takeover,
+        snat_first: config.snat_ports.first,
+        snat_last: config.snat_ports.last,
+        timeouts: Timeouts {
+            tcp: in_ticks(tcp.0),
+            tcp_closing: in_ticks(tcp_closing.0),
+            half_open: in_ticks(half_open.0),
+            udp: in_ticks(udp.0),
+        },
+        reset_gone: u32::from(config.reset_gone),
+        ..Settings::default()
+    })
+}
+
+fn seed(file: Option<&Path>) -> Result<u64, Failure> {
+    let Some(file) = file else {
+        tracing::warn!("no seedFile: flows are hashed with the built-in seed, which is no secret");
+        return Ok(Settings::default().seed);
+    };
+    let secret = fs::read(file).map_err(|error| {
+        Failure::new(Exit::Error, format!("seedFile {}: {error}", file.display()), "make one")
+    })?;
+    let words = secret.chunks(8).map(|chunk| chunk.iter().fold(0, |w, b| w << 8 | u64::from(*b)));
+    Ok(hash::finish(words.fold(secret.len() as u64, hash::mix)))
+}
+
+/// The cgroup whose processes' sockets are translated: the configured one, or the root of the v2
+/// hierarchy wherever it is mounted.
+pub fn cgroup(config: &Config) -> Result<PathBuf, Failure> {
+    if let Some(root) = &config.cgroup_root {
+        return Ok(root.clone());
+    }
+    let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let mount = mounts.lines().find_map(|line| {
+        let mut fields = line.split(' ');
+        let (_, place, kind) = (fields.next()?, fields.next()?, fields.next()?);
+        (kind == "cgroup2").then(|| PathBuf::from(place))
+    });
+    mount.ok_or_else(|| {
+        Failure::new(
+            Exit::Error,
+            "no cgroup v2 hierarchy is mounted",
+            "mount one (`mount -t cgroup2 none /sys/fs/cgroup`), or give --cgroup-root",
+        )
+    })
+}

@@ -1,0 +1,269 @@
+//! What the agent knows, and the one place where it becomes writes to the kernel.
+
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use aya::Ebpf;
+use lb_common::abi::Settings;
+
+use super::{News, hooks::Hooks, setup};
+use crate::{
+    cli::{Exit, Failure},
+    cluster::{files::Report, index::Index, watch},
+    config::Config,
+    datapath::{
+        maps::Maps,
+        object::{self, Sizes},
+    },
+    host,
+    model::{Ignored, Node, ObjectName},
+    net,
+    plan::{
+        Plan,
+        tables::{self, Change, Environment, Refusal, Tables},
+    },
+};
+
+/// The whole agent but for its tasks.
+pub struct State {
+    pub config: Config,
+    pub object: Ebpf,
+    pub maps: Maps,
+    pub index: Index,
+    pub plan: Plan,
+    pub tables: Tables,
+    pub hooks: Hooks,
+    pub node: Node,
+    /// Services that did not fit; tried again with every change.
+    pub refused: BTreeMap<ObjectName, Refusal>,
+    pub reports: Vec<Report>,
+    pub sources: tokio::sync::watch::Receiver<watch::Sources>,
+    sources_in: tokio::sync::watch::Sender<watch::Sources>,
+    /// The host's interfaces and routes.
+    seen: net::Snapshot,
+    /// The last time that the maps became what they should be.
+    pub synced: Option<Synced>,
+    base: Settings,
+    interfaces: Vec<IpAddr>,
+    began: Instant,
+    /// Whether `tables` and the maps agree; else everything is read back and planned anew.
+    in_step: bool,
+}
+
+/// One sync.
+#[derive(Clone, Copy, Debug)]
+pub struct Synced {
+    pub at: Instant,
+    /// From the arrival of the change to the last write.
+    pub took: Duration,
+    pub writes: usize,
+}
+
+impl State {
+    /// Takes over what is pinned, or begins; puts the programs on their hooks, and changes nothing
+    /// else.
+    pub fn start(config: Config, seen: net::Snapshot) -> Result<Self, Failure> {
+        let sizes = Sizes::with_flow_bytes(config.flow_table_bytes.0);
+        let mut object = object::load_pinned(sizes, &config.bpffs)?;
+        let mut maps = Maps::from_object(&mut object).map_err(|error| broken(&error, &config))?;
+        let installed = maps.installed(setup::ticks()).map_err(|error| {
+            Failure::new(Exit::Error, error, "run `lb uninstall`, then start the agent again")
+        })?;
+        let sizes =
+            Sizes { flow_sets_v4: maps.flow_sets().0, flow_sets_v6: maps.flow_sets().1, ..sizes };
+        let base = setup::settings(&config, sizes, installed)?;
+        let image = maps.image().map_err(|error| broken(&error, &config))?;
+        let tables = Tables::adopt(maps.capacities, &image);
+        let interfaces = host::addresses().unwrap_or_default();
+        let node = config.node(None, [], &interfaces);
+        let mut hooks = Hooks::open(&config)?;
+        hooks.sockets(&mut object, &setup::cgroup(&config)?)?;
+        let (sources_in, sources) = tokio::sync::watch::channel(watch::Sources::default());
+        let mut state = Self {
+            config,
+            object,
+            maps,
+            index: Index::default(),
+            plan: Plan::default(),
+            tables,
+            hooks,
+            node,
+            refused: BTreeMap::new(),
+            reports: Vec::new(),
+            sources,
+            sources_in,
+            seen,
+            synced: None,
+            base,
+            interfaces,
+            began: Instant::now(),
+            in_step: false,
+        };
+        state.hook_up();
+        Ok(state)
+    }
+
+    /// Where the watches tell how they are.
+    pub fn sources(&self) -> tokio::sync::watch::Sender<watch::Sources> {
+        self.sources_in.clone()
+    }
+
+    /// What was left out of the plan, and why.
+    pub fn ignored(&self) -> Vec<Ignored> {
+        let mut ignored = self.index.ignored();
+        ignored.extend(self.reports.iter().filter_map(Report::ignored));
+        ignored.extend(self.refused.iter().map(|(name, refusal)| Ignored {
+            kind: "Service",
+            namespace: name.namespace.clone(),
+            name: name.name.clone(),
+            reason: refusal.to_string(),
+        }));
+        ignored
+    }
+
+    /// Takes in changes and carries them to the kernel.
+    pub fn take(&mut self, batches: Vec<News>) {
+        let Some(seen) = batches.iter().map(|batch| batch.seen).min() else { return };
+        for News { changes, reports, .. } in batches {
+            for change in changes {
+                self.index.apply(change);
+            }
+            if let Some(reports) = reports {
+                self.reports = reports;
+            }
+        }
+        self.sync(seen);
+    }
+
+    /// Something about the host has changed: its addresses, interfaces or routes.
+    pub fn look_around(&mut self, seen: net::Snapshot) {
+        self.seen = seen;
+        self.interfaces = host::addresses().unwrap_or_default();
+        self.hook_up();
+        let environment = Surroundings::of(&self.node);
+        let ops = match self.settings() {
+            Some(settings) => self.tables.reroute(&environment.with(&settings)),
+            None => Vec::new(),
+        };
+        self.write(&ops);
+        self.sync(Instant::now());
+    }
+
+    /// Puts the programs on the uplinks that there are now.
+    fn hook_up(&mut self) {
+        let Self { hooks, object, maps, seen, node, index, .. } = self;
+        hooks.uplinks(object, maps, seen, node, index);
+    }
+
+    /// Makes the maps what the plan says; does nothing before both listings are complete.
+    fn sync(&mut self, seen: Instant) {
+        if !self.index.complete() {
+            return;
+        }
+        let own = self.index.node(&self.config.node_name);
+        let node = self.config.node(own, self.index.service_cidrs(), &self.interfaces);
+        if node != self.node || !self.in_step {
+            self.node = node;
+            self.hook_up();
+        }
+        let changed = self.plan.update(&mut self.index, &self.node);
+        let Some(settings) = self.settings() else { return };
+        let surroundings = Surroundings::of(&self.node);
+        let environment = surroundings.with(&settings);
+        let planned = if self.in_step {
+            let names: BTreeSet<&ObjectName> = changed.iter().chain(self.refused.keys()).collect();
+            let changes: Vec<Change<'_>> = names
+                .into_iter()
+                .map(|name| self.plan.get(name).map_or(Change::Remove(name), Change::Put))
+                .collect();
+            self.tables.apply(&environment, &changes)
+        } else {
+            let plans: Vec<_> = self.plan.services().collect();
+            self.tables.reset(&environment, &plans)
+        };
+        for (name, refusal) in &planned.refused {
+            if self.refused.get(name) != Some(refusal) {
+                tracing::error!("Service {name}: {refusal}; it stays as it was");
+            }
+        }
+        self.refused = planned.refused.into_iter().collect();
+        let writes = planned.ops.len();
+        self.in_step = self.write(&planned.ops);
+        if self.in_step {
+            let took = seen.elapsed();
+            self.synced = Some(Synced { at: Instant::now(), took, writes });
+            tracing::info!(services = changed.len(), writes, ?took, "in the kernel");
+        }
+    }
+
+    /// Executes writes; if one fails, everything is read back, to be planned anew.
+    fn write(&mut self, ops: &[tables::Op]) -> bool {
+        let Err(error) = self.maps.apply(ops) else { return true };
+        tracing::error!("{error}; reading everything back");
+        match self.maps.image() {
+            Ok(image) => self.tables = Tables::adopt(self.maps.capacities, &image),
+            Err(error) => tracing::error!("{error}"),
+        }
+        self.in_step = false;
+        false
+    }
+
+    fn settings(&self) -> Option<Settings> {
+        tables::settings(self.base, &self.node)
+            .map_err(|error| tracing::error!("{error}; nothing is changed"))
+            .ok()
+    }
+
+    /// Takes back what no program can be reading any more.
+    pub fn thaw(&mut self) {
+        self.tables.thaw(self.began.elapsed());
+        if !self.in_step || !self.refused.is_empty() {
+            self.sync(Instant::now());
+        }
+    }
+
+    /// Frees backends that left and that no flow refers to.
+    pub fn reclaim(&mut self) {
+        let scanned = self.began.elapsed();
+        let flows = self.maps.flows(setup::ticks());
+        let ops = self.tables.reclaim(scanned, &flows.referenced());
+        self.write(&ops);
+    }
+}
+
+/// What the tables depend on beside the Services; the ways to backends are asked for once.
+struct Surroundings {
+    addresses: BTreeSet<IpAddr>,
+    source: Box<dyn Fn(IpAddr) -> Option<IpAddr>>,
+}
+
+impl Surroundings {
+    fn of(node: &Node) -> Self {
+        let known = RefCell::new(BTreeMap::new());
+        Self {
+            addresses: node.local_addresses.iter().copied().collect(),
+            source: Box::new(move |to| {
+                *known.borrow_mut().entry(to).or_insert_with(|| net::source_towards(to))
+            }),
+        }
+    }
+
+    fn with<'a>(&'a self, settings: &'a Settings) -> Environment<'a> {
+        Environment { settings, node_addresses: &self.addresses, source_towards: &*self.source }
+    }
+}
+
+fn broken(error: &dyn std::error::Error, config: &Config) -> Failure {
+    Failure::new(
+        Exit::Error,
+        error,
+        format!(
+            "run `lb uninstall --bpffs {}`, then start the agent again",
+            config.bpffs.display()
+        ),
+    )
+}

@@ -1,0 +1,189 @@
+//! `lb status`: one line for each part.
+
+use std::time::Duration;
+
+use lb_common::verdict::Verdict;
+
+use super::{setup, state::State};
+use crate::{
+    api::{Level, StatusLine, StatusReport},
+    config::SourceKind,
+    host, net,
+};
+
+/// How the agent is.
+pub fn report(state: &State) -> StatusReport {
+    let lines = vec![
+        kernel(),
+        sockets(state),
+        uplinks(state),
+        source(state),
+        objects(state),
+        services(state),
+        flows(state),
+        maps(state),
+        sync(state),
+        drops(state),
+    ];
+    StatusReport { node: state.node.name.clone(), lines }
+}
+
+fn line(key: &str, level: Level, detail: impl Into<String>) -> StatusLine {
+    StatusLine { key: key.to_owned(), level, detail: detail.into() }
+}
+
+fn kernel() -> StatusLine {
+    let release = host::kernel_release();
+    match net::forwarding_off() {
+        off if off.is_empty() => line("Kernel", Level::Ok, release),
+        off => line(
+            "Kernel",
+            Level::Warn,
+            format!("{release}; off: {}: packets cannot be sent on to other nodes", off.join(", ")),
+        ),
+    }
+}
+
+fn sockets(state: &State) -> StatusLine {
+    let cgroup = setup::cgroup(&state.config).map(|path| path.display().to_string());
+    line("Sockets", Level::Ok, format!("cgroup {}", cgroup.unwrap_or_default()))
+}
+
+fn uplinks(state: &State) -> StatusLine {
+    let hooks = &state.hooks;
+    let shown: Vec<String> = hooks
+        .uplinks
+        .iter()
+        .map(|(name, xdp)| match xdp {
+            Some(mode) => format!("{name} (xdp {mode}, tc)"),
+            None => format!("{name} (tc)"),
+        })
+        .collect();
+    let level = match (hooks.problems.is_empty(), shown.is_empty()) {
+        (false, _) => Level::Fail,
+        (true, true) => Level::Warn,
+        (true, false) => Level::Ok,
+    };
+    let shown = if shown.is_empty() { "none".to_owned() } else { shown.join(", ") };
+    let problems: String = hooks.problems.iter().map(|problem| format!("; {problem}")).collect();
+    line("Uplinks", level, format!("{shown}{problems}"))
+}
+
+fn source(state: &State) -> StatusLine {
+    match state.config.source {
+        SourceKind::Files => {
+            let paths: Vec<String> =
+                state.config.files.iter().map(|path| path.display().to_string()).collect();
+            let paths = paths.join(", ");
+            match state.reports.len() {
+                0 => line("Source", Level::Ok, format!("files {paths}")),
+                n => line("Source", Level::Warn, format!("files {paths}; {n} messages, see below")),
+            }
+        }
+        SourceKind::Kubernetes => {
+            let sources = state.sources.borrow();
+            let age = sources.age(std::time::Instant::now());
+            let problems: Vec<String> = sources
+                .iter()
+                .filter_map(|(kind, status)| Some(format!("{kind}: {}", status.problem.as_ref()?)))
+                .collect();
+            let heard = age
+                .map_or("never heard of".to_owned(), |age| format!("heard {} ago", seconds(age)));
+            let level = if problems.is_empty() && age.is_some() { Level::Ok } else { Level::Warn };
+            let detail = std::iter::once(format!("kubernetes, {heard}")).chain(problems);
+            line("Source", level, detail.collect::<Vec<_>>().join("; "))
+        }
+    }
+}
+
+fn objects(state: &State) -> StatusLine {
+    let ignored = state.ignored();
+    let refused = state.refused.len();
+    match ignored.first() {
+        None => line("Objects", Level::Ok, "all of them used"),
+        Some(first) => {
+            let level = if refused > 0 { Level::Fail } else { Level::Ok };
+            let more = match ignored.len() {
+                1 => String::new(),
+                n => format!(" and {} more (`lb plan` names them)", n - 1),
+            };
+            line("Objects", level, format!("left out: {first}{more}"))
+        }
+    }
+}
+
+fn services(state: &State) -> StatusLine {
+    let plans = || state.plan.services();
+    let frontends: usize =
+        plans().flat_map(|plan| &plan.ports).map(|port| port.frontends.len()).sum();
+    let backends: usize =
+        plans().flat_map(|plan| &plan.ports).map(|port| port.cluster.backends.len()).sum();
+    let services = plans().count();
+    let detail = format!("{services}, with {frontends} frontends and {backends} backends");
+    if state.index.complete() {
+        line("Services", Level::Ok, detail)
+    } else {
+        line("Services", Level::Warn, "not all listed yet; what was in the kernel goes on")
+    }
+}
+
+fn flows(state: &State) -> StatusLine {
+    let flows = state.maps.flows(setup::ticks());
+    let percent = flows.entries * 100 / flows.capacity.max(1);
+    let level = if percent >= 80 { Level::Warn } else { Level::Ok };
+    let detail = format!("{} of {} ({percent} %)", flows.entries / 2, flows.capacity / 2);
+    line("Flows", level, detail)
+}
+
+fn maps(state: &State) -> StatusLine {
+    let usage = state.tables.usage();
+    let percent = |used: usize, capacity: usize| used * 100 / capacity.max(1);
+    let fullest = usage.iter().max_by_key(|of| percent(of.used, of.capacity));
+    let Some(fullest) = fullest else { return line("Maps", Level::Ok, "empty") };
+    let percent = percent(fullest.used, fullest.capacity);
+    let level = if percent >= 80 { Level::Warn } else { Level::Ok };
+    line(
+        "Maps",
+        level,
+        format!(
+            "fullest is {}: {} of {} ({percent} %)",
+            fullest.map, fullest.used, fullest.capacity
+        ),
+    )
+}
+
+fn sync(state: &State) -> StatusLine {
+    match state.synced {
+        None => line("Last sync", Level::Warn, "none yet"),
+        Some(synced) => line(
+            "Last sync",
+            Level::Ok,
+            format!(
+                "{} ago, {} writes within {:.1?} of the change",
+                seconds(synced.at.elapsed()),
+                synced.writes,
+                synced.took
+            ),
+        ),
+    }
+}
+
+fn drops(state: &State) -> StatusLine {
+    match state.maps.reason_counts() {
+        Err(error) => line("Drops", Level::Fail, error.to_string()),
+        Ok(counts) => {
+            let refused = |verdict| matches!(verdict, Verdict::Drop | Verdict::Reject);
+            let shown: Vec<String> = counts
+                .iter()
+                .filter(|(reason, count)| refused(reason.verdict()) && count.refused > 0)
+                .map(|(reason, count)| format!("{} {}", reason.label(), count.refused))
+                .collect();
+            let shown = if shown.is_empty() { "none".to_owned() } else { shown.join(", ") };
+            line("Drops", Level::Ok, shown)
+        }
+    }
+}
+
+fn seconds(time: Duration) -> String {
+    format!("{} s", time.as_secs())
+}
