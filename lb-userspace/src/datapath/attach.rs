@@ -93,7 +93,7 @@ impl Links {
             let fd = fd.map_err(|e| link_failed(program, "the cgroup", e))?;
             self.hold(program, format!("{program}@{id}"), "the cgroup", &fd, || {
                 let link = hook
-                    .attach(cgroup, CgroupAttachMode::AllowMultiple)
+                    .attach(cgroup, CgroupAttachMode::Single)
                     .and_then(|link| hook.take_link(link))?;
                 Ok(FdLink::try_from(link))
             })?;
