@@ -26,8 +26,8 @@ fn reading(context: &XdpContext) -> Reading {
 pub fn packet(context: &XdpContext) -> Option<()> {
     let notes = maps::notes(&maps::EXPLAIN_NOTES)?;
     notes.trace = Trace::default();
-    let reason = arrive(&mut XdpPacket(context), &reading(context), notes);
-    report(context, reason, &notes.outcome, &notes.trace)
+    arrive(&mut XdpPacket(context), &reading(context), notes);
+    report(context, notes.outcome.reason, &notes.outcome, &notes.trace)
 }
 
 /// The fate of a connection that starts on this node.

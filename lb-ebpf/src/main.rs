@@ -37,20 +37,19 @@ pub fn uplink_xdp(context: XdpContext) -> u32 {
     let mut frame = XdpPacket(&context);
     let bytes = frame.len();
     let Some(notes) = maps::notes(&maps::NOTES) else { return xdp_action::XDP_PASS };
-    let reason = arrive(&mut frame, &Kernel::<true> { place }, notes);
+    let verdict = arrive(&mut frame, &Kernel::<true> { place }, notes);
     let outcome = &notes.outcome;
-    let action = match reason.verdict() {
+    let action = match verdict {
         // Counted by tc, which sees it next.
         Verdict::Pass => return xdp_action::XDP_PASS,
         Verdict::Deliver => xdp_action::XDP_PASS,
         Verdict::Forward if outcome.hop.interface == interface => xdp_action::XDP_TX,
         // SAFETY: takes numbers only.
         Verdict::Forward => unsafe { bpf_redirect(outcome.hop.interface, 0) as u32 },
-        Verdict::Reject if outcome.silent => xdp_action::XDP_DROP,
         Verdict::Reject => xdp_action::XDP_TX,
         Verdict::Drop => xdp_action::XDP_DROP,
     };
-    counters::packet(reason, outcome, bytes);
+    counters::packet(verdict, outcome, bytes);
     action
 }
 
@@ -64,17 +63,16 @@ pub fn uplink_ingress(context: TcContext) -> i32 {
     frame.pull(packet::HEADERS);
     let bytes = frame.len();
     let Some(notes) = maps::notes(&maps::NOTES) else { return TC_ACT_UNSPEC };
-    let reason = arrive(&mut frame, &Kernel::<true> { place }, notes);
+    let verdict = arrive(&mut frame, &Kernel::<true> { place }, notes);
     let outcome = &notes.outcome;
-    counters::packet(reason, outcome, bytes);
-    match reason.verdict() {
+    counters::packet(verdict, outcome, bytes);
+    match verdict {
         // Whoever is next on this hook sees it.
         Verdict::Pass | Verdict::Deliver => TC_ACT_UNSPEC,
         // SAFETY: no parameters: the helper routes by the packet's own destination (kernel 5.10).
         Verdict::Forward => unsafe {
             bpf_redirect_neigh(outcome.hop.interface, core::ptr::null_mut(), 0, 0) as i32
         },
-        Verdict::Reject if outcome.silent => TC_ACT_SHOT,
         // SAFETY: takes numbers only.
         Verdict::Reject => unsafe { bpf_redirect(interface, 0) as i32 },
         Verdict::Drop => TC_ACT_SHOT,
@@ -91,13 +89,13 @@ pub fn uplink_egress(context: TcContext) -> i32 {
     frame.pull(packet::HEADERS);
     let bytes = frame.len();
     let Some(notes) = maps::notes(&maps::NOTES) else { return TC_ACT_UNSPEC };
-    let reason = leave(&mut frame, &Kernel::<true> { place }, notes);
+    let verdict = leave(&mut frame, &Kernel::<true> { place }, notes);
     let outcome = &notes.outcome;
-    match reason.verdict() {
+    match verdict {
         Verdict::Pass => return TC_ACT_UNSPEC,
-        Verdict::Deliver | Verdict::Forward => counters::packet(reason, outcome, bytes),
+        Verdict::Deliver | Verdict::Forward => counters::packet(verdict, outcome, bytes),
         Verdict::Reject | Verdict::Drop => {
-            counters::packet(reason, outcome, bytes);
+            counters::packet(verdict, outcome, bytes);
             return TC_ACT_SHOT;
         }
     }
