@@ -7,5 +7,6 @@ pub mod config;
 pub mod datapath;
 pub mod host;
 pub mod model;
+pub mod net;
 pub mod plan;
 mod yaml;

@@ -3,5 +3,6 @@
 mod cli;
 mod cluster;
 mod kube;
+mod netns;
 mod packet;
 mod support;
