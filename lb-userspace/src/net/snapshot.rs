@@ -1,7 +1,8 @@
 //! Interfaces, addresses and routes from the kernel's dumps of them.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
+    future::ready,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
@@ -31,28 +32,25 @@ pub async fn snapshot() -> Result<Snapshot, Error> {
     let (connection, handle, _) = rtnetlink::new_connection().map_err(Error::Open)?;
     // It ends when the handle is dropped.
     tokio::spawn(connection);
-    let mut found = Snapshot::default();
 
     let links = handle.link().get();
     let links = links.set_filter_mask(AddressFamily::Unspec, vec![LinkExtentMask::SkipStats]);
-    let mut links = std::pin::pin!(links.execute());
-    while let Some(message) = links.try_next().await.map_err(listing("interfaces"))? {
-        found.interfaces.insert(message.header.index, interface(message));
-    }
+    let interfaces = links.execute().map_ok(interface).map_ok(|found| (found.index, found));
+    let interfaces = interfaces.try_collect().await.map_err(listing("interfaces"))?;
 
-    let mut addresses = std::pin::pin!(handle.address().get().execute());
-    while let Some(message) = addresses.try_next().await.map_err(listing("addresses"))? {
-        if let Some(address) = address(&message) {
-            found.addresses.entry(message.header.index).or_default().insert(address);
-        }
+    let messages = handle.address().get().execute();
+    let messages: Vec<_> = messages.try_collect().await.map_err(listing("addresses"))?;
+    let mut addresses = BTreeMap::<_, BTreeSet<_>>::new();
+    for message in &messages {
+        addresses.entry(message.header.index).or_default().extend(address(message));
     }
 
     // No family: both.
-    let mut routes = std::pin::pin!(handle.route().get(RouteMessage::default()).execute());
-    while let Some(message) = routes.try_next().await.map_err(listing("routes"))? {
-        found.routes.extend(route(&message));
-    }
-    Ok(found)
+    let messages = handle.route().get(RouteMessage::default()).execute();
+    let routes = messages.try_filter_map(|message| ready(Ok(route(&message))));
+    let routes = routes.try_collect().await.map_err(listing("routes"))?;
+
+    Ok(Snapshot { interfaces, addresses, routes })
 }
 
 fn listing(what: &'static str) -> impl FnOnce(rtnetlink::Error) -> Error {
