@@ -57,13 +57,13 @@ impl Hooks {
         node: &Node,
         index: &Index,
     ) {
+        self.problems.clear();
         let wanted = self.wanted(seen, node, index);
         self.links.forget();
         self.uplinks.clear();
-        self.problems = self.missing(seen);
         self.links.keep_sockets(self.cgroup);
         let mut sending = BTreeSet::new();
-        for interface in seen.interfaces.iter().filter(|i| wanted.contains(&i.index)) {
+        for interface in seen.interfaces.values().filter(|i| wanted.contains(&i.index)) {
             if !interface.ethernet {
                 let name = &interface.name;
                 self.problems.push(format!("{name} has no Ethernet header: not supported"));
@@ -93,24 +93,19 @@ impl Hooks {
         }
     }
 
-    /// The indices of the uplinks.
-    fn wanted(&self, seen: &net::Snapshot, node: &Node, index: &Index) -> BTreeSet<u32> {
+    /// The indices of the uplinks; names that no interface has are problems.
+    fn wanted(&mut self, seen: &net::Snapshot, node: &Node, index: &Index) -> BTreeSet<u32> {
         if !self.config.interfaces.is_empty() {
-            let named = |name: &String| self.config.interfaces.contains(name);
-            let chosen = seen.interfaces.iter().filter(|interface| named(&interface.name));
-            return chosen.map(|interface| interface.index).collect();
+            let net::Named { found, missing } = net::named(seen, &self.config.interfaces);
+            let missing = missing.into_iter();
+            self.problems.extend(missing.map(|name| format!("interfaces: {name} does not exist")));
+            return found;
         }
         let others = || index.nodes().filter(|(name, _)| *name != node.name);
         let addresses: Vec<IpAddr> =
             others().flat_map(|(_, info)| info.addresses.iter().copied()).collect();
         let pods: Vec<_> = others().flat_map(|(_, info)| info.pod_cidrs.iter().copied()).collect();
         net::uplinks(seen, &node.addresses, &addresses, &pods)
-    }
-
-    fn missing(&self, seen: &net::Snapshot) -> Vec<String> {
-        let exists = |name: &&String| !seen.interfaces.iter().any(|i| i.name == **name);
-        let missing = self.config.interfaces.iter().filter(exists);
-        missing.map(|name| format!("interfaces: {name} does not exist")).collect()
     }
 
     /// Puts XDP in front, as configured; says how it runs.
