@@ -125,7 +125,7 @@ lookups! {
 #[inline(always)]
 pub fn is_sending(interface: u32) -> bool {
     // SAFETY: a `u32` that is read whole; a reused slot is another interface's flags, as valid.
-    unsafe { UPLINKS.get(&interface) }.is_some_and(|flags| flags & 1 != 0)
+    unsafe { UPLINKS.get(interface) }.is_some_and(|flags| flags & 1 != 0)
 }
 
 /// The backend that a socket's datagrams go to, or [`SocketChoice::NONE`].

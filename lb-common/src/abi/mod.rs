@@ -69,7 +69,10 @@ impl Count {
 /// Implements `aya::Pod` for values that `Words` or `repr(C)` without padding makes plain.
 #[cfg(feature = "user")]
 mod pod {
-    use super::*;
+    use super::{
+        Backend, Count, Frontend, FrontendKey, Line, NextHop, Service, Settings, SocketChoice,
+        SocketKey, SocketPeer, SourceKey,
+    };
     use crate::addr::{V4, V6};
 
     macro_rules! pod {

@@ -52,10 +52,10 @@ pub struct Names(HashSet<Arc<str>>);
 impl Names {
     pub(super) fn get(&mut self, name: &str) -> Arc<str> {
         if let Some(known) = self.0.get(name) {
-            return known.clone();
+            return Arc::clone(known);
         }
         let name: Arc<str> = name.into();
-        self.0.insert(name.clone());
+        self.0.insert(Arc::clone(&name));
         name
     }
 

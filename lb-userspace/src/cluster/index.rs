@@ -188,7 +188,7 @@ impl Index {
             if old.pods != rule && !self.pods.is_empty() && after.is_some() {
                 self.pending.endpoints.insert(name.clone());
             }
-            self.pending.service(name, old.service, &after);
+            self.pending.service(name, old.service, after.as_ref());
         }
     }
 
@@ -274,12 +274,12 @@ impl Index {
 }
 
 impl Pending {
-    fn service(&mut self, name: ObjectName, old: Option<Arc<Service>>, new: &Option<Arc<Service>>) {
-        if old == *new {
+    fn service(&mut self, name: ObjectName, old: Option<Arc<Service>>, new: Option<&Arc<Service>>) {
+        if old.as_ref() == new {
             return;
         }
         let first = self.services.entry(name.clone()).or_insert(old);
-        if first == new {
+        if first.as_ref() == new {
             self.services.remove(&name);
         }
     }

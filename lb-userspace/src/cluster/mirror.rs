@@ -59,8 +59,8 @@ fn group(
             ports.push(Port { name, protocol, number });
         }
     }
-    let ready = addresses("addresses", &subset.addresses).map(|found| (found, true));
-    let waiting = addresses("notReadyAddresses", &subset.not_ready_addresses);
+    let ready = addresses("addresses", subset.addresses.as_ref()).map(|found| (found, true));
+    let waiting = addresses("notReadyAddresses", subset.not_ready_addresses.as_ref());
     let all: Vec<_> = ready.chain(waiting.map(|found| (found, false))).collect();
     if all.len() > MOST {
         problems.add(
@@ -90,7 +90,7 @@ fn group(
 
 fn addresses<'a>(
     list: &'static str,
-    addresses: &'a Option<Vec<v1::EndpointAddress>>,
+    addresses: Option<&'a Vec<v1::EndpointAddress>>,
 ) -> impl Iterator<Item = (&'static str, usize, &'a v1::EndpointAddress)> {
-    addresses.iter().flatten().enumerate().map(move |(at, address)| (list, at, address))
+    addresses.into_iter().flatten().enumerate().map(move |(at, address)| (list, at, address))
 }

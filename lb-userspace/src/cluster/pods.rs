@@ -116,7 +116,7 @@ impl Wanted {
                 pod.ports.iter().find(named)?.2
             }
         };
-        Some(Port { name: name.clone(), protocol: *protocol, number })
+        Some(Port { name: Arc::clone(name), protocol: *protocol, number })
     }
 }
 

@@ -35,7 +35,8 @@ pub fn read(object: &v1::Service) -> Reading {
     let external_ips = external_ips(spec, &mut problems);
     // The API server clears the policy of a Service that nobody outside can reach.
     let reachable = matches!(type_, "NodePort" | "LoadBalancer") || !external_ips.is_empty();
-    let external = policy("externalTrafficPolicy", &spec.external_traffic_policy, &mut problems);
+    let external =
+        policy("externalTrafficPolicy", spec.external_traffic_policy.as_deref(), &mut problems);
     let external_policy = if reachable { external } else { TrafficPolicy::Cluster };
     let answers_health_checks = type_ == "LoadBalancer" && external_policy == TrafficPolicy::Local;
     let service = Service {
@@ -46,11 +47,11 @@ pub fn read(object: &v1::Service) -> Reading {
         ports: ports(spec, &mut problems),
         internal_policy: policy(
             "internalTrafficPolicy",
-            &spec.internal_traffic_policy,
+            spec.internal_traffic_policy.as_deref(),
             &mut problems,
         ),
         external_policy,
-        source_ranges: listed(&spec.load_balancer_source_ranges)
+        source_ranges: listed(spec.load_balancer_source_ranges.as_ref())
             .filter_map(|(at, text)| {
                 problems.range(format_args!("spec.loadBalancerSourceRanges[{at}]"), text)
             })
@@ -127,7 +128,7 @@ fn load_balancer_ips(object: &v1::Service, problems: &mut Problems) -> Vec<IpAdd
 }
 
 fn external_ips(spec: &v1::ServiceSpec, problems: &mut Problems) -> Vec<IpAddr> {
-    let found: BTreeSet<_> = listed(&spec.external_ips)
+    let found: BTreeSet<_> = listed(spec.external_ips.as_ref())
         .filter(|(_, text)| !text.is_empty())
         .filter_map(|(at, text)| problems.address(format_args!("spec.externalIPs[{at}]"), text))
         .collect();
@@ -161,8 +162,8 @@ fn ports(spec: &v1::ServiceSpec, problems: &mut Problems) -> Vec<ServicePort> {
     found
 }
 
-fn policy(field: &str, text: &Option<String>, problems: &mut Problems) -> TrafficPolicy {
-    match text.as_deref() {
+fn policy(field: &str, text: Option<&str>, problems: &mut Problems) -> TrafficPolicy {
+    match text {
         None | Some("Cluster" | "") => TrafficPolicy::Cluster,
         Some("Local") => TrafficPolicy::Local,
         Some(other) => {
@@ -213,6 +214,6 @@ fn algorithm(object: &v1::Service, problems: &mut Problems) -> Option<Algorithm>
     }
 }
 
-fn listed(texts: &Option<Vec<String>>) -> impl Iterator<Item = (usize, &str)> {
-    texts.iter().flatten().map(String::as_str).enumerate()
+fn listed(texts: Option<&Vec<String>>) -> impl Iterator<Item = (usize, &str)> {
+    texts.into_iter().flatten().map(String::as_str).enumerate()
 }

@@ -89,7 +89,7 @@ fn read<K: aya::Pod, V: aya::Pod, R>(
     entries: &HashMap<MapData, K, V>,
     mut each: impl FnMut(K, V) -> R,
 ) -> Result<(), ReadError> {
-    for entry in entries.iter() {
+    for entry in entries {
         let (key, value) = entry.map_err(|source| ReadError { map, source })?;
         each(key, value);
     }

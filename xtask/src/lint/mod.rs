@@ -37,6 +37,7 @@ fn clippy_host() -> Command {
         "--workspace",
         "--exclude=lb-ebpf",
         "--all-targets",
+        "--all-features",
         "--",
         "-Dwarnings",
     ])

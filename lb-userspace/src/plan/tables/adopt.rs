@@ -6,7 +6,7 @@ use std::{
 };
 
 use lb_common::{
-    abi::{Answer, Backend, BackendState, Kind, SizeClass},
+    abi::{Answer, Backend, BackendState, Kind, Line, Service, SizeClass},
     addr::{Addr, V4, V6},
 };
 
@@ -50,10 +50,10 @@ impl Tables {
         tables.service_ids = Ids::with_taken(capacities.services, &ids(&tables.services));
         tables.backend_ids = Ids::with_taken(capacities.backends, &ids(&tables.backends));
         tables.arena = Arena::with_taken(capacities.arena_lines, &segments);
-        let services = image.services.values().map(|row| row.generation());
+        let services = image.services.values().map(Service::generation);
         let backends = image.backends.values().map(Backend::generation);
         let lines = segments.iter().filter_map(|segment| image.arena.get(&segment.first));
-        let lines = lines.map(|head| head.generation());
+        let lines = lines.map(Line::generation);
         tables.generation = services.chain(backends).chain(lines).max().unwrap_or(0);
         tables
     }

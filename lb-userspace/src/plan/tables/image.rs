@@ -55,7 +55,7 @@ impl Image {
                 self.backends.insert(*id, *row);
             }
             Op::Segment { first, lines } => {
-                self.arena.extend((*first..).zip(lines.iter().copied()))
+                self.arena.extend((*first..).zip(lines.iter().copied()));
             }
             Op::PutFrontend { at, frontend } => {
                 self.frontends.insert(*at, *frontend);

@@ -1,6 +1,9 @@
 //! Every Service of the reference's tests, and what its proxy reads from it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use k8s_openapi::api::core::v1::Service;
 use lb_userspace::{
@@ -209,7 +212,7 @@ fn endpoints_are_divided_as_the_reference_divides_them() {
             .collect();
         let node = Node { name, zone: case.node_zone, ..Node::default() };
         let key = (String::new(), lb_userspace::model::Protocol::Tcp);
-        let all = std::collections::BTreeMap::from([(key, given.clone())]);
+        let all = BTreeMap::from([(key, given.clone())]);
         let planned = plan(&model, &all, &node).ports.remove(0);
         let texts = |backends: &[Backend]| -> BTreeSet<String> {
             backends.iter().map(|backend| backend.address.to_string()).collect()
@@ -237,11 +240,11 @@ fn endpoints_are_divided_as_the_reference_divides_them() {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct NodeIpCase {
-    node_ips: Vec<std::net::IpAddr>,
+    node_ips: Vec<IpAddr>,
     bind: String,
     primary: String,
-    v4: std::net::IpAddr,
-    v6: std::net::IpAddr,
+    v4: IpAddr,
+    v6: IpAddr,
 }
 
 #[test]
@@ -252,7 +255,7 @@ fn this_node_s_own_addresses_are_those_that_the_reference_detects() {
         let given: Vec<_> = case.bind.parse().into_iter().collect();
         let found = own_addresses(&given, &case.node_ips);
         let first = |v4: bool| found.iter().copied().find(|address| address.is_ipv4() == v4);
-        let primary = found.first().is_none_or(|address| address.is_ipv4());
+        let primary = found.first().is_none_or(IpAddr::is_ipv4);
         assert_eq!(primary, case.primary == "IPv4", "{case:?}");
         // The reference fills a family without an address with loopback.
         assert_eq!(first(true).unwrap_or([127, 0, 0, 1].into()), case.v4, "{case:?}");

@@ -31,9 +31,8 @@ impl Target {
     /// `/api/v1/…` or `/apis/GROUP/VERSION/…`; `None` for other paths.
     pub fn parse(path: &str) -> Option<Self> {
         let parts: Vec<_> = path.trim_matches('/').split('/').collect();
-        let parts = match parts.as_slice() {
-            ["api", _, rest @ ..] | ["apis", _, _, rest @ ..] => rest,
-            _ => return None,
+        let (["api", _, parts @ ..] | ["apis", _, _, parts @ ..]) = parts.as_slice() else {
+            return None;
         };
         let (namespace, parts) = match parts {
             ["namespaces", namespace, rest @ ..] if !rest.is_empty() => {
