@@ -158,7 +158,7 @@ where
         Some(choice) if protocol == proto::UDP => *choice,
         _ => SocketChoice::NONE,
     };
-    match dial(&store, address, port, protocol, sticky) {
+    match dial(&store, None, address, port, protocol, sticky) {
         Dial::Untouched => PROCEED,
         Dial::Refused { service, reason } => refuse(service, reason),
         Dial::Backend { service, choice, .. } => {
