@@ -5,8 +5,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
+/// The loaded object.
+pub use aya::Ebpf;
 use aya::{
-    Ebpf, EbpfError, EbpfLoader,
+    EbpfError, EbpfLoader,
     maps::MapError,
     programs::{Program, ProgramError},
 };
