@@ -1,13 +1,12 @@
 //! Counts per CPU: by reason, by service, by backend.
 
-use aya_ebpf::maps::PerCpuArray;
 use lb_common::{
     abi::Count,
     path::Outcome,
     verdict::{Reason, Verdict},
 };
 
-use crate::maps;
+use crate::maps::{self, add};
 
 /// Counts a packet of `bytes` bytes. A function of its own: the verifier need not tell apart the
 /// ways that led here.
@@ -45,13 +44,4 @@ pub fn refusal(service: u32, reason: Reason) {
     if service != Outcome::NOBODY {
         add(&maps::SERVICE_COUNTS, service, &count);
     }
-}
-
-#[inline(always)]
-fn add(counts: &PerCpuArray<Count>, index: u32, more: &Count) {
-    let Some(count) = counts.get_ptr_mut(index) else { return };
-    // SAFETY: the element of this CPU; programs on one CPU do not interrupt each other here, and a
-    // count lost in the worst case harms nobody.
-    let count = unsafe { &mut *count };
-    *count = count.plus(*more);
 }

@@ -12,13 +12,13 @@ use lb_common::{
     world::{Store, World as _},
 };
 
-use crate::{maps, packet::XdpPacket, route::Place, tables::Kernel};
+use crate::{helpers::Context, maps, packet::XdpPacket, route::Place, tables::Kernel};
 
 type Reading = Kernel<false>;
 
 #[inline(always)]
 fn reading(context: &XdpContext) -> Reading {
-    Kernel { place: Place::new(context.as_ptr(), 0, Hook::Tc) }
+    Kernel { place: Place::new(Context::new(context.as_ptr()), 0, Hook::Tc) }
 }
 
 /// The fate of a frame that arrives from outside.

@@ -2,13 +2,15 @@
 
 use std::{collections::BTreeSet, fs, net::IpAddr, os::unix::fs::MetadataExt as _, path::Path};
 
-use aya::{Ebpf, programs::XdpMode};
-
 use crate::{
     cli::{Exit, Failure},
     cluster::index::Index,
     config::{self, Config},
-    datapath::{attach::Links, maps::Maps},
+    datapath::{
+        attach::{Links, XdpMode},
+        maps::Maps,
+        object::Object,
+    },
     model::Node,
     net,
 };
@@ -35,7 +37,7 @@ impl Hooks {
     }
 
     /// Translates the sockets of all processes under a cgroup.
-    pub fn sockets(&mut self, object: &mut Ebpf, cgroup: &Path) -> Result<(), Failure> {
+    pub fn sockets(&mut self, object: &mut Object, cgroup: &Path) -> Result<(), Failure> {
         let wrong = |error: &dyn std::error::Error| {
             Failure::new(
                 Exit::Error,
@@ -51,7 +53,7 @@ impl Hooks {
     /// Looks at the uplinks that there are now, and no longer at those that are none any more.
     pub fn uplinks(
         &mut self,
-        object: &mut Ebpf,
+        object: &mut Object,
         maps: &mut Maps,
         seen: &net::Snapshot,
         node: &Node,
@@ -109,7 +111,7 @@ impl Hooks {
     }
 
     /// Puts XDP in front, as configured; says how it runs.
-    fn xdp(&mut self, object: &mut Ebpf, interface: &net::Interface) -> Option<&'static str> {
+    fn xdp(&mut self, object: &mut Object, interface: &net::Interface) -> Option<&'static str> {
         let is_veth = interface.kind.as_deref() == Some("veth");
         let (mode, name) = match self.config.xdp_mode {
             config::XdpMode::Off => return None,

@@ -5,17 +5,18 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The loaded object.
-pub use aya::Ebpf;
 use aya::{
-    EbpfError, EbpfLoader,
+    Ebpf, EbpfError, EbpfLoader,
     maps::MapError,
     programs::{Program, ProgramError},
 };
 use lb_common::limits;
 
+/// A loaded object: its programs, and its maps until they are taken.
+pub type Object = Ebpf;
+
 /// The compiled programs.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LB_OBJECT"));
+static BYTES: &[u8] = aya::include_bytes_aligned!(env!("LB_OBJECT"));
 
 /// Sizes of the maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,21 +84,34 @@ pub fn maps_folder(bpffs: &Path) -> PathBuf {
 ///
 /// # Errors
 /// If the kernel refuses maps or programs, or the privilege is missing.
-pub fn load_private(sizes: Sizes) -> Result<Ebpf, LoadError> {
-    load(sizes, None)
+pub fn load_private(sizes: Sizes) -> Result<Object, LoadError> {
+    load(sizes, None, |_| true)
+}
+
+/// As [`load_private`], but only with the programs that explain: the rest would take most of the
+/// time.
+///
+/// # Errors
+/// As [`load_private`].
+pub fn load_explaining(sizes: Sizes) -> Result<Object, LoadError> {
+    load(sizes, None, |name| name.starts_with("explain_"))
 }
 
 /// Loads the object on the maps pinned under `bpffs`; what is not pinned yet is made and pinned.
 ///
 /// # Errors
 /// As [`load_private`], and if `bpffs` is not on a BPF file system.
-pub fn load_pinned(sizes: Sizes, bpffs: &Path) -> Result<Ebpf, LoadError> {
+pub fn load_pinned(sizes: Sizes, bpffs: &Path) -> Result<Object, LoadError> {
     let folder = maps_folder(bpffs);
     make_folder(&folder)?;
-    load(sizes, Some(&folder))
+    load(sizes, Some(&folder), |_| true)
 }
 
-fn load(sizes: Sizes, pins: Option<&Path>) -> Result<Ebpf, LoadError> {
+fn load(
+    sizes: Sizes,
+    pins: Option<&Path>,
+    is_wanted: impl Fn(&str) -> bool,
+) -> Result<Object, LoadError> {
     let Sizes { services, backends, arena_lines, flow_sets_v4, flow_sets_v6 } = sizes;
     let mut loader = EbpfLoader::new();
     loader
@@ -116,8 +130,8 @@ fn load(sizes: Sizes, pins: Option<&Path>) -> Result<Ebpf, LoadError> {
             loader.map_pin_path(name, folder.join(name));
         }
     }
-    let mut object = loader.load(OBJECT).map_err(|error| refused(error, LoadError::Object))?;
-    for (name, program) in object.programs_mut() {
+    let mut object = loader.load(BYTES).map_err(|error| refused(error, LoadError::Object))?;
+    for (name, program) in object.programs_mut().filter(|(name, _)| is_wanted(name)) {
         let loaded = match program {
             Program::Xdp(program) => program.load(),
             Program::SchedClassifier(program) => program.load(),

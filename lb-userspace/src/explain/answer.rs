@@ -55,9 +55,7 @@ impl Finding {
 
     /// Whether the packet goes on as one of a flow that is known: nothing was chosen for it.
     pub fn is_of_known_flow(&self) -> bool {
-        self.verdict() == Verdict::Forward
-            && self.service().is_some()
-            && !self.names_candidates()
+        self.verdict() == Verdict::Forward && self.service().is_some() && !self.names_candidates()
     }
 
     /// Whether a backend was chosen from a set.
@@ -127,9 +125,8 @@ impl<'a> Reader<'a> {
             SizeClass::List => self.maps.arena.get(answer.line()).map_or(0, |head| head.slots()),
             SizeClass::Ring(slots) => slots,
         };
-        let lines = (0..Line::lines_for(slots)).map_while(|line| {
-            Some(self.maps.arena.get(answer.line().checked_add(line)?)?.0)
-        });
+        let lines = (0..Line::lines_for(slots))
+            .map_while(|line| Some(self.maps.arena.get(answer.line().checked_add(line)?)?.0));
         let slots = lines.flatten().skip(Line::HEAD).take(slots as usize);
         let mut ids: Vec<u32> = slots.collect();
         ids.sort_unstable();

@@ -10,18 +10,18 @@ mod frame;
 mod private;
 mod question;
 
+use self::answer::{Finding, Reader};
 pub use self::{
     private::{Private, from_files},
     question::{Asked, Wrong},
 };
-use self::answer::{Finding, Reader};
 use crate::{
     api::{Explanation, Packet, Via},
     cli::{Exit, Failure},
     datapath::{
         adopt::ReadError,
         maps::Maps,
-        object::Ebpf,
+        object::Object,
         test_run::{AskError, Oracle},
     },
     model::Node,
@@ -61,7 +61,7 @@ impl From<ExplainError> for Failure {
 /// # Errors
 /// If a packet cannot be, or the programs cannot be run.
 pub fn on_agent(
-    object: &Ebpf,
+    object: &Object,
     maps: &Maps,
     node: &Node,
     packets: &[Packet],
@@ -81,7 +81,7 @@ pub struct Explainer<'a> {
 impl<'a> Explainer<'a> {
     /// # Errors
     /// If the object has no programs that explain.
-    pub fn new(object: &'a Ebpf, maps: &'a Maps, node: &'a Node) -> Result<Self, AskError> {
+    pub fn new(object: &'a Object, maps: &'a Maps, node: &'a Node) -> Result<Self, AskError> {
         Ok(Self { oracle: Oracle::of(object)?, maps, node })
     }
 
@@ -101,8 +101,7 @@ impl<'a> Explainer<'a> {
         packet: &Packet,
         reader: &mut Reader<'_>,
     ) -> Result<Explanation, ExplainError> {
-        let asked =
-            Asked::new(packet).map_err(|wrong| ExplainError::Packet { number, wrong })?;
+        let asked = Asked::new(packet).map_err(|wrong| ExplainError::Packet { number, wrong })?;
         let class = SourceClass::of(asked.src, self.node);
         let find = |asked: &Asked| {
             Finding::new(self.report(asked, class)?).ok_or(ExplainError::Meaningless { number })

@@ -15,7 +15,7 @@ use crate::{
     config::Config,
     datapath::{
         maps::Maps,
-        object::{self, Ebpf, Sizes},
+        object::{self, Object, Sizes},
     },
     model::{Node, ObjectName},
     plan::{
@@ -39,7 +39,7 @@ pub fn from_files(config: &Config, packets: &[Packet]) -> Result<Vec<Explanation
 
 /// The programs on tables of their own: nothing is pinned or attached, all of it is gone on drop.
 pub struct Private {
-    object: Ebpf,
+    object: Object,
     maps: Maps,
     node: Node,
     refused: Vec<(ObjectName, Refusal)>,
@@ -67,7 +67,7 @@ impl Private {
     }
 
     /// The loaded programs.
-    pub const fn object(&self) -> &Ebpf {
+    pub const fn object(&self) -> &Object {
         &self.object
     }
 
