@@ -4,7 +4,7 @@
 use crate::{
     abi::{Answer, Backend, BackendState, FrontendKey, Kind, SocketChoice},
     addr::Addr,
-    path::{Outcome, SourceClass},
+    path::{Outcome, SourceClass, is_barred},
     select::{Choice, Pick, choose},
     verdict::Reason,
     world::Store,
@@ -24,11 +24,16 @@ pub enum Dial<'a> {
 
 /// Decides what dialling (`address`, `port`) over `protocol` means; `port` is big-endian.
 ///
+/// `source` is the address that the socket dials from, where it is known: load-balancer source ranges
+/// are held against it. The hooks do not know it, for the kernel picks it after them; `lb explain` is
+/// told it.
+///
 /// `sticky` is the backend that this socket's earlier datagrams went to; it stays as long as it
 /// serves. [`SocketChoice::NONE`] if there were none.
 #[inline(always)]
 pub fn dial<A: Addr, S: Store<A>>(
     store: &S,
+    source: Option<A>,
     address: A,
     port: [u8; 2],
     protocol: u8,
@@ -41,6 +46,11 @@ pub fn dial<A: Addr, S: Store<A>>(
     let (Some(kind), Some(service)) = (frontend.kind(), store.service(id)) else {
         return Dial::Refused { service: id, reason: Reason::StaleAnswer };
     };
+    if let Some(source) = source
+        && is_barred(store, &frontend, service, source)
+    {
+        return Dial::Refused { service: id, reason: Reason::SourceRange };
+    }
     if sticky != SocketChoice::NONE
         && let Some(backend) = store.backend(sticky.backend)
         && still_serves(backend, sticky.generation, id)

@@ -46,10 +46,11 @@ where
     let store = reading(context);
     let (src, dst) = (A::from_slot(&question.src), A::from_slot(&question.dst));
     let settings = store.settings()?;
-    let class = SourceClass::of(&store, settings, src);
+    let class = SourceClass::from_number(question.class);
     let mut outcome = Outcome::default();
     let mut trace = Trace { class, source: question.src, ..Trace::default() };
-    let reason = match dial(&store, dst, question.port, question.protocol, SocketChoice::NONE) {
+    let Question { port, protocol, .. } = question;
+    let reason = match dial(&store, Some(src), dst, port, protocol, SocketChoice::NONE) {
         Dial::Untouched => Reason::NotService,
         Dial::Refused { service, reason } => {
             outcome.service = service;

@@ -72,7 +72,7 @@ where
     let store = Kernel::<true> { place: Place::new(call.context(), 0, Hook::Tc) };
     let dialled = key(call, address, port, protocol);
     let sticky = if protocol == proto::UDP { maps::choice(&dialled) } else { SocketChoice::NONE };
-    match dial(&store, address, port, protocol, sticky) {
+    match dial(&store, None, address, port, protocol, sticky) {
         Dial::Untouched => PROCEED,
         Dial::Refused { service, reason } => refuse(service, reason),
         Dial::Backend { service, choice, .. } => {

@@ -44,5 +44,8 @@ header! {
         /// Slots.
         src: [u8; 16],
         dst: [u8; 16],
+        /// [`crate::path::SourceClass`] of `src` as a number.
+        class: u8,
+        zero: [u8; 3],
     }
 }

@@ -120,6 +120,9 @@ fn hit<A: Family, P: Packet + ?Sized, S: Store<A>>(
     job: &mut Job<'_, A, S>,
 ) -> Reason {
     job.draft.to = job.draft.found.entry.to;
+    if !S::LIVE {
+        job.trace.source = job.draft.to.src.to_slot();
+    }
     let reason = match job.draft.found.entry.role {
         Role::ToLocal => deliver(packet, job),
         _ => forward(packet, job, Reason::ToRemote),

@@ -6,7 +6,7 @@ mod ingress;
 mod new_flow;
 mod source;
 
-pub use source::{SourceClass, masquerade};
+pub use source::{SourceClass, is_barred, masquerade};
 
 use crate::{
     abi::{Answer, Kind, NextHop},

@@ -1,10 +1,10 @@
 use super::{
     Draft, Family, Hook, Job, SourceClass, Trace,
     ingress::{deliver, send, way_out},
-    masquerade,
+    is_barred, masquerade,
 };
 use crate::{
-    abi::{Frontend, Kind, Settings},
+    abi::{Frontend, Settings},
     addr::Addr,
     hash,
     limits::PORT_TRIES,
@@ -53,10 +53,7 @@ fn decide<A: Family, S: Store<A>>(
     let flags = job.draft.segment.tcp_flags;
     let class = SourceClass::of(store, settings, tuple.src);
     *job.trace = Trace { kind: Some(kind), class, ..Trace::default() };
-    if matches!(kind, Kind::LoadBalancer)
-        && service.has_source_ranges()
-        && !store.allows_source(frontend.service(), tuple.src)
-    {
+    if is_barred(store, &frontend, service, tuple.src) {
         return Err(Reason::SourceRange);
     }
     let mid_stream = tuple.protocol == proto::TCP && !opens(flags);

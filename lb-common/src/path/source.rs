@@ -1,5 +1,5 @@
 use crate::{
-    abi::{FrontendKey, Kind, Scope, Service, Settings},
+    abi::{Frontend, FrontendKey, Kind, Scope, Service, Settings},
     addr::Addr,
     world::Store,
 };
@@ -28,6 +28,16 @@ impl SourceClass {
         Self::Outside
     }
 
+    /// The reverse of `as u8`; what is no class is outside.
+    #[inline(always)]
+    pub const fn from_number(number: u8) -> Self {
+        match number {
+            1 => Self::Pod,
+            2 => Self::Node,
+            _ => Self::Outside,
+        }
+    }
+
     /// The backend set for this source at a frontend of `kind`: pods and the node itself never
     /// leave the cluster to come back, so at external frontends they get the whole cluster's.
     #[inline(always)]
@@ -38,6 +48,19 @@ impl SourceClass {
             (_, Self::Pod | Self::Node) => Scope::Cluster,
         }
     }
+}
+
+/// Whether loadBalancerSourceRanges keep `source` out: they guard load-balancer addresses alone.
+#[inline(always)]
+pub fn is_barred<A: Addr, S: Store<A>>(
+    store: &S,
+    frontend: &Frontend,
+    service: &Service,
+    source: A,
+) -> bool {
+    matches!(frontend.kind(), Some(Kind::LoadBalancer))
+        && service.has_source_ranges()
+        && !store.allows_source(frontend.service(), source)
 }
 
 /// Whether Kubernetes asks for a translated source where a packet carries the service address.

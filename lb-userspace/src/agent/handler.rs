@@ -31,7 +31,7 @@ impl Handler for Answers {
                 serde_json::to_value(document).map_or_else(|error| refused(&error), Response::Plan)
             }
             Request::Explain { packets } => {
-                explain::on_agent(&mut state.object, &state.maps, &state.node, &packets)
+                explain::on_agent(&state.object, &state.maps, &state.node, &packets)
                     .map_or_else(|error| refused(&error), Response::Explain)
             }
         }

@@ -7,7 +7,7 @@ mod handler;
 mod hooks;
 mod live;
 mod lock;
-mod setup;
+pub(crate) mod setup;
 mod state;
 mod status;
 

@@ -5,6 +5,7 @@ mod completion;
 mod explain;
 mod failure;
 mod get;
+pub mod manifests;
 pub mod output;
 mod plan;
 mod plan_table;

@@ -58,6 +58,18 @@ impl Maps {
         })
     }
 
+    /// The name of a service, if it has one.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn service_name(&self, id: u32) -> Result<Option<String>, ReadError> {
+        match self.service_names.get(&id, 0) {
+            Ok(name) => Ok(Some(text(&name))),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(source) => Err(ReadError { map: "SERVICE_NAMES", source }),
+        }
+    }
+
     fn segments(&self, services: &BTreeMap<u32, Service>) -> BTreeMap<u32, Line> {
         let answers = services.values().flat_map(|row| {
             [

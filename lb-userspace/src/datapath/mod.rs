@@ -10,3 +10,4 @@ pub mod mmap;
 pub mod object;
 pub mod rows;
 mod sys;
+pub mod test_run;

@@ -85,7 +85,16 @@ pub fn maps_folder(bpffs: &Path) -> PathBuf {
 /// # Errors
 /// If the kernel refuses maps or programs, or the privilege is missing.
 pub fn load_private(sizes: Sizes) -> Result<Object, LoadError> {
-    load(sizes, None)
+    load(sizes, None, |_| true)
+}
+
+/// As [`load_private`], but only with the programs that explain: the rest would take most of the
+/// time.
+///
+/// # Errors
+/// As [`load_private`].
+pub fn load_explaining(sizes: Sizes) -> Result<Object, LoadError> {
+    load(sizes, None, |name| name.starts_with("explain_"))
 }
 
 /// Loads the object on the maps pinned under `bpffs`; what is not pinned yet is made and pinned.
@@ -95,10 +104,14 @@ pub fn load_private(sizes: Sizes) -> Result<Object, LoadError> {
 pub fn load_pinned(sizes: Sizes, bpffs: &Path) -> Result<Object, LoadError> {
     let folder = maps_folder(bpffs);
     make_folder(&folder)?;
-    load(sizes, Some(&folder))
+    load(sizes, Some(&folder), |_| true)
 }
 
-fn load(sizes: Sizes, pins: Option<&Path>) -> Result<Object, LoadError> {
+fn load(
+    sizes: Sizes,
+    pins: Option<&Path>,
+    is_wanted: impl Fn(&str) -> bool,
+) -> Result<Object, LoadError> {
     let Sizes { services, backends, arena_lines, flow_sets_v4, flow_sets_v6 } = sizes;
     let mut loader = EbpfLoader::new();
     loader
@@ -118,7 +131,7 @@ fn load(sizes: Sizes, pins: Option<&Path>) -> Result<Object, LoadError> {
         }
     }
     let mut object = loader.load(BYTES).map_err(|error| refused(error, LoadError::Object))?;
-    for (name, program) in object.programs_mut() {
+    for (name, program) in object.programs_mut().filter(|(name, _)| is_wanted(name)) {
         let loaded = match program {
             Program::Xdp(program) => program.load(),
             Program::SchedClassifier(program) => program.load(),

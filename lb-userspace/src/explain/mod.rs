@@ -1,19 +1,138 @@
-//! stand-in
-use crate::{
-    api::{Explanation, Packet},
-    cli::{Exit, Failure},
-    config::Config,
-    datapath::maps::Maps,
-    model::Node,
+//! `lb explain`: packets' fates, decided by the kernel programs themselves.
+//!
+//! A connection that begins in a pod or on this node is what the sockets' rule makes of it
+//! (`explain_socket`); a packet from outside is a frame for the uplink's (`explain_packet`). Both
+//! programs are the rules with every store compiled out. What is added here is only where a packet
+//! comes from, and the names of what it meets.
+
+mod answer;
+mod frame;
+mod private;
+mod question;
+
+use self::answer::{Finding, Reader};
+pub use self::{
+    private::{Private, from_files},
+    question::{Asked, Wrong},
 };
-pub fn from_files(_: &Config, _: &[Packet]) -> Result<Vec<Explanation>, Failure> {
-    Err(Failure::new(Exit::Error, "no", "no"))
+use crate::{
+    api::{Explanation, Packet, Via},
+    cli::{Exit, Failure},
+    datapath::{
+        adopt::ReadError,
+        maps::Maps,
+        object::Object,
+        test_run::{AskError, Oracle},
+    },
+    model::Node,
+    plan::SourceClass,
+};
+
+/// How many other source ports are tried for one that has no flow.
+const TRIES: u16 = 16;
+
+/// A packet that cannot be explained.
+#[derive(Debug, thiserror::Error)]
+pub enum ExplainError {
+    #[error("packet {number}: {wrong}")]
+    Packet { number: usize, wrong: Wrong },
+    #[error(transparent)]
+    Ask(#[from] AskError),
+    #[error("packet {number}: the program's answer has no meaning: programs of another version")]
+    Meaningless { number: usize },
+    #[error(transparent)]
+    Read(#[from] ReadError),
 }
+
+impl From<ExplainError> for Failure {
+    fn from(error: ExplainError) -> Self {
+        let (exit, what_to_do) = match &error {
+            ExplainError::Packet { .. } => (Exit::Usage, "correct it; see `lb explain --help`"),
+            ExplainError::Ask(_) => (Exit::Unreachable, "run it as root, on Linux 6.6 or newer"),
+            ExplainError::Meaningless { .. } => (Exit::Error, "start the agent again"),
+            ExplainError::Read(_) => (Exit::Unreachable, "run it as root"),
+        };
+        Self::new(exit, error, what_to_do)
+    }
+}
+
+/// Packets' fates on the running agent: the programs read its own tables, and change nothing.
+///
+/// # Errors
+/// If a packet cannot be, or the programs cannot be run.
 pub fn on_agent(
-    _: &mut aya::Ebpf,
-    _: &Maps,
-    _: &Node,
-    _: &[Packet],
+    object: &Object,
+    maps: &Maps,
+    node: &Node,
+    packets: &[Packet],
 ) -> Result<Vec<Explanation>, Failure> {
-    Err(Failure::new(Exit::Error, "no", "no"))
+    let explainer = Explainer::new(object, maps, node).map_err(ExplainError::from)?;
+    Ok(explainer.explain(packets)?)
+}
+
+/// Loaded programs, their tables, and the node that they are for.
+#[derive(Clone, Copy)]
+pub struct Explainer<'a> {
+    oracle: Oracle<'a>,
+    maps: &'a Maps,
+    node: &'a Node,
+}
+
+impl<'a> Explainer<'a> {
+    /// # Errors
+    /// If the object has no programs that explain.
+    pub fn new(object: &'a Object, maps: &'a Maps, node: &'a Node) -> Result<Self, AskError> {
+        Ok(Self { oracle: Oracle::of(object)?, maps, node })
+    }
+
+    /// The fate of each packet, in their order.
+    ///
+    /// # Errors
+    /// The first packet that cannot be explained.
+    pub fn explain(&self, packets: &[Packet]) -> Result<Vec<Explanation>, ExplainError> {
+        let mut reader = Reader::new(self.maps);
+        let numbered = (1..).zip(packets);
+        numbered.map(|(number, packet)| self.one(number, packet, &mut reader)).collect()
+    }
+
+    fn one(
+        &self,
+        number: usize,
+        packet: &Packet,
+        reader: &mut Reader<'_>,
+    ) -> Result<Explanation, ExplainError> {
+        let asked = Asked::new(packet).map_err(|wrong| ExplainError::Packet { number, wrong })?;
+        let class = SourceClass::of(asked.src, self.node);
+        let find = |asked: &Asked| {
+            Finding::new(self.report(asked, class)?).ok_or(ExplainError::Meaningless { number })
+        };
+        let found = find(&asked)?;
+        let mut choice = found;
+        if found.is_of_known_flow() {
+            // What the flow could have got, a new connection still can.
+            for step in 1..=TRIES {
+                choice = find(&asked.another(step))?;
+                if choice.names_candidates() {
+                    break;
+                }
+            }
+        }
+        let via = match class {
+            // XDP decides by the same rules, but only tc sees every packet.
+            SourceClass::Outside => Via::Tc,
+            SourceClass::Pod | SourceClass::Node => Via::Socket,
+        };
+        Ok(reader.explanation(&found, &choice, via, asked.dst.is_ipv4())?)
+    }
+
+    fn report(
+        &self,
+        asked: &Asked,
+        class: SourceClass,
+    ) -> Result<lb_common::abi::Report, AskError> {
+        match class {
+            SourceClass::Outside => self.oracle.packet(&asked.frame()),
+            SourceClass::Pod | SourceClass::Node => self.oracle.socket(&asked.question(class)),
+        }
+    }
 }
