@@ -23,8 +23,8 @@ pub const UPLINKS: u32 = 256;
 /// CIDRs of each kind and family in [`crate::abi::Settings`].
 pub const CIDRS: usize = 4;
 /// How many source ports are tried for a new flow before it is refused.
-pub const PORT_TRIES: u32 = 8;
+pub const PORT_TRIES: u32 = 4;
 /// How often a lock on a flow set is tried before the packet is dropped.
-pub const LOCK_TRIES: u32 = 32;
+pub const LOCK_TRIES: u32 = 16;
 /// Source ranges of each family.
 pub const SOURCE_RANGES: u32 = 32_768;

@@ -12,13 +12,13 @@ use lb_common::{
     world::{Store, World as _},
 };
 
-use crate::{maps, packet::XdpPacket, route::Place, tables::Kernel};
+use crate::{helpers::Context, maps, packet::XdpPacket, route::Place, tables::Kernel};
 
 type Reading = Kernel<false>;
 
 #[inline(always)]
 fn reading(context: &XdpContext) -> Reading {
-    Kernel { place: Place::new(context.as_ptr(), 0, Hook::Tc) }
+    Kernel { place: Place::new(Context::new(context.as_ptr()), 0, Hook::Tc) }
 }
 
 /// The fate of a frame that arrives from outside.
@@ -26,8 +26,8 @@ fn reading(context: &XdpContext) -> Reading {
 pub fn packet(context: &XdpContext) -> Option<()> {
     let notes = maps::notes(&maps::EXPLAIN_NOTES)?;
     notes.trace = Trace::default();
-    let reason = arrive(&mut XdpPacket(context), &reading(context), notes);
-    report(context, reason, &notes.outcome, &notes.trace)
+    arrive(&mut XdpPacket(context), &reading(context), notes);
+    report(context, notes.outcome.reason, &notes.outcome, &notes.trace)
 }
 
 /// The fate of a connection that starts on this node.

@@ -2,8 +2,10 @@
 #![no_std]
 #![no_main]
 
+mod call;
 mod counters;
 mod explain;
+mod helpers;
 mod maps;
 mod packet;
 mod route;
@@ -13,7 +15,6 @@ mod tables;
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
-    helpers::{bpf_redirect, generated::bpf_redirect_neigh},
     macros::{cgroup_sock_addr, classifier, xdp},
     programs::{SockAddrContext, TcContext, XdpContext},
 };
@@ -24,6 +25,8 @@ use lb_common::{
 };
 
 use crate::{
+    call::Call,
+    helpers::Context,
     packet::{TcPacket, XdpPacket},
     route::Place,
     tables::Kernel,
@@ -33,50 +36,42 @@ use crate::{
 #[xdp]
 pub fn uplink_xdp(context: XdpContext) -> u32 {
     let interface = context.ingress_ifindex() as u32;
-    let place = Place::new(context.as_ptr(), interface, Hook::Xdp);
+    let place = Place::new(Context::new(context.as_ptr()), interface, Hook::Xdp);
     let mut frame = XdpPacket(&context);
     let bytes = frame.len();
     let Some(notes) = maps::notes(&maps::NOTES) else { return xdp_action::XDP_PASS };
-    let reason = arrive(&mut frame, &Kernel::<true> { place }, notes);
+    let verdict = arrive(&mut frame, &Kernel::<true> { place }, notes);
     let outcome = &notes.outcome;
-    let action = match reason.verdict() {
+    let action = match verdict {
         // Counted by tc, which sees it next.
         Verdict::Pass => return xdp_action::XDP_PASS,
         Verdict::Deliver => xdp_action::XDP_PASS,
         Verdict::Forward if outcome.hop.interface == interface => xdp_action::XDP_TX,
-        // SAFETY: takes numbers only.
-        Verdict::Forward => unsafe { bpf_redirect(outcome.hop.interface, 0) as u32 },
-        Verdict::Reject if outcome.silent => xdp_action::XDP_DROP,
+        Verdict::Forward => helpers::redirect(outcome.hop.interface) as u32,
         Verdict::Reject => xdp_action::XDP_TX,
         Verdict::Drop => xdp_action::XDP_DROP,
     };
-    counters::packet(reason, outcome, bytes);
+    counters::packet(verdict, outcome, bytes);
     action
 }
 
 /// Uplink, on the way in.
 #[classifier]
 pub fn uplink_ingress(context: TcContext) -> i32 {
-    // SAFETY: a context field that is always readable.
-    let interface = unsafe { (*context.skb.skb).ifindex };
-    let place = Place::new(context.as_ptr(), interface, Hook::Tc);
+    let interface = packet::interface(&context);
+    let place = Place::new(Context::new(context.as_ptr()), interface, Hook::Tc);
     let mut frame = TcPacket(&context);
     frame.pull(packet::HEADERS);
     let bytes = frame.len();
     let Some(notes) = maps::notes(&maps::NOTES) else { return TC_ACT_UNSPEC };
-    let reason = arrive(&mut frame, &Kernel::<true> { place }, notes);
+    let verdict = arrive(&mut frame, &Kernel::<true> { place }, notes);
     let outcome = &notes.outcome;
-    counters::packet(reason, outcome, bytes);
-    match reason.verdict() {
+    counters::packet(verdict, outcome, bytes);
+    match verdict {
         // Whoever is next on this hook sees it.
         Verdict::Pass | Verdict::Deliver => TC_ACT_UNSPEC,
-        // SAFETY: no parameters: the helper routes by the packet's own destination (kernel 5.10).
-        Verdict::Forward => unsafe {
-            bpf_redirect_neigh(outcome.hop.interface, core::ptr::null_mut(), 0, 0) as i32
-        },
-        Verdict::Reject if outcome.silent => TC_ACT_SHOT,
-        // SAFETY: takes numbers only.
-        Verdict::Reject => unsafe { bpf_redirect(interface, 0) as i32 },
+        Verdict::Forward => helpers::redirect_neighbour(outcome.hop.interface),
+        Verdict::Reject => helpers::redirect(interface),
         Verdict::Drop => TC_ACT_SHOT,
     }
 }
@@ -84,20 +79,19 @@ pub fn uplink_ingress(context: TcContext) -> i32 {
 /// Uplink, on the way out: replies of backends on this node.
 #[classifier]
 pub fn uplink_egress(context: TcContext) -> i32 {
-    // SAFETY: a context field that is always readable.
-    let interface = unsafe { (*context.skb.skb).ifindex };
-    let place = Place::new(context.as_ptr(), interface, Hook::Tc);
+    let interface = packet::interface(&context);
+    let place = Place::new(Context::new(context.as_ptr()), interface, Hook::Tc);
     let mut frame = TcPacket(&context);
     frame.pull(packet::HEADERS);
     let bytes = frame.len();
     let Some(notes) = maps::notes(&maps::NOTES) else { return TC_ACT_UNSPEC };
-    let reason = leave(&mut frame, &Kernel::<true> { place }, notes);
+    let verdict = leave(&mut frame, &Kernel::<true> { place }, notes);
     let outcome = &notes.outcome;
-    match reason.verdict() {
+    match verdict {
         Verdict::Pass => return TC_ACT_UNSPEC,
-        Verdict::Deliver | Verdict::Forward => counters::packet(reason, outcome, bytes),
+        Verdict::Deliver | Verdict::Forward => counters::packet(verdict, outcome, bytes),
         Verdict::Reject | Verdict::Drop => {
-            counters::packet(reason, outcome, bytes);
+            counters::packet(verdict, outcome, bytes);
             return TC_ACT_SHOT;
         }
     }
@@ -106,42 +100,42 @@ pub fn uplink_egress(context: TcContext) -> i32 {
 
 #[cgroup_sock_addr(connect4)]
 pub fn connect4(call: SockAddrContext) -> i32 {
-    socket::dial_v4(&call)
+    socket::dial_v4(&Call::new(call))
 }
 
 #[cgroup_sock_addr(connect6)]
 pub fn connect6(call: SockAddrContext) -> i32 {
-    socket::dial_v6(&call)
+    socket::dial_v6(&Call::new(call))
 }
 
 #[cgroup_sock_addr(sendmsg4)]
 pub fn sendmsg4(call: SockAddrContext) -> i32 {
-    socket::dial_v4(&call)
+    socket::dial_v4(&Call::new(call))
 }
 
 #[cgroup_sock_addr(sendmsg6)]
 pub fn sendmsg6(call: SockAddrContext) -> i32 {
-    socket::dial_v6(&call)
+    socket::dial_v6(&Call::new(call))
 }
 
 #[cgroup_sock_addr(recvmsg4)]
 pub fn recvmsg4(call: SockAddrContext) -> i32 {
-    socket::peer_v4(&call)
+    socket::peer_v4(&Call::new(call))
 }
 
 #[cgroup_sock_addr(recvmsg6)]
 pub fn recvmsg6(call: SockAddrContext) -> i32 {
-    socket::peer_v6(&call)
+    socket::peer_v6(&Call::new(call))
 }
 
 #[cgroup_sock_addr(getpeername4)]
 pub fn getpeername4(call: SockAddrContext) -> i32 {
-    socket::peer_v4(&call)
+    socket::peer_v4(&Call::new(call))
 }
 
 #[cgroup_sock_addr(getpeername6)]
 pub fn getpeername6(call: SockAddrContext) -> i32 {
-    socket::peer_v6(&call)
+    socket::peer_v6(&Call::new(call))
 }
 
 /// For `lb explain`: a frame in, a report out. Never attached.

@@ -93,9 +93,62 @@ pub static EXPLAIN_NOTES: PerCpuArray<Notes> = PerCpuArray::with_max_entries(1, 
 
 /// This CPU's notes.
 #[inline(always)]
+#[expect(clippy::mut_from_ref, reason = "a map is memory that the kernel shares out by CPU")]
 pub fn notes(notes: &PerCpuArray<Notes>) -> Option<&mut Notes> {
     // SAFETY: the element of this CPU; the hooks run with bottom halves off, so none of them
     // interrupts another, and each takes its notes once. Zeros are valid, and so is what the last
     // packet left.
     notes.get_ptr_mut(0).map(|notes| unsafe { &mut *notes })
+}
+
+/// The value of a key, copied.
+#[inline(always)]
+fn copied<K, V: Copy>(map: &HashMap<K, V>, key: &K) -> Option<V> {
+    // SAFETY: the map is not preallocated: a value is not reused while it is read.
+    unsafe { map.get(key) }.copied()
+}
+
+macro_rules! lookups {
+    ($($(#[$doc:meta])* $name:ident: $map:ident<$key:ty, $value:ty>),* $(,)?) => {
+        $($(#[$doc])* #[inline(always)] pub fn $name(key: &$key) -> Option<$value> {
+            copied(&$map, key)
+        })*
+    };
+}
+
+lookups! {
+    frontend_v4: FRONTENDS_V4<FrontendKey<V4>, Frontend>,
+    frontend_v6: FRONTENDS_V6<FrontendKey<V6>, Frontend>,
+}
+
+/// Whether XDP may send on an interface.
+#[inline(always)]
+pub fn is_sending(interface: u32) -> bool {
+    // SAFETY: a `u32` that is read whole; a reused slot is another interface's flags, as valid.
+    unsafe { UPLINKS.get(&interface) }.is_some_and(|flags| flags & 1 != 0)
+}
+
+/// The backend that a socket's datagrams go to, or [`SocketChoice::NONE`].
+#[inline(always)]
+pub fn choice(key: &SocketKey) -> SocketChoice {
+    // SAFETY: a value may be reused under us: then the backend's generation does not fit.
+    unsafe { SOCKET_CHOICES.get(key) }.copied().unwrap_or(SocketChoice::NONE)
+}
+
+/// What a socket dialled.
+#[inline(always)]
+pub fn peer(key: &SocketKey) -> Option<&'static SocketPeer> {
+    // SAFETY: a value may be reused under us only once the socket has been idle for as many others
+    // as the map holds; its bytes are valid whatever they are.
+    unsafe { SOCKET_PEERS.get(key) }
+}
+
+/// Adds to an element of this CPU.
+#[inline(always)]
+pub fn add(counts: &PerCpuArray<Count>, index: u32, more: &Count) {
+    let Some(count) = counts.get_ptr_mut(index) else { return };
+    // SAFETY: the element of this CPU; programs on one CPU do not interrupt each other here, and a
+    // count lost in the worst case harms nobody.
+    let count = unsafe { &mut *count };
+    *count = count.plus(*more);
 }

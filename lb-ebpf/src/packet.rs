@@ -21,6 +21,13 @@ pub struct XdpPacket<'a>(pub &'a XdpContext);
 /// A frame at tc.
 pub struct TcPacket<'a>(pub &'a TcContext);
 
+/// The interface that a frame at tc comes in or goes out on.
+#[inline(always)]
+pub fn interface(context: &TcContext) -> u32 {
+    // SAFETY: a field of the program's own context that is always readable.
+    unsafe { (*context.skb.skb).ifindex }
+}
+
 /// `T` at `offset` behind `data`, if it ends before `end`.
 #[inline(always)]
 fn within<T: Header>(data: usize, end: usize, offset: usize) -> Option<*mut T> {

@@ -1,16 +1,16 @@
 //! The kernel's own routing and neighbours, asked for every packet: a next hop that changes is
 //! followed with no agent alive.
 
-use aya_ebpf::{
-    bindings::{
-        BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
-        bpf_fib_lookup as Params,
-    },
-    helpers::bpf_fib_lookup,
+use aya_ebpf::bindings::{
+    BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
+    bpf_fib_lookup as Params,
 };
 use lb_common::{abi::NextHop, addr::Addr, flow::Tuple, path::Hook, world::Route};
 
-use crate::maps;
+use crate::{
+    helpers::{self, Context},
+    maps,
+};
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
@@ -22,16 +22,14 @@ struct Aligned(Params);
 
 /// Where a packet came in.
 pub struct Place {
-    /// The program's own context, for helpers.
-    context: *mut core::ffi::c_void,
+    context: Context,
     interface: u32,
     pub hook: Hook,
 }
 
 impl Place {
-    /// `context` is that of the running program.
     #[inline(always)]
-    pub const fn new(context: *mut core::ffi::c_void, interface: u32, hook: Hook) -> Self {
+    pub const fn new(context: Context, interface: u32, hook: Hook) -> Self {
         Self { context, interface, hook }
     }
 
@@ -41,8 +39,7 @@ impl Place {
     /// still to be found, because it hands the packet to the neighbour's queue.
     #[inline(never)]
     pub fn route<A: Addr>(&self, tuple: &Tuple<A>, length: u16) -> Route {
-        // SAFETY: a plain C struct for which zeros are valid.
-        let mut aligned: Aligned = unsafe { core::mem::zeroed() };
+        let mut aligned = Aligned(helpers::no_fib_params());
         let params = &mut aligned.0;
         params.l4_protocol = tuple.protocol;
         params.ifindex = self.interface;
@@ -60,9 +57,7 @@ impl Place {
             params.__bindgen_anon_3.ipv6_src = words(tuple.src.to_slot());
             params.__bindgen_anon_4.ipv6_dst = words(tuple.dst.to_slot());
         }
-        let size = size_of::<Params>() as i32;
-        // SAFETY: the context is this program's own, the parameters are a local of the size given.
-        let result = unsafe { bpf_fib_lookup(self.context, &raw mut *params, size, 0) } as u32;
+        let result = self.context.fib_lookup(params);
         let hop = NextHop { interface: params.ifindex, src: params.smac, dst: params.dmac };
         match (result, self.hook) {
             (BPF_FIB_LKUP_RET_SUCCESS, Hook::Xdp) if self.reaches(hop.interface) => Route::Hop(hop),
@@ -76,9 +71,7 @@ impl Place {
     /// Whether XDP can send on this interface.
     #[inline(always)]
     fn reaches(&self, interface: u32) -> bool {
-        // SAFETY: a `u32` that is read whole; a reused slot is another interface's flags, as valid.
-        interface == self.interface
-            || unsafe { maps::UPLINKS.get(&interface) }.is_some_and(|flags| flags & 1 != 0)
+        interface == self.interface || maps::is_sending(interface)
     }
 }
 

@@ -1,9 +1,6 @@
 //! The kernel as the rules see it: maps, clock, randomness, routing.
 
-use aya_ebpf::{
-    helpers::{bpf_get_prandom_u32, generated::bpf_ktime_get_coarse_ns},
-    maps::lpm_trie::Key,
-};
+use aya_ebpf::maps::lpm_trie::Key;
 use lb_common::{
     abi::{Backend, FlowSet, Frontend, FrontendKey, Line, NextHop, Service, Settings, SourceKey},
     addr::{V4, V6},
@@ -12,7 +9,7 @@ use lb_common::{
     world::{Route, Store, World},
 };
 
-use crate::{maps, route};
+use crate::{helpers, maps, route};
 
 /// The live tables, or with `LIVE = false` the same tables for reading only.
 pub struct Kernel<const LIVE: bool> {
@@ -50,24 +47,21 @@ impl<const LIVE: bool> World for Kernel<LIVE> {
     /// The coarse clock costs a few nanoseconds (kernel 5.11).
     #[inline(always)]
     fn now(&self) -> u32 {
-        // SAFETY: takes no arguments.
-        (unsafe { bpf_ktime_get_coarse_ns() } >> Settings::TICK_SHIFT) as u32
+        (helpers::coarse_time() >> Settings::TICK_SHIFT) as u32
     }
 
     #[inline(always)]
     fn random(&self) -> u32 {
-        // SAFETY: takes no arguments.
-        unsafe { bpf_get_prandom_u32() }
+        helpers::random()
     }
 }
 
 macro_rules! store {
-    ($family:ty, $frontends:ident, $locals:ident, $sources:ident, $flows:ident) => {
+    ($family:ty, $frontend:ident, $locals:ident, $sources:ident, $flows:ident) => {
         impl<const LIVE: bool> Store<$family> for Kernel<LIVE> {
             #[inline(always)]
             fn frontend(&self, key: &FrontendKey<$family>) -> Option<Frontend> {
-                // SAFETY: the map is not preallocated: a value is not reused while it is read.
-                unsafe { maps::$frontends.get(key) }.copied()
+                maps::$frontend(key)
             }
 
             #[inline(always)]
@@ -97,5 +91,5 @@ macro_rules! store {
     };
 }
 
-store!(V4, FRONTENDS_V4, LOCALS_V4, SOURCES_V4, FLOWS_V4);
-store!(V6, FRONTENDS_V6, LOCALS_V6, SOURCES_V6, FLOWS_V6);
+store!(V4, frontend_v4, LOCALS_V4, SOURCES_V4, FLOWS_V4);
+store!(V6, frontend_v6, LOCALS_V6, SOURCES_V6, FLOWS_V6);

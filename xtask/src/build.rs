@@ -10,9 +10,8 @@ use crate::{
 /// Sets up, then builds everything that ships.
 pub(crate) fn all(release: bool) -> Result<()> {
     setup::ensure(Scope::Build)?;
-    process::run(process::cargo(["build", "-p", "lb-userspace", "--bins"]).args(if release {
-        Some("--release")
-    } else {
-        None
-    }))
+    let mut cargo = process::cargo(["build", "-p", "lb-userspace", "--bins"]);
+    // `lb-demo` is a binary of the laboratory.
+    cargo.args(["--features", "lab"]);
+    process::run(cargo.args(if release { Some("--release") } else { None }))
 }

@@ -29,17 +29,14 @@ impl Run {
     fn of(
         frame: &[u8],
         notes: &mut Notes,
-        rules: impl Fn(&mut Frame<'_>, &mut Notes) -> Reason,
+        rules: impl Fn(&mut Frame<'_>, &mut Notes) -> Verdict,
     ) -> Self {
         let mut buffer = vec![0; frame.len() + Self::ROOM];
         buffer[..frame.len()].copy_from_slice(frame);
         let mut packet = Frame::new(&mut buffer, frame.len());
-        let reason = rules(&mut packet, notes);
-        let verdict = match reason.verdict() {
-            Verdict::Reject if notes.outcome.silent => Verdict::Drop,
-            verdict => verdict,
-        };
-        Self { verdict, reason, outcome: notes.outcome, bytes: packet.bytes().to_vec() }
+        let verdict = rules(&mut packet, notes);
+        let outcome = notes.outcome;
+        Self { verdict, reason: outcome.reason, outcome, bytes: packet.bytes().to_vec() }
     }
 }
 

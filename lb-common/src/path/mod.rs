@@ -28,9 +28,10 @@ pub enum Hook {
     Tc,
 }
 
-/// What came of a packet besides its [`Reason`].
+/// What came of a packet besides its [`Verdict`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
+    pub reason: Reason,
     /// Index of the service, or [`Outcome::NOBODY`].
     pub service: u32,
     /// Id of the backend, or [`Outcome::NOBODY`].
@@ -39,8 +40,6 @@ pub struct Outcome {
     pub hop: NextHop,
     /// Whether this packet made a flow.
     pub opened: bool,
-    /// A rejected packet that gets no answer: it was a RST itself, or there was no room to write.
-    pub silent: bool,
 }
 
 impl Outcome {
@@ -52,11 +51,11 @@ impl Default for Outcome {
     #[inline(always)]
     fn default() -> Self {
         Self {
+            reason: Reason::NotIp,
             service: Self::NOBODY,
             backend: Self::NOBODY,
             hop: NextHop::default(),
             opened: false,
-            silent: false,
         }
     }
 }
@@ -122,9 +121,9 @@ struct Job<'a, A, S> {
 }
 
 /// A frame that comes in on an uplink. It has been rewritten, or turned into the answer to itself,
-/// as the reason's verdict says; the notes have the rest.
+/// as the verdict says; the notes have the rest.
 #[inline(always)]
-pub fn arrive<P, S>(packet: &mut P, store: &S, notes: &mut Notes) -> Reason
+pub fn arrive<P, S>(packet: &mut P, store: &S, notes: &mut Notes) -> Verdict
 where
     P: Packet + ?Sized,
     S: Store<V4> + Store<V6>,
@@ -134,10 +133,12 @@ where
     match version(packet) {
         Ip::V4 => arrive_in(packet, store, v4, outcome, trace),
         Ip::V6 => arrive_in(packet, store, v6, outcome, trace),
-        Ip::Foreign => Reason::NotIp,
+        Ip::Foreign => Verdict::Pass,
     }
 }
 
+/// Returns the verdict and leaves the reason in memory: the verifier then walks what follows once
+/// for each of the few verdicts, not for each of the many reasons.
 #[inline(never)]
 fn arrive_in<A: Family, P: Packet + ?Sized, S: Store<A>>(
     packet: &mut P,
@@ -145,22 +146,25 @@ fn arrive_in<A: Family, P: Packet + ?Sized, S: Store<A>>(
     draft: &mut Draft<A>,
     outcome: &mut Outcome,
     trace: &mut Trace,
-) -> Reason {
+) -> Verdict {
     let job = &mut Job { store, draft, outcome, trace };
     let reason = match A::parse(packet, &mut job.draft.segment) {
         Ok(()) => ingress::ingress(packet, job),
         Err(Reason::NotIp) => Reason::NotIp,
         Err(reason) => ingress::odd(job, reason),
     };
-    if matches!(reason.verdict(), Verdict::Reject) {
-        job.outcome.silent = A::reject(packet, &job.draft.segment).is_none();
+    job.outcome.reason = reason;
+    let verdict = reason.verdict();
+    if matches!(verdict, Verdict::Reject) && A::reject(packet, &job.draft.segment).is_none() {
+        // A RST is not answered, nor what leaves no room to write in.
+        return Verdict::Drop;
     }
-    reason
+    verdict
 }
 
 /// A frame that leaves on an uplink.
 #[inline(always)]
-pub fn leave<P, S>(packet: &mut P, store: &S, notes: &mut Notes) -> Reason
+pub fn leave<P, S>(packet: &mut P, store: &S, notes: &mut Notes) -> Verdict
 where
     P: Packet + ?Sized,
     S: Store<V4> + Store<V6>,
@@ -170,7 +174,7 @@ where
     match version(packet) {
         Ip::V4 => leave_in(packet, store, v4, outcome, trace),
         Ip::V6 => leave_in(packet, store, v6, outcome, trace),
-        Ip::Foreign => Reason::NotIp,
+        Ip::Foreign => Verdict::Pass,
     }
 }
 
@@ -181,10 +185,12 @@ fn leave_in<A: Family, P: Packet + ?Sized, S: Store<A>>(
     draft: &mut Draft<A>,
     outcome: &mut Outcome,
     trace: &mut Trace,
-) -> Reason {
+) -> Verdict {
     let job = &mut Job { store, draft, outcome, trace };
-    match A::parse(packet, &mut job.draft.segment) {
+    let reason = match A::parse(packet, &mut job.draft.segment) {
         Ok(()) => egress::egress(packet, job),
         Err(_) => Reason::NotService,
-    }
+    };
+    job.outcome.reason = reason;
+    reason.verdict()
 }

@@ -44,11 +44,11 @@ fn decide<A: Family, S: Store<A>>(
     known: bool,
 ) -> Result<(), Reason> {
     let store = job.store;
-    let (settings, kind, service) =
-        match (store.settings(), frontend.kind(), store.service(frontend.service())) {
-            (Some(settings), Some(kind), Some(service)) => (settings, kind, service),
-            _ => return Err(Reason::StaleAnswer),
-        };
+    let (Some(settings), Some(kind), Some(service)) =
+        (store.settings(), frontend.kind(), store.service(frontend.service()))
+    else {
+        return Err(Reason::StaleAnswer);
+    };
     let tuple = &job.draft.segment.tuple;
     let flags = job.draft.segment.tcp_flags;
     let class = SourceClass::of(store, settings, tuple.src);

@@ -2,13 +2,15 @@
 
 use std::{collections::BTreeSet, fs, net::IpAddr, os::unix::fs::MetadataExt as _, path::Path};
 
-use aya::{Ebpf, programs::XdpMode};
-
 use crate::{
     cli::{Exit, Failure},
     cluster::index::Index,
     config::{self, Config},
-    datapath::{attach::Links, maps::Maps},
+    datapath::{
+        attach::{Links, XdpMode},
+        maps::Maps,
+        object::Object,
+    },
     model::Node,
     net,
 };
@@ -35,7 +37,7 @@ impl Hooks {
     }
 
     /// Translates the sockets of all processes under a cgroup.
-    pub fn sockets(&mut self, object: &mut Ebpf, cgroup: &Path) -> Result<(), Failure> {
+    pub fn sockets(&mut self, object: &mut Object, cgroup: &Path) -> Result<(), Failure> {
         let wrong = |error: &dyn std::error::Error| {
             Failure::new(
                 Exit::Error,
@@ -51,19 +53,19 @@ impl Hooks {
     /// Looks at the uplinks that there are now, and no longer at those that are none any more.
     pub fn uplinks(
         &mut self,
-        object: &mut Ebpf,
+        object: &mut Object,
         maps: &mut Maps,
         seen: &net::Snapshot,
         node: &Node,
         index: &Index,
     ) {
+        self.problems.clear();
         let wanted = self.wanted(seen, node, index);
         self.links.forget();
         self.uplinks.clear();
-        self.problems = self.missing(seen);
         self.links.keep_sockets(self.cgroup);
         let mut sending = BTreeSet::new();
-        for interface in seen.interfaces.iter().filter(|i| wanted.contains(&i.index)) {
+        for interface in seen.interfaces.values().filter(|i| wanted.contains(&i.index)) {
             if !interface.ethernet {
                 let name = &interface.name;
                 self.problems.push(format!("{name} has no Ethernet header: not supported"));
@@ -93,12 +95,13 @@ impl Hooks {
         }
     }
 
-    /// The indices of the uplinks.
-    fn wanted(&self, seen: &net::Snapshot, node: &Node, index: &Index) -> BTreeSet<u32> {
+    /// The indices of the uplinks; names that no interface has are problems.
+    fn wanted(&mut self, seen: &net::Snapshot, node: &Node, index: &Index) -> BTreeSet<u32> {
         if !self.config.interfaces.is_empty() {
-            let named = |name: &String| self.config.interfaces.contains(name);
-            let chosen = seen.interfaces.iter().filter(|interface| named(&interface.name));
-            return chosen.map(|interface| interface.index).collect();
+            let net::Named { found, missing } = net::named(seen, &self.config.interfaces);
+            let missing = missing.into_iter();
+            self.problems.extend(missing.map(|name| format!("interfaces: {name} does not exist")));
+            return found;
         }
         let others = || index.nodes().filter(|(name, _)| *name != node.name);
         let addresses: Vec<IpAddr> =
@@ -107,14 +110,8 @@ impl Hooks {
         net::uplinks(seen, &node.addresses, &addresses, &pods)
     }
 
-    fn missing(&self, seen: &net::Snapshot) -> Vec<String> {
-        let exists = |name: &&String| !seen.interfaces.iter().any(|i| i.name == **name);
-        let missing = self.config.interfaces.iter().filter(exists);
-        missing.map(|name| format!("interfaces: {name} does not exist")).collect()
-    }
-
     /// Puts XDP in front, as configured; says how it runs.
-    fn xdp(&mut self, object: &mut Ebpf, interface: &net::Interface) -> Option<&'static str> {
+    fn xdp(&mut self, object: &mut Object, interface: &net::Interface) -> Option<&'static str> {
         let is_veth = interface.kind.as_deref() == Some("veth");
         let (mode, name) = match self.config.xdp_mode {
             config::XdpMode::Off => return None,

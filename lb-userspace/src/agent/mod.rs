@@ -75,7 +75,10 @@ async fn work(config: Config) -> Result<(), Failure> {
     let listener = api::bind(&config.socket).await.map_err(|error| {
         Failure::new(Exit::Error, error, "stop the other agent, or give --socket another path")
     })?;
-    let state = State::start(config.clone(), net::snapshot())?;
+    // Listened to before the first look, so that nothing is missed.
+    let mut changes = net::Changes::begin().map_err(|error| unseen(&error))?;
+    let state =
+        State::start(config.clone(), net::snapshot().await.map_err(|error| unseen(&error))?)?;
     let sources = state.sources();
     let state = Arc::new(Mutex::new(state));
     let cancel = CancellationToken::new();
@@ -87,11 +90,25 @@ async fn work(config: Config) -> Result<(), Failure> {
             tracing::error!("{failure}");
         }
     });
+    let (seen_tx, seen_rx) = mpsc::channel(1);
+    let until = cancel.clone();
+    tasks.spawn(async move {
+        while let Some(Ok(())) = until.run_until_cancelled(changes.next()).await {
+            match net::snapshot().await {
+                Ok(seen) => {
+                    if seen_tx.send(seen).await.is_err() {
+                        break;
+                    }
+                }
+                Err(error) => tracing::warn!("interfaces and routes: {error}"),
+            }
+        }
+    });
     let socket = config.socket.clone();
     let answers = Arc::new(Answers(Arc::clone(&state)));
     let until = cancel.clone();
     tasks.spawn(async move { api::serve(listener, &socket, answers, until).await });
-    let outcome = follow(&state, rx).await;
+    let outcome = follow(&state, rx, seen_rx).await;
     cancel.cancel();
     tasks.close();
     tasks.wait().await;
@@ -99,8 +116,16 @@ async fn work(config: Config) -> Result<(), Failure> {
     outcome
 }
 
+fn unseen(error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(Exit::Error, error, "see that the kernel lists its interfaces and routes")
+}
+
 /// Takes what comes, one after another, until told to stop.
-async fn follow(state: &Mutex<State>, mut news: mpsc::Receiver<News>) -> Result<(), Failure> {
+async fn follow(
+    state: &Mutex<State>,
+    mut news: mpsc::Receiver<News>,
+    mut surroundings: mpsc::Receiver<net::Snapshot>,
+) -> Result<(), Failure> {
     let no_signals = |error| Failure::new(Exit::Error, error, "the kernel refuses signal handlers");
     let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
@@ -127,6 +152,7 @@ async fn follow(state: &Mutex<State>, mut news: mpsc::Receiver<News>) -> Result<
                     "see the messages before this one",
                 )),
             },
+            Some(seen) = surroundings.recv() => locked(state).look_around(seen),
             _ = thaw.tick() => locked(state).thaw(),
             _ = reclaim.tick() => locked(state).reclaim(),
         }

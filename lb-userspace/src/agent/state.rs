@@ -7,7 +7,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aya::Ebpf;
 use lb_common::abi::Settings;
 
 use super::{News, hooks::Hooks, setup};
@@ -17,7 +16,7 @@ use crate::{
     config::Config,
     datapath::{
         maps::Maps,
-        object::{self, Sizes},
+        object::{self, Object, Sizes},
     },
     host,
     model::{Ignored, Node, ObjectName},
@@ -31,7 +30,7 @@ use crate::{
 /// The whole agent but for its tasks.
 pub struct State {
     pub config: Config,
-    pub object: Ebpf,
+    pub object: Object,
     pub maps: Maps,
     pub index: Index,
     pub plan: Plan,

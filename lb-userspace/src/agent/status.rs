@@ -1,6 +1,6 @@
 //! `lb status`: one line for each part.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use lb_common::verdict::Verdict;
 
@@ -8,13 +8,15 @@ use super::{setup, state::State};
 use crate::{
     api::{Level, StatusLine, StatusReport},
     config::SourceKind,
-    host, net,
+    host,
+    model::Family,
+    net,
 };
 
 /// How the agent is.
 pub fn report(state: &State) -> StatusReport {
     let lines = vec![
-        kernel(),
+        kernel(state),
         sockets(state),
         uplinks(state),
         source(state),
@@ -32,9 +34,11 @@ fn line(key: &str, level: Level, detail: impl Into<String>) -> StatusLine {
     StatusLine { key: key.to_owned(), level, detail: detail.into() }
 }
 
-fn kernel() -> StatusLine {
+fn kernel(state: &State) -> StatusLine {
     let release = host::kernel_release();
-    match net::forwarding_off() {
+    let families: BTreeSet<Family> = state.node.addresses.iter().copied().map(Family::of).collect();
+    let off: Vec<&str> = families.into_iter().filter_map(net::forwarding_off).collect();
+    match off {
         off if off.is_empty() => line("Kernel", Level::Ok, release),
         off => line(
             "Kernel",

@@ -8,18 +8,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aya::{
-    Ebpf,
-    programs::{
-        CgroupAttachMode, CgroupSockAddr, ProgramError, SchedClassifier, TcAttachType, Xdp,
-        XdpMode,
-        links::{FdLink, LinkOrder},
-        tc::TcAttachOptions,
-    },
+use aya::programs::{
+    CgroupAttachMode, CgroupSockAddr, ProgramError, SchedClassifier, TcAttachType, Xdp, XdpMode,
+    links::{FdLink, LinkOrder},
+    tc::TcAttachOptions,
 };
 
 use super::{
-    object::{LoadError, make_folder},
+    object::{LoadError, Object, make_folder},
     sys,
 };
 
@@ -34,6 +30,8 @@ const SOCKETS: &[&str] = &[
     "getpeername4",
     "getpeername6",
 ];
+
+pub use aya::programs::XdpMode;
 
 /// Why a program is not on its hook.
 #[derive(Debug, thiserror::Error)]
@@ -79,7 +77,7 @@ impl Links {
     /// If a program cannot be attached.
     pub fn sockets(
         &mut self,
-        object: &mut Ebpf,
+        object: &mut Object,
         cgroup: &fs::File,
         id: u64,
     ) -> Result<(), AttachError> {
@@ -105,7 +103,7 @@ impl Links {
     ///
     /// # Errors
     /// If a program cannot be attached.
-    pub fn tc(&mut self, object: &mut Ebpf, name: &str, index: u32) -> Result<(), AttachError> {
+    pub fn tc(&mut self, object: &mut Object, name: &str, index: u32) -> Result<(), AttachError> {
         for (program, at, to) in [
             ("uplink_egress", "egress", TcAttachType::Egress),
             ("uplink_ingress", "ingress", TcAttachType::Ingress),
@@ -130,7 +128,7 @@ impl Links {
     /// If the driver has no XDP, or another program is there.
     pub fn xdp(
         &mut self,
-        object: &mut Ebpf,
+        object: &mut Object,
         name: &str,
         index: u32,
         mode: XdpMode,
@@ -229,7 +227,7 @@ pub fn remove_all(bpffs: &Path) -> io::Result<Vec<String>> {
     }
 }
 
-fn find<'a, P>(object: &'a mut Ebpf, name: &'static str) -> Result<&'a mut P, AttachError>
+fn find<'a, P>(object: &'a mut Object, name: &'static str) -> Result<&'a mut P, AttachError>
 where
     &'a mut P: TryFrom<&'a mut aya::programs::Program>,
 {

@@ -12,8 +12,11 @@ use aya::{
 };
 use lb_common::limits;
 
+/// A loaded object: its programs, and its maps until they are taken.
+pub type Object = Ebpf;
+
 /// The compiled programs.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(env!("LB_OBJECT"));
+static BYTES: &[u8] = aya::include_bytes_aligned!(env!("LB_OBJECT"));
 
 /// Sizes of the maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,7 +84,7 @@ pub fn maps_folder(bpffs: &Path) -> PathBuf {
 ///
 /// # Errors
 /// If the kernel refuses maps or programs, or the privilege is missing.
-pub fn load_private(sizes: Sizes) -> Result<Ebpf, LoadError> {
+pub fn load_private(sizes: Sizes) -> Result<Object, LoadError> {
     load(sizes, None)
 }
 
@@ -89,13 +92,13 @@ pub fn load_private(sizes: Sizes) -> Result<Ebpf, LoadError> {
 ///
 /// # Errors
 /// As [`load_private`], and if `bpffs` is not on a BPF file system.
-pub fn load_pinned(sizes: Sizes, bpffs: &Path) -> Result<Ebpf, LoadError> {
+pub fn load_pinned(sizes: Sizes, bpffs: &Path) -> Result<Object, LoadError> {
     let folder = maps_folder(bpffs);
     make_folder(&folder)?;
     load(sizes, Some(&folder))
 }
 
-fn load(sizes: Sizes, pins: Option<&Path>) -> Result<Ebpf, LoadError> {
+fn load(sizes: Sizes, pins: Option<&Path>) -> Result<Object, LoadError> {
     let Sizes { services, backends, arena_lines, flow_sets_v4, flow_sets_v6 } = sizes;
     let mut loader = EbpfLoader::new();
     loader
@@ -114,7 +117,7 @@ fn load(sizes: Sizes, pins: Option<&Path>) -> Result<Ebpf, LoadError> {
             loader.map_pin_path(name, folder.join(name));
         }
     }
-    let mut object = loader.load(OBJECT).map_err(|error| refused(error, LoadError::Object))?;
+    let mut object = loader.load(BYTES).map_err(|error| refused(error, LoadError::Object))?;
     for (name, program) in object.programs_mut() {
         let loaded = match program {
             Program::Xdp(program) => program.load(),

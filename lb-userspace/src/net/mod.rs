@@ -1,61 +1,64 @@
-//! stand-in
-use ipnet::IpNet;
+//! The network as this node's kernel sees it: interfaces, addresses, routes, and when they change.
+//!
+//! Only here does anybody speak netlink. Everything is read from the network namespace of the
+//! calling thread, and nothing is ever changed.
+//!
+//! Who follows the network begins with [`Changes::begin`] and takes a [`snapshot`] then and after
+//! each change. In this order nothing is missed, not even what happens between the parts of a
+//! snapshot: a change answers for it.
+
 use std::{
-    collections::BTreeSet,
-    net::{IpAddr, UdpSocket},
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
 };
-#[derive(Clone, Debug)]
+
+use ipnet::IpNet;
+
+mod changes;
+mod forwarding;
+mod snapshot;
+mod source;
+mod uplinks;
+
+pub use changes::Changes;
+pub use forwarding::forwarding_off;
+pub use snapshot::{Error, snapshot};
+pub use source::source_towards;
+pub use uplinks::{Named, named, uplinks};
+
+/// What the kernel knew at one time.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Snapshot {
+    /// By index.
+    pub interfaces: BTreeMap<u32, Interface>,
+    /// This host's own addresses, by the index of the interface that carries them.
+    pub addresses: BTreeMap<u32, BTreeSet<IpAddr>>,
+    pub routes: BTreeSet<Route>,
+}
+
+/// A network device.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Interface {
+    /// What the kernel calls it; a name may pass to another device, an index hardly ever.
     pub index: u32,
     pub name: String,
-    pub ethernet: bool,
+    /// The driver's name for what is not a plain network card: `veth`, `vxlan`, `bridge`…
     pub kind: Option<String>,
+    /// Whether its packets begin with an Ethernet header. Those of most tunnels do not.
+    pub ethernet: bool,
+    pub loopback: bool,
+    /// Switched on; says nothing about the cable.
+    pub up: bool,
+    /// Index of the bridge, bond or VRF that it is a part of.
+    pub master: Option<u32>,
 }
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    pub interfaces: Vec<Interface>,
-    pub with: Vec<(String, IpAddr)>,
-}
-pub fn snapshot() -> Snapshot {
-    let mut interfaces = Vec::new();
-    let mut with = Vec::new();
-    for i in nix::ifaddrs::getifaddrs().unwrap() {
-        if i.interface_name == "lo" {
-            continue;
-        }
-        if let Some(a) = i.address {
-            if let Some(a) = a.as_sockaddr_in() {
-                with.push((i.interface_name.clone(), a.ip().into()));
-            }
-            if let Some(a) = a.as_sockaddr_in6() {
-                with.push((i.interface_name.clone(), a.ip().into()));
-            }
-        }
-        let index = nix::net::if_::if_nametoindex(i.interface_name.as_str()).unwrap();
-        if !interfaces.iter().any(|x: &Interface| x.index == index) {
-            interfaces.push(Interface {
-                index,
-                name: i.interface_name.clone(),
-                ethernet: true,
-                kind: Some("veth".into()),
-            });
-        }
-    }
-    Snapshot { interfaces, with }
-}
-pub fn uplinks(s: &Snapshot, node: &[IpAddr], _: &[IpAddr], _: &[IpNet]) -> BTreeSet<u32> {
-    s.interfaces
-        .iter()
-        .filter(|i| s.with.iter().any(|(n, a)| *n == i.name && node.contains(a)))
-        .map(|i| i.index)
-        .collect()
-}
-pub fn source_towards(to: IpAddr) -> Option<IpAddr> {
-    let any: IpAddr = if to.is_ipv4() { [0, 0, 0, 0].into() } else { [0u16; 8].into() };
-    let s = UdpSocket::bind((any, 0)).ok()?;
-    s.connect((to, 9)).ok()?;
-    s.local_addr().ok().map(|a| a.ip())
-}
-pub fn forwarding_off() -> Vec<String> {
-    Vec::new()
+
+/// A route of any table, but for those to the host itself and to groups of hosts.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Route {
+    pub table: u32,
+    pub destination: IpNet,
+    /// Indices of those that packets leave by: several for a multipath route, none for one that
+    /// says that there is no way (`blackhole`, `throw`…).
+    pub interfaces: BTreeSet<u32>,
 }

@@ -65,8 +65,15 @@ const UNSAFE: &[&str] = &[
 ];
 
 /// Other files with `unsafe`, and why it cannot be had without.
-const UNSAFE_WITH_REASON: &[(&str, &str)] =
-    &[("lb-ebpf/src/main.rs", "the licence section's name is set by an unsafe attribute")];
+const UNSAFE_WITH_REASON: &[(&str, &str)] = &[
+    ("lb-common/src/branchless.rs", "an instruction that hides a value from the compiler"),
+    ("lb-ebpf/src/main.rs", "the licence section's name is set by an unsafe attribute"),
+    ("lb-ebpf/src/helpers.rs", "every helper of the kernel, as a safe function"),
+    ("lb-ebpf/src/call.rs", "fields of the context of socket hooks"),
+    ("lb-userspace/src/datapath/mmap.rs", "array maps mapped into the agent"),
+    ("lb-userspace/src/datapath/sys.rs", "calls of bpf(2) that aya lacks"),
+    ("lb-userspace/src/lab/host.rs", "a child process enters its namespace before exec"),
+];
 
 /// Where `pub` promises something to another crate.
 const LIBRARIES: &[&str] = &["lb-common/src/", "lb-userspace/src/"];

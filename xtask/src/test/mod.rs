@@ -149,7 +149,16 @@ fn enough(level: Level, tests: usize) -> Result<()> {
 }
 
 fn nextest(verb: &str) -> Command {
-    process::cargo(["nextest", verb, "-p", "lb-common", "-p", "lb-userspace"])
+    process::cargo([
+        "nextest",
+        verb,
+        "-p",
+        "lb-common",
+        "-p",
+        "lb-userspace",
+        "--features",
+        "lb-userspace/lab",
+    ])
 }
 
 /// Cargo's variable for a program that starts test binaries on this host.

@@ -4,3 +4,6 @@ mod demo;
 mod lab_agent;
 mod lab_traffic;
 mod lab_world;
+mod net_changes;
+mod net_namespace;
+mod net_uplinks;

@@ -1,0 +1,81 @@
+//! The kernel's helpers as safe functions. Each takes numbers, or the context of the program that
+//! calls it; the verifier checks the rest.
+
+use core::ffi::c_void;
+
+use aya_ebpf::{
+    bindings::bpf_fib_lookup as FibParams,
+    helpers::{
+        bpf_fib_lookup, bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_redirect,
+        generated::{bpf_ktime_get_coarse_ns, bpf_redirect_neigh, bpf_set_retval},
+    },
+};
+
+/// The context of the running program.
+#[derive(Clone, Copy)]
+pub struct Context(*mut c_void);
+
+impl Context {
+    /// `context` is what the kernel gave the running program.
+    #[inline(always)]
+    pub const fn new(context: *mut c_void) -> Self {
+        Self(context)
+    }
+
+    /// Asks the kernel's routing (kernel 4.18).
+    #[inline(always)]
+    pub fn fib_lookup(self, params: &mut FibParams) -> u32 {
+        let size = size_of::<FibParams>() as i32;
+        // SAFETY: the context is the running program's, the parameters are of the size given.
+        unsafe { bpf_fib_lookup(self.0, &raw mut *params, size, 0) as u32 }
+    }
+
+    /// Tells one socket from any other.
+    #[inline(always)]
+    pub fn socket_cookie(self) -> u64 {
+        // SAFETY: the context is the running program's.
+        unsafe { bpf_get_socket_cookie(self.0) }
+    }
+}
+
+/// Parameters that ask for nothing yet.
+#[inline(always)]
+pub const fn no_fib_params() -> FibParams {
+    // SAFETY: a plain C structure, for which zeros are valid.
+    unsafe { core::mem::zeroed() }
+}
+
+/// Monotonic time in nanoseconds, as of the last timer interrupt (kernel 5.11).
+#[inline(always)]
+pub fn coarse_time() -> u64 {
+    // SAFETY: takes no arguments.
+    unsafe { bpf_ktime_get_coarse_ns() }
+}
+
+#[inline(always)]
+pub fn random() -> u32 {
+    // SAFETY: takes no arguments.
+    unsafe { bpf_get_prandom_u32() }
+}
+
+/// Sends the frame out on an interface; the value is the program's answer.
+#[inline(always)]
+pub fn redirect(interface: u32) -> i32 {
+    // SAFETY: takes numbers only.
+    unsafe { bpf_redirect(interface, 0) as i32 }
+}
+
+/// Sends the packet to the neighbour that its destination routes to, and waits for the neighbour's
+/// address if need be (kernel 5.10).
+#[inline(always)]
+pub fn redirect_neighbour(interface: u32) -> i32 {
+    // SAFETY: without parameters the helper routes by the packet itself.
+    unsafe { bpf_redirect_neigh(interface, core::ptr::null_mut(), 0, 0) as i32 }
+}
+
+/// Sets the error that a system call fails with (kernel 5.18).
+#[inline(always)]
+pub fn fail_with(errno: i32) {
+    // SAFETY: takes a number only.
+    unsafe { bpf_set_retval(-errno) };
+}
