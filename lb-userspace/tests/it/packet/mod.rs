@@ -5,7 +5,9 @@
 
 mod both;
 mod kernel;
+mod local;
 mod network;
+mod reject;
 mod remote;
 #[path = "../../../../lb-common/tests/rules/support.rs"]
 mod support;

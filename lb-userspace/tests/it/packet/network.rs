@@ -17,6 +17,9 @@ pub const UPLINK: u32 = 7;
 pub const SECOND: u32 = 8;
 pub const SECOND_HOP: NextHop =
     NextHop { interface: SECOND, src: [2, 0, 0, 0, 0, 0xac], dst: [2, 0, 0, 0, 0, 0xbc] };
+/// A hop on [`UPLINK`] that can be made known.
+pub const FOUND_HOP: NextHop =
+    NextHop { interface: UPLINK, src: [2, 0, 0, 0, 0, 0xaa], dst: [2, 0, 0, 0, 0, 0xbe] };
 /// An interface that takes packets of up to [`NARROW_MTU`] bytes.
 const NARROW: u32 = 9;
 const NARROW_HOP: NextHop =
@@ -59,6 +62,8 @@ pub enum Way {
     Second,
     /// Out on [`UPLINK`], over a neighbour whose address nobody knows yet.
     NoNeighbour,
+    /// As [`Way::NoNeighbour`], once the neighbour is known to be [`FOUND_HOP`].
+    Found,
     /// Out on an interface for small packets.
     Narrow,
     /// None.
@@ -72,11 +77,11 @@ impl Way {
             (Self::Uplink, false) => "via 2001:db8::fe",
             (Self::Second, true) => "via 192.0.3.254",
             (Self::Second, false) => "via 2001:db8:3::fe",
-            (Self::NoNeighbour, true) => "via 192.0.2.253",
-            (Self::NoNeighbour, false) => "via 2001:db8::fd",
+            (Self::NoNeighbour | Self::Found, true) => "via 192.0.2.253",
+            (Self::NoNeighbour | Self::Found, false) => "via 2001:db8::fd",
             (Self::Narrow, true) => "via 192.0.4.254",
             (Self::Narrow, false) => "via 2001:db8:4::fe",
-            (Self::Nowhere, _) => "dev lo",
+            (Self::Nowhere, _) => "",
         }
     }
 
@@ -87,6 +92,7 @@ impl Way {
             Self::Uplink => Route::Hop(lb_common::model::Tables::<lb_common::addr::V4>::HOP),
             Self::Second if xdp && !second_takes_xdp => Route::Stack,
             Self::Second => Route::Hop(SECOND_HOP),
+            Self::Found => Route::Hop(FOUND_HOP),
             // The neighbour's queue fills the addresses in.
             Self::NoNeighbour if !xdp => {
                 Route::Hop(NextHop { interface: UPLINK, ..NextHop::default() })
