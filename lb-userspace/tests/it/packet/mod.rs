@@ -1,4 +1,17 @@
 //! Against the kernel: needs the privilege to use BPF.
+//!
+//! Every frame runs through the programs by BPF_PROG_TEST_RUN and through the rules in this process,
+//! on the same tables: see [`both`].
 
+mod both;
+mod kernel;
+mod local;
+mod network;
+mod reject;
+mod remote;
+#[path = "../../../../lb-common/tests/rules/support.rs"]
+mod support;
 mod tables_flows;
 mod tables_maps;
+#[path = "../../../../lb-common/tests/rules/town.rs"]
+mod town;
