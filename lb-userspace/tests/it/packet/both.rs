@@ -11,8 +11,8 @@ use std::{
 use lb_common::{
     abi::{Count, FlowSet, Settings, WORDS_V4, WORDS_V6},
     addr::{Addr, V4, V6},
-    model::{Run, TestWorld},
     limits::FLOW_WAYS,
+    model::{Run, TestWorld},
     path::{Hook, Outcome},
     verdict::{Reason, Verdict},
     wire::proto,
@@ -195,7 +195,9 @@ impl Both {
         let run = if program == Program::Egress { world.leave(frame) } else { world.arrive(frame) };
 
         let mut differences = String::new();
-        let mut compare = |what: &str, kernel: &dyn std::fmt::Debug, rules: &dyn std::fmt::Debug| {
+        let mut compare = |what: &str,
+                           kernel: &dyn std::fmt::Debug,
+                           rules: &dyn std::fmt::Debug| {
             writeln!(differences, "{what}\n  kernel {kernel:?}\n  rules  {rules:?}").expect("text");
         };
         let expected = expected_code(program, &run);

@@ -48,7 +48,9 @@ fn is_unreachable(both: &mut Both, program: Program, sent: &Sample, reason: Reas
             assert_eq!(header.header_checksum, header.calc_header_checksum());
             (IpAddr::from(header.source), IpAddr::from(header.destination), 20)
         }
-        NetSlice::Ipv6(ip) => (ip.header().source_addr().into(), ip.header().destination_addr().into(), 40),
+        NetSlice::Ipv6(ip) => {
+            (ip.header().source_addr().into(), ip.header().destination_addr().into(), 40)
+        }
         other @ NetSlice::Arp(_) => panic!("IP, not {other:?}"),
     };
     assert_eq!((src, dst), (sent.dst.ip(), sent.src.ip()));
@@ -177,7 +179,8 @@ fn a_port_that_a_cluster_ip_does_not_serve_is_rejected_for_both_protocols() {
     tell_arriving(
         || towns(1, 1),
         |both, program| {
-            let (src, dst) = (at(both.town.names.client, 40_000), at(both.town.names.cluster_ip, 81));
+            let (src, dst) =
+                (at(both.town.names.client, 40_000), at(both.town.names.cluster_ip, 81));
             is_reset(both, program, &packet(proto::TCP, &src, &dst, SYN), Reason::UnknownPort);
             is_unreachable(both, program, &packet(proto::UDP, &src, &dst, 0), Reason::UnknownPort);
         },
@@ -191,7 +194,8 @@ fn the_other_protocol_at_a_service_port_is_an_unknown_port() {
         |both, program| {
             let tcp = both.town.protocol == proto::TCP;
             let other = if tcp { proto::UDP } else { proto::TCP };
-            let (src, dst) = (at(both.town.names.client, 40_000), at(both.town.names.cluster_ip, 80));
+            let (src, dst) =
+                (at(both.town.names.client, 40_000), at(both.town.names.cluster_ip, 80));
             let sent = packet(other, &src, &dst, SYN);
             both.rejected(program, &sent, Reason::UnknownPort);
         },

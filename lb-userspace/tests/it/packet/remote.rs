@@ -22,8 +22,7 @@ fn a_backend_elsewhere_sees_this_node() {
             let run = both.arrive(program, &sent);
             assert_eq!((run.verdict, run.reason), (Verdict::Forward, Reason::ToRemote));
             let reason = Reason::ToRemote;
-            let outcome =
-                Outcome { reason, service: SERVICE, backend: 20, hop: HOP, opened: true };
+            let outcome = Outcome { reason, service: SERVICE, backend: 20, hop: HOP, opened: true };
             assert_eq!(run.outcome, outcome);
             let seen = Sample::read(&run.bytes);
             assert_eq!(seen.src.ip().to_string(), both.town.names.node);
@@ -178,7 +177,9 @@ fn a_next_hop_that_moves_is_followed_with_the_next_packet() {
             let second = both.forwarded(program, &sent);
             assert_eq!(second.macs, (HOP.dst, HOP.src));
             assert_eq!((second.src, second.dst), (first.src, first.dst), "the same flow");
-            both.kernel.network.ip("neigh del 192.0.2.253 dev up0\nneigh del 2001:db8::fd dev up0\n");
+            both.kernel
+                .network
+                .ip("neigh del 192.0.2.253 dev up0\nneigh del 2001:db8::fd dev up0\n");
         },
     );
 }
@@ -292,7 +293,9 @@ fn when_all_ports_towards_a_backend_are_taken_new_flows_are_refused() {
                 let run = both.arrive(program, &sent);
                 match run.reason {
                     Reason::ToRemote => sources.push(Sample::read(&run.bytes).src.port()),
-                    reason => assert_eq!((reason, run.bytes), (Reason::SnatPortsFull, sent.bytes())),
+                    reason => {
+                        assert_eq!((reason, run.bytes), (Reason::SnatPortsFull, sent.bytes()))
+                    }
                 }
             }
             sources.sort_unstable();
