@@ -4,7 +4,11 @@
 //! on the same tables: see [`both`].
 
 mod both;
+mod explain_command;
+mod explain_live;
+mod explain_reference;
 mod kernel;
+mod loads;
 mod local;
 mod network;
 mod reject;

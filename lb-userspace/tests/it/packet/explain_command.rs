@@ -1,0 +1,94 @@
+//! `lb explain -f`, from the command line to the kernel and back.
+
+use std::{fs, path::Path, process::Command};
+
+use serde_json::{Value, json};
+
+use crate::cli::{Outcome, lb};
+
+const DUMP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/cli/dump.yaml");
+const NODE: [&str; 8] = [
+    "-f",
+    DUMP,
+    "--node-name",
+    "n1",
+    "--local-address",
+    "192.168.0.1",
+    "--pod-cidr",
+    "10.1.0.0/16",
+];
+
+fn explain(arguments: &[&str]) -> Outcome {
+    lb(&[&["explain"], arguments, &NODE].concat())
+}
+
+#[test]
+fn one_packet_is_explained_from_manifests_alone() {
+    let found = explain(&["tcp", "203.0.113.9:40000", "10.96.0.20:5432", "-o", "json"]);
+    assert_eq!(found.code, 0, "{found:?}");
+    let wanted = json!({
+        "apiVersion": "lb/v1", "kind": "Explanation",
+        "verdict": "forward", "reason": "to-remote", "frontend": "default/db:sql",
+        "backend": "198.51.100.9:5432", "source": "192.168.0.1",
+        "candidates": ["198.51.100.9:5432"], "masquerade": true, "via": "tc",
+    });
+    assert_eq!(found.json(), wanted);
+    let table = explain(&["tcp", "10.1.9.9", "10.96.0.20:81"]);
+    assert_eq!(table.code, 0, "{table:?}");
+    assert!(table.stdout.starts_with("verdict     reject (unknown-port)\n"), "{table:?}");
+}
+
+#[test]
+fn a_file_of_packets_is_answered_line_by_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("packets");
+    let packet = |number: u32| {
+        let port = if number.is_multiple_of(10) { 81 } else { 80 };
+        let src = format!("203.0.113.{}", number % 200 + 1);
+        format!("{}\n", json!({"src": src, "proto": "tcp", "dst": "10.96.0.10", "port": port}))
+    };
+    fs::write(&file, (0..1000).map(packet).collect::<String>()).unwrap();
+    let began = std::time::Instant::now();
+    let found = explain(&["--packets", file.to_str().unwrap()]);
+    println!("1000 packets, instance and all, in {:?}", began.elapsed());
+    assert_eq!(found.code, 0, "{found:?}");
+    let answers: Vec<Value> =
+        found.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(answers.len(), 1000);
+    for (number, answer) in answers.iter().enumerate() {
+        let wanted = if number % 10 == 0 { "reject" } else { "forward" };
+        assert_eq!(answer["verdict"], wanted, "{answer}");
+    }
+    assert_eq!(answers[1]["candidates"], json!(["10.1.1.3:8080", "10.1.2.4:8080"]));
+}
+
+#[test]
+fn packets_that_cannot_be_and_manifests_that_are_not_there_are_said_in_two_lines() {
+    let found = explain(&["tcp", "2001:db8::1", "10.96.0.10:80"]);
+    found.fails_with(2, "packet 1: 2001:db8::1 and 10.96.0.10 are of different families");
+    let flags = explain(&["tcp", "203.0.113.9", "10.96.0.10:80", "--flags", "SNY"]);
+    flags.fails_with(2, "`SNY` is no TCP flag");
+    let missing = lb(&["explain", "tcp", "203.0.113.9", "10.96.0.10:80", "-f", "/nowhere/at.all"]);
+    assert_eq!(missing.code, 1, "{missing:?}");
+}
+
+#[test]
+fn without_the_privilege_the_datapath_is_out_of_reach() {
+    let setpriv = Path::new("/usr/bin/setpriv");
+    assert!(setpriv.exists(), "util-linux");
+    let all = ["--bounding-set=-all", "--inh-caps=-all", "--ambient-caps=-all"];
+    let output = Command::new(setpriv)
+        .args(all)
+        .arg(env!("CARGO_BIN_EXE_lb"))
+        .args(["explain", "tcp", "203.0.113.9", "10.96.0.10:80"])
+        .args(NODE)
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let found = Outcome {
+        code: output.status.code().unwrap(),
+        stdout: text(output.stdout),
+        stderr: text(output.stderr),
+    };
+    found.fails_with(3, "not allowed to use BPF");
+}
