@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeMap,
-    fmt::Write as _,
+    fmt::{Debug, Write as _},
     net::IpAddr,
     sync::atomic::{AtomicU64, Ordering::Relaxed},
 };
@@ -98,7 +98,7 @@ impl Both {
             words.iter().for_each(|word| word.store(0, Relaxed));
         }
         for to in std::mem::take(&mut self.ways).into_keys() {
-            self.kernel.network.lead(to, Way::Uplink);
+            self.kernel.programs.network.lead(to, Way::Uplink);
         }
         Self { town, uplinks: BTreeMap::from([(UPLINK, 1), (SECOND, 1)]), ..self }
     }
@@ -112,7 +112,7 @@ impl Both {
     /// Makes this the way to an address.
     pub fn lead(&mut self, to: &str, way: Way) {
         let to = to.parse().expect("an address");
-        self.kernel.network.lead(to, way);
+        self.kernel.programs.network.lead(to, way);
         self.ways.insert(to, way);
     }
 
@@ -122,16 +122,11 @@ impl Both {
             let expiry = (meta as u32).wrapping_sub(ticks);
             meta & !u64::from(u32::MAX) | u64::from(expiry)
         };
-        let (v4, v6) = (words(&self.town.world.v4.flows), words(&self.town.world.v6.flows));
-        let kernel = &self.kernel.maps;
-        for (table, flow) in [
-            (v4, WORDS_V4),
-            (kernel.flows_v4.words(), WORDS_V4),
-            (v6, WORDS_V6),
-            (kernel.flows_v6.words(), WORDS_V6),
-        ] {
-            for word in table.iter().step_by(flow).filter(|word| word.load(Relaxed) != 0) {
-                word.store(earlier(word.load(Relaxed)), Relaxed);
+        for (kernel, rules, flow) in self.flow_tables() {
+            for table in [kernel, rules] {
+                for word in table.iter().step_by(flow).filter(|word| word.load(Relaxed) != 0) {
+                    word.store(earlier(word.load(Relaxed)), Relaxed);
+                }
             }
         }
         let takeover = &mut self.town.world.settings.takeover_until;
@@ -140,8 +135,8 @@ impl Both {
         }
     }
 
-    /// Runs the frame in both worlds and compares what became of it and of the flows, for sweeps that
-    /// are long; counts are compared with the next [`Both::run`].
+    /// Runs the frame in both worlds and compares what became of it, for sweeps that are long; flows
+    /// and counts are compared with the next [`Both::run`].
     #[track_caller]
     pub fn run_quickly(&mut self, program: Program, frame: &[u8]) -> Run {
         self.pass(program, frame, false)
@@ -149,15 +144,8 @@ impl Both {
 
     /// Takes, or gives back, the lock of every set of flows, as another CPU would.
     pub fn hold_locks(&self, held: bool) {
-        let (v4, v6) = (words(&self.town.world.v4.flows), words(&self.town.world.v6.flows));
-        let kernel = &self.kernel.maps;
-        for (table, flow) in [
-            (v4, WORDS_V4),
-            (kernel.flows_v4.words(), WORDS_V4),
-            (v6, WORDS_V6),
-            (kernel.flows_v6.words(), WORDS_V6),
-        ] {
-            for set in table.chunks(flow * FLOW_WAYS) {
+        for (kernel, rules, flow) in self.flow_tables() {
+            for set in kernel.chunks(flow * FLOW_WAYS).chain(rules.chunks(flow * FLOW_WAYS)) {
                 let lock = &set[flow - 1];
                 lock.store(lock.load(Relaxed) & !1 | u64::from(held), Relaxed);
             }
@@ -183,11 +171,11 @@ impl Both {
     }
 
     #[track_caller]
-    fn pass(&mut self, program: Program, frame: &[u8], counts_too: bool) -> Run {
+    fn pass(&mut self, program: Program, frame: &[u8], all: bool) -> Run {
         self.set_routes(program, frame.len());
         self.kernel.write(&self.town.world, &self.uplinks);
         let before = now();
-        let (code, bytes) = self.kernel.run(program, frame);
+        let (code, bytes) = self.kernel.programs.run(program, frame);
         let after = now();
         let world = &mut self.town.world;
         world.now.set(after);
@@ -195,9 +183,7 @@ impl Both {
         let run = if program == Program::Egress { world.leave(frame) } else { world.arrive(frame) };
 
         let mut differences = String::new();
-        let mut compare = |what: &str,
-                           kernel: &dyn std::fmt::Debug,
-                           rules: &dyn std::fmt::Debug| {
+        let mut compare = |what: &str, kernel: &dyn Debug, rules: &dyn Debug| {
             writeln!(differences, "{what}\n  kernel {kernel:?}\n  rules  {rules:?}").expect("text");
         };
         let expected = expected_code(program, &run);
@@ -208,7 +194,24 @@ impl Both {
             compare("bytes", &Shown(&bytes), &Shown(&run.bytes));
         }
         count(&mut self.counts, program, &run, frame.len());
-        let counts = if counts_too { self.kernel.counts() } else { self.counts.clone() };
+        if before != after {
+            self.same_expiries();
+        }
+        if all {
+            self.compare_counts(&mut compare);
+            self.compare_flows(&mut compare);
+        }
+        assert!(
+            differences.is_empty(),
+            "{program:?}: kernel and rules differ (rules: {:?})\nframe {:?}\n{differences}",
+            run.outcome,
+            Shown(frame),
+        );
+        run
+    }
+
+    fn compare_counts(&self, differ: &mut dyn FnMut(&str, &dyn Debug, &dyn Debug)) {
+        let counts = self.kernel.counts();
         for (what, kernel, rules) in [
             ("reason", &counts.reasons, &self.counts.reasons),
             ("service", &counts.services, &self.counts.services),
@@ -218,32 +221,46 @@ impl Both {
                 if kernel != rules {
                     let name = Reason::ALL.get(index).filter(|_| what == "reason");
                     let name = name.map_or("", |reason| reason.label());
-                    compare(&format!("count of {what} {index} {name}"), kernel, rules);
+                    differ(&format!("count of {what} {index} {name}"), kernel, rules);
                 }
             }
         }
-        let crossed = before != after;
-        let v4 = (self.kernel.maps.flows_v4.words(), words(&self.town.world.v4.flows));
-        let v6 = (self.kernel.maps.flows_v6.words(), words(&self.town.world.v6.flows));
-        for (what, (kernel, rules), flow) in [("v4", v4, WORDS_V4), ("v6", v6, WORDS_V6)] {
+    }
+
+    fn compare_flows(&self, differ: &mut dyn FnMut(&str, &dyn Debug, &dyn Debug)) {
+        for (kernel, rules, flow) in self.flow_tables() {
             for (index, (kernel, rules)) in kernel.iter().zip(rules).enumerate() {
-                if crossed && index % flow == 0 {
-                    same_expiry(kernel, rules);
-                }
                 let (kernel, rules) = (kernel.load(Relaxed), rules.load(Relaxed));
                 if kernel != rules {
-                    let what = format!("{what} flow {} word {}", index / flow, index % flow);
-                    compare(&what, &format_args!("{kernel:#018x}"), &format_args!("{rules:#018x}"));
+                    let (flow, word) = (index / flow, index % flow);
+                    let what = format!("flow {flow} of {} word {word}", self.town.names.client);
+                    differ(&what, &format_args!("{kernel:#018x}"), &format_args!("{rules:#018x}"));
                 }
             }
         }
-        assert!(
-            differences.is_empty(),
-            "{program:?}: kernel and rules differ (rules: {:?})\nframe {:?}\n{differences}",
-            run.outcome,
-            Shown(frame),
-        );
-        run
+    }
+
+    /// The clock ticked between the two worlds: the rules' entries expire when the kernel's do.
+    fn same_expiries(&self) {
+        let low = u64::from(u32::MAX);
+        for (kernel, rules, flow) in self.flow_tables() {
+            for (kernel, rules) in kernel.iter().zip(rules).step_by(flow) {
+                let (theirs, ours) = (kernel.load(Relaxed), rules.load(Relaxed));
+                let apart = (ours as u32).wrapping_sub(theirs as u32) as i32;
+                if apart.unsigned_abs() <= Settings::SECOND {
+                    rules.store(ours & !low | theirs & low, Relaxed);
+                }
+            }
+        }
+    }
+
+    /// The flow tables: the kernel's, the rules' and the words of a flow, for each family.
+    fn flow_tables(&self) -> [(&[AtomicU64], &[AtomicU64], usize); 2] {
+        let (kernel, world) = (&self.kernel.maps, &self.town.world);
+        [
+            (kernel.flows_v4.words(), words(&world.v4.flows), WORDS_V4),
+            (kernel.flows_v6.words(), words(&world.v6.flows), WORDS_V6),
+        ]
     }
 
     /// Lets the rules' routing say what the kernel's will.
@@ -409,19 +426,10 @@ fn words<A: Addr>(sets: &[FlowSet<A>]) -> &[AtomicU64] {
     }
 }
 
-/// The clock ticked between the two worlds: the rules' entry expires when the kernel's does.
-fn same_expiry(kernel: &AtomicU64, rules: &AtomicU64) {
-    let (theirs, ours) = (kernel.load(Relaxed), rules.load(Relaxed));
-    let apart = (ours as u32).wrapping_sub(theirs as u32) as i32;
-    if apart.unsigned_abs() <= Settings::SECOND {
-        rules.store(ours & !u64::from(u32::MAX) | u64::from(theirs as u32), Relaxed);
-    }
-}
-
 /// A frame for people: its headers apart.
 pub struct Shown<'a>(pub &'a [u8]);
 
-impl std::fmt::Debug for Shown<'_> {
+impl Debug for Shown<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self(frame) = *self;
         let network = if frame.get(12..14) == Some(&[0x86, 0xdd]) { 54 } else { 34 };

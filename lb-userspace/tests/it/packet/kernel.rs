@@ -57,6 +57,7 @@ impl Program {
 }
 
 /// What is in the maps.
+#[derive(Default)]
 struct Written {
     settings: Option<Settings>,
     services: BTreeMap<u32, Service>,
@@ -78,36 +79,25 @@ pub struct Counts {
     pub backends: Vec<Count>,
 }
 
-/// The programs, with maps of their own and a network of their own.
-pub struct Kernel {
+/// The programs, with a network of their own.
+pub struct Programs {
     object: Ebpf,
-    pub maps: Maps,
-    written: Written,
     pub network: Network,
 }
 
-impl Kernel {
-    pub fn load() -> Self {
-        Self::load_sized(SIZES)
-    }
+/// The programs and their maps.
+pub struct Kernel {
+    pub programs: Programs,
+    pub maps: Maps,
+    written: Written,
+}
 
-    pub fn load_sized(sizes: Sizes) -> Self {
+impl Programs {
+    pub fn load(sizes: Sizes) -> (Self, Maps) {
         let network = Network::enter();
         let mut object = load_private(sizes).expect("the programs load");
         let maps = Maps::from_object(&mut object).expect("the object's maps");
-        let written = Written {
-            settings: None,
-            services: BTreeMap::new(),
-            backends: BTreeMap::new(),
-            lines: BTreeMap::new(),
-            frontends_v4: BTreeMap::new(),
-            frontends_v6: BTreeMap::new(),
-            locals_v4: BTreeMap::new(),
-            locals_v6: BTreeMap::new(),
-            sources: BTreeMap::new(),
-            uplinks: BTreeMap::new(),
-        };
-        Self { object, maps, written, network }
+        (Self { object, network }, maps)
     }
 
     /// Runs a program on a frame; its return code and the frame afterwards.
@@ -148,6 +138,13 @@ impl Kernel {
                 <&SchedClassifier>::try_from(loaded)?.test_run(options)
             }
         }
+    }
+}
+
+impl Kernel {
+    pub fn load() -> Self {
+        let (programs, maps) = Programs::load(SIZES);
+        Self { programs, maps, written: Written::default() }
     }
 
     /// Makes the maps say what the world's tables say.

@@ -4,13 +4,18 @@
 //! on the same tables: see [`both`].
 
 mod both;
+mod drops;
 mod explain_command;
 mod explain_live;
 mod explain_reference;
+mod flows;
+mod hammer;
 mod kernel;
 mod loads;
 mod local;
 mod network;
+mod odd;
+mod random;
 mod reject;
 mod remote;
 #[path = "../../../../lb-common/tests/rules/support.rs"]

@@ -168,7 +168,7 @@ fn a_next_hop_that_moves_is_followed_with_the_next_packet() {
             both.lead(both.town.names.there[0], Way::Found);
             for place in ["192.0.2.253", "2001:db8::fd"] {
                 let known = "lladdr 02:00:00:00:00:be nud permanent dev up0";
-                both.kernel.network.ip(&format!("neigh replace {place} {known}\n"));
+                both.kernel.programs.network.ip(&format!("neigh replace {place} {known}\n"));
             }
             let sent = both.town.to_vip(40_000, SYN);
             let first = both.forwarded(program, &sent);
@@ -178,6 +178,7 @@ fn a_next_hop_that_moves_is_followed_with_the_next_packet() {
             assert_eq!(second.macs, (HOP.dst, HOP.src));
             assert_eq!((second.src, second.dst), (first.src, first.dst), "the same flow");
             both.kernel
+                .programs
                 .network
                 .ip("neigh del 192.0.2.253 dev up0\nneigh del 2001:db8::fd dev up0\n");
         },

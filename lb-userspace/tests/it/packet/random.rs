@@ -1,0 +1,238 @@
+//! Thousands of random frames in small random worlds: kernel and rules differ in none.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use lb_common::{
+    abi::{Answer, BackendState, Scope, Service},
+    verdict::{Reason, Verdict},
+};
+
+use super::{
+    both::{Both, now, tell, towns},
+    kernel::Program,
+    network::{SECOND, Way},
+    support::{ACK, FIN, RST, SYN, Sample},
+    town::{NODE_PORT, SERVICE, Town, seconds},
+};
+
+const WORLDS: usize = 64;
+const FRAMES: usize = 128;
+
+/// Random numbers that a seed repeats (splitmix64).
+struct Dice(u64);
+
+impl Dice {
+    fn roll(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ mixed >> 31
+    }
+
+    fn below(&mut self, sides: usize) -> usize {
+        (self.roll() % sides as u64) as usize
+    }
+
+    fn one_in(&mut self, sides: usize) -> bool {
+        self.below(sides) == 0
+    }
+
+    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
+        all[self.below(all.len())]
+    }
+}
+
+/// A town that the dice have built. Whatever is chosen at random in it is chosen out of one, because
+/// the kernel's draw is not ours.
+fn random_town(dice: &mut Dice) -> Town {
+    let all = towns(dice.below(4), dice.below(4));
+    let mut town = all.into_iter().nth(dice.below(4)).expect("four towns");
+    let ids: Vec<u32> = town.world.backends.keys().copied().collect();
+    for id in &ids {
+        use BackendState::{Active, Gone, Retired};
+        let state = dice.one_of(&[Active, Active, Active, Retired, Gone]);
+        town.retire(*id, state, !dice.one_in(4));
+    }
+    if dice.one_in(4) {
+        town.world.set_nothing(SERVICE, Scope::Local, Answer::DROP);
+    }
+    let scopes = [Scope::Cluster, Scope::Cluster, Scope::Local];
+    let (internal, external) = (dice.one_of(&scopes), dice.one_of(&scopes));
+    let rings = ids.len() > 1;
+    let (inside, outside) = (rings || dice.one_in(2), rings || dice.one_in(2));
+    town.world.change_service(SERVICE, |service| {
+        service.with_policies(internal, external).with_choice(inside, outside)
+    });
+    if dice.one_in(4) {
+        town.world.change_service(SERVICE, Service::with_source_ranges);
+        if dice.one_in(2) {
+            town.allow_source(town.names.client);
+        }
+    }
+    if dice.one_in(3) {
+        town.world = town.world.with_flow_sets(1 << dice.below(4));
+    }
+    let settings = &mut town.world.settings;
+    settings.seed = dice.roll();
+    settings.reset_gone = u32::from(!dice.one_in(4));
+    if dice.one_in(3) {
+        settings.snat_last = settings.snat_first + dice.below(8) as u16;
+    }
+    if dice.one_in(8) {
+        settings.takeover_until = now() + seconds(60);
+    }
+    town
+}
+
+/// A packet to one of the town's addresses.
+fn dialled(town: &Town, dice: &mut Dice) -> Sample {
+    let names = town.names;
+    let src = dice.one_of(&[names.client, names.client, names.pod, names.node, names.there[0]]);
+    let (dst, port) = dice.one_of(&[
+        (names.vip, 80),
+        (names.vip, 80),
+        (names.cluster_ip, 80),
+        (names.node, NODE_PORT),
+        (names.node, 2000),
+        (names.unallocated, 80),
+        (names.cluster_ip, 81),
+        (names.vip, 81),
+    ]);
+    let mut sent = town.packet(src, 40_000 + dice.below(6) as u16, dst, port, flags(dice));
+    sent.ttl = dice.one_of(&[64, 64, 64, 64, 255, 2, 1, 0]);
+    let length = dice.one_of(&[0, 1, 5, 8, 60, 1400]);
+    sent.payload = (0..length).map(|_| dice.roll() as u8).collect();
+    sent
+}
+
+fn flags(dice: &mut Dice) -> u8 {
+    dice.one_of(&[SYN, SYN, SYN, ACK, ACK, SYN | ACK, ACK | FIN, FIN, RST, RST | ACK, 0])
+}
+
+/// Changes a byte, cuts the frame or lengthens it; its source stays, because where answers to
+/// anywhere go is the kernel's to know.
+fn mutate(frame: &mut Vec<u8>, v4: bool, dice: &mut Dice) {
+    let source = if v4 { 26..30 } else { 22..38 };
+    match dice.below(8) {
+        0 => frame.truncate(14 + dice.below(frame.len() - 13)),
+        1 => frame.extend(vec![dice.roll() as u8; 1 + dice.below(40)]),
+        _ => {
+            let at = dice.below(frame.len().min(80));
+            if !source.contains(&at) {
+                let any = dice.roll() as u8;
+                frame[at] = dice.one_of(&[0, 1, 0x45, 0x80, 0xff, frame[at] ^ 1, any]);
+            }
+        }
+    }
+}
+
+/// Something else happens.
+fn change(both: &mut Both, dice: &mut Dice) {
+    let ids: Vec<u32> = both.town.world.backends.keys().copied().collect();
+    match dice.below(6) {
+        0 if !ids.is_empty() => both.town.only(&[dice.one_of(&ids)]),
+        1 if dice.one_in(4) => both.town.only(&[]),
+        2 if !ids.is_empty() => {
+            let state = dice.one_of(&[BackendState::Active, BackendState::Retired]);
+            both.town.retire(dice.one_of(&ids), state, dice.one_in(2));
+        }
+        3 if !ids.is_empty() => both.town.set_backend(dice.one_of(&ids), dice.below(3) as u32),
+        _ => both.wait(dice.one_of(&[1, 14, 15, 16, 50, 1000, 2000])),
+    }
+}
+
+fn ways(both: &mut Both, dice: &mut Dice) {
+    both.uplinks.insert(SECOND, u32::from(dice.one_in(2)));
+    let names = both.town.names;
+    for to in names.there.iter().chain([&names.client]) {
+        if dice.one_in(3) {
+            let way = dice.one_of(&[Way::Second, Way::NoNeighbour, Way::Narrow, Way::Nowhere]);
+            both.lead(to, way);
+        }
+    }
+}
+
+/// A frame on its way, the program that sees it and whether the frame is as a sender would make it;
+/// `None` if something else happened.
+fn next_frame(
+    both: &mut Both,
+    seen: &[(Reason, Sample)],
+    dice: &mut Dice,
+) -> Option<(Program, Vec<u8>, bool)> {
+    let arriving = dice.one_of(&[Program::Xdp, Program::Ingress]);
+    let (program, mut frame) = match dice.below(16) {
+        0 => {
+            change(both, dice);
+            return None;
+        }
+        1 => {
+            let length = 14 + dice.below(90);
+            let mut frame: Vec<u8> = (0..length).map(|_| dice.roll() as u8).collect();
+            frame[12..14].copy_from_slice(&dice.one_of(&[[8, 0], [0x86, 0xdd], [8, 6], [0x81, 0]]));
+            return Some((dice.one_of(&[arriving, Program::Egress]), frame, false));
+        }
+        2..=6 if !seen.is_empty() => {
+            let (reason, sample) = &seen[dice.below(seen.len())];
+            let local = *reason == Reason::ToLocal && !dice.one_in(8);
+            let answer = sample.answered(flags(dice));
+            (if local { Program::Egress } else { arriving }, answer.bytes())
+        }
+        7 => (Program::Egress, dialled(&both.town, dice).bytes()),
+        _ => (arriving, dialled(&both.town, dice).bytes()),
+    };
+    let whole = !dice.one_in(4);
+    if !whole {
+        mutate(&mut frame, both.town.names.v4, dice);
+    }
+    Some((program, frame, whole))
+}
+
+#[test]
+fn thousands_of_random_frames_in_random_worlds_meet_the_same_fate() {
+    let clock = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_nanos() as u64;
+    let given = env::var("LB_SEED").ok().map(|seed| seed.parse().expect("LB_SEED is a number"));
+    let seed = given.unwrap_or(clock);
+    println!("LB_SEED={seed} repeats this");
+    let mut dice = Dice(seed);
+    let worlds = (0..WORLDS).map(|_| random_town(&mut dice)).collect();
+    let mut fates: BTreeMap<&str, u32> = BTreeMap::new();
+    tell(worlds, |both| {
+        ways(both, &mut dice);
+        let mut seen = Vec::new();
+        for _ in 0..FRAMES {
+            let next = next_frame(both, &seen, &mut dice);
+            let Some((program, frame, whole)) = next else { continue };
+            let run = both.run(program, &frame);
+            *fates.entry(run.reason.label()).or_default() += 1;
+            if matches!(run.verdict, Verdict::Pass | Verdict::Drop) {
+                assert_eq!(run.bytes, frame, "{:?} changed the frame", run.reason);
+            }
+            if whole && matches!(run.reason, Reason::ToLocal | Reason::ToRemote) {
+                seen.push((run.reason, Sample::read(&run.bytes)));
+            }
+        }
+    });
+    println!("{} frames: {fates:?}", fates.values().sum::<u32>());
+    let expected = [
+        Reason::NotIp,
+        Reason::NotService,
+        Reason::NeedsStack,
+        Reason::ToLocal,
+        Reason::ReplyLocal,
+        Reason::ToRemote,
+        Reason::ReplyRemote,
+        Reason::NoEndpoints,
+        Reason::UnknownPort,
+        Reason::UnknownFlow,
+        Reason::UnallocatedAddress,
+        Reason::TtlExpired,
+        Reason::BadLength,
+    ];
+    for reason in expected {
+        assert!(fates.contains_key(reason.label()), "{reason:?} never happened: {fates:?}");
+    }
+}
