@@ -14,7 +14,7 @@ use lb_common::{
     world::Route,
 };
 
-use crate::support::{ACK, FromIp, SYN, Sample, ip, packet};
+use super::support::{ACK, FromIp, SYN, Sample, ip, packet};
 
 pub const SERVICE: u32 = 4;
 pub const PORT: u16 = 80;

@@ -71,7 +71,7 @@ pub enum LoadError {
     Pin { name: String, source: aya::pin::PinError },
     #[error("map {name} cannot be opened: {source}")]
     Map { name: String, source: MapError },
-    #[error("not allowed to use BPF: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON")]
+    #[error("not allowed to use BPF")]
     NotAllowed,
 }
 

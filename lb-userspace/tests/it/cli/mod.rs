@@ -1,6 +1,7 @@
 //! The commands as scripts meet them: arguments in; text, exit code and socket out.
 
 mod config;
+mod docs;
 mod plan;
 mod socket;
 mod verbs;

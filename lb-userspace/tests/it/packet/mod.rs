@@ -1,8 +1,21 @@
 //! Against the kernel: needs the privilege to use BPF.
+//!
+//! Every frame runs through the programs by BPF_PROG_TEST_RUN and through the rules in this process,
+//! on the same tables: see [`both`].
 
+mod both;
 mod explain_command;
 mod explain_live;
 mod explain_reference;
+mod kernel;
 mod loads;
+mod local;
+mod network;
+mod reject;
+mod remote;
+#[path = "../../../../lb-common/tests/rules/support.rs"]
+mod support;
 mod tables_flows;
 mod tables_maps;
+#[path = "../../../../lb-common/tests/rules/town.rs"]
+mod town;

@@ -1,0 +1,438 @@
+//! The same frame, the same tables, two worlds: the programs in the kernel, and the rules that they
+//! are made of in this process. They must agree on everything.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    net::IpAddr,
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
+};
+
+use lb_common::{
+    abi::{Count, FlowSet, Settings, WORDS_V4, WORDS_V6},
+    addr::{Addr, V4, V6},
+    limits::FLOW_WAYS,
+    model::{Run, TestWorld},
+    path::{Hook, Outcome},
+    verdict::{Reason, Verdict},
+    wire::proto,
+    world::Route,
+};
+use nix::time::{ClockId, clock_gettime};
+
+use super::{
+    kernel::{Counts, Kernel, Program},
+    network::{SECOND, UPLINK, Way},
+    support::{FromIp, Sample, ip},
+    town::{Town, at},
+};
+
+/// The programs that see frames come in.
+pub const ARRIVING: [Program; 2] = [Program::Xdp, Program::Ingress];
+
+const XDP_DROP: u32 = 1;
+const XDP_PASS: u32 = 2;
+const XDP_TX: u32 = 3;
+const XDP_REDIRECT: u32 = 4;
+const TC_ACT_UNSPEC: u32 = u32::MAX;
+const TC_ACT_SHOT: u32 = 2;
+const TC_ACT_REDIRECT: u32 = 7;
+
+/// A town in the kernel and in this process.
+pub struct Both {
+    pub town: Town,
+    pub kernel: Kernel,
+    /// Flags by interface, as the programs get them.
+    pub uplinks: BTreeMap<u32, u32>,
+    ways: BTreeMap<IpAddr, Way>,
+    counts: Counts,
+}
+
+/// Towns of both families and both protocols with so many backends here and elsewhere.
+pub fn towns(here: usize, there: usize) -> Vec<Town> {
+    Town::all(Hook::Tc).into_iter().map(|town| town.with_backends(here, there)).collect()
+}
+
+/// As [`towns`], for TCP.
+pub fn tcp_towns(here: usize, there: usize) -> Vec<Town> {
+    let of = Town::all_of(proto::TCP, Hook::Tc);
+    of.into_iter().map(|town| town.with_backends(here, there)).collect()
+}
+
+/// As [`towns`], for UDP.
+pub fn udp_towns(here: usize, there: usize) -> Vec<Town> {
+    let of = Town::all_of(proto::UDP, Hook::Tc);
+    of.into_iter().map(|town| town.with_backends(here, there)).collect()
+}
+
+/// Tells a story in each town.
+pub fn tell(towns: Vec<Town>, mut story: impl FnMut(&mut Both)) {
+    let mut both: Option<Both> = None;
+    for town in towns {
+        let next = match both.take() {
+            Some(both) => both.moved(town),
+            None => Both::new(town),
+        };
+        story(both.insert(next));
+    }
+}
+
+/// Tells a story in each town, at XDP and at tc.
+pub fn tell_arriving(towns: impl Fn() -> Vec<Town>, mut story: impl FnMut(&mut Both, Program)) {
+    let mut programs = ARRIVING.into_iter().flat_map(|program| vec![program; towns().len()]);
+    tell(ARRIVING.into_iter().flat_map(|_| towns()).collect(), |both| {
+        story(both, programs.next().expect("one for each town"));
+    });
+}
+
+impl Both {
+    pub fn new(town: Town) -> Self {
+        let kernel = Kernel::load();
+        let uplinks = BTreeMap::from([(UPLINK, 1), (SECOND, 1)]);
+        Self { town, kernel, uplinks, ways: BTreeMap::new(), counts: Counts::zero() }
+    }
+
+    /// To another town, with neither flows nor ways; what was counted stays.
+    fn moved(mut self, town: Town) -> Self {
+        for words in [self.kernel.maps.flows_v4.words(), self.kernel.maps.flows_v6.words()] {
+            words.iter().for_each(|word| word.store(0, Relaxed));
+        }
+        for to in std::mem::take(&mut self.ways).into_keys() {
+            self.kernel.network.lead(to, Way::Uplink);
+        }
+        Self { town, uplinks: BTreeMap::from([(UPLINK, 1), (SECOND, 1)]), ..self }
+    }
+
+    /// Rebuilds the world, as [`TestWorld::with_flow_sets`] does.
+    pub fn rebuild(&mut self, change: impl FnOnce(TestWorld) -> TestWorld) {
+        let world = std::mem::replace(&mut self.town.world, TestWorld::new(Hook::Tc));
+        self.town.world = change(world);
+    }
+
+    /// Makes this the way to an address.
+    pub fn lead(&mut self, to: &str, way: Way) {
+        let to = to.parse().expect("an address");
+        self.kernel.network.lead(to, way);
+        self.ways.insert(to, way);
+    }
+
+    /// Lets time pass: every flow, and the time of takeover, grows older by `ticks`.
+    pub fn wait(&mut self, ticks: u32) {
+        let earlier = |meta: u64| {
+            let expiry = (meta as u32).wrapping_sub(ticks);
+            meta & !u64::from(u32::MAX) | u64::from(expiry)
+        };
+        let (v4, v6) = (words(&self.town.world.v4.flows), words(&self.town.world.v6.flows));
+        let kernel = &self.kernel.maps;
+        for (table, flow) in [
+            (v4, WORDS_V4),
+            (kernel.flows_v4.words(), WORDS_V4),
+            (v6, WORDS_V6),
+            (kernel.flows_v6.words(), WORDS_V6),
+        ] {
+            for word in table.iter().step_by(flow).filter(|word| word.load(Relaxed) != 0) {
+                word.store(earlier(word.load(Relaxed)), Relaxed);
+            }
+        }
+        let takeover = &mut self.town.world.settings.takeover_until;
+        if *takeover != 0 {
+            *takeover = takeover.wrapping_sub(ticks);
+        }
+    }
+
+    /// Runs the frame in both worlds and compares what became of it and of the flows, for sweeps that
+    /// are long; counts are compared with the next [`Both::run`].
+    #[track_caller]
+    pub fn run_quickly(&mut self, program: Program, frame: &[u8]) -> Run {
+        self.pass(program, frame, false)
+    }
+
+    /// Takes, or gives back, the lock of every set of flows, as another CPU would.
+    pub fn hold_locks(&self, held: bool) {
+        let (v4, v6) = (words(&self.town.world.v4.flows), words(&self.town.world.v6.flows));
+        let kernel = &self.kernel.maps;
+        for (table, flow) in [
+            (v4, WORDS_V4),
+            (kernel.flows_v4.words(), WORDS_V4),
+            (v6, WORDS_V6),
+            (kernel.flows_v6.words(), WORDS_V6),
+        ] {
+            for set in table.chunks(flow * FLOW_WAYS) {
+                let lock = &set[flow - 1];
+                lock.store(lock.load(Relaxed) & !1 | u64::from(held), Relaxed);
+            }
+        }
+    }
+
+    /// A frame that came in, at one of [`ARRIVING`].
+    #[track_caller]
+    pub fn arrive(&mut self, program: Program, sample: &Sample) -> Run {
+        self.run(program, &sample.bytes())
+    }
+
+    /// A packet that leaves.
+    #[track_caller]
+    pub fn leave(&mut self, sample: &Sample) -> Run {
+        self.run(Program::Egress, &sample.bytes())
+    }
+
+    /// Runs the frame in both worlds and compares all there is; what came of it.
+    #[track_caller]
+    pub fn run(&mut self, program: Program, frame: &[u8]) -> Run {
+        self.pass(program, frame, true)
+    }
+
+    #[track_caller]
+    fn pass(&mut self, program: Program, frame: &[u8], counts_too: bool) -> Run {
+        self.set_routes(program, frame.len());
+        self.kernel.write(&self.town.world, &self.uplinks);
+        let before = now();
+        let (code, bytes) = self.kernel.run(program, frame);
+        let after = now();
+        let world = &mut self.town.world;
+        world.now.set(after);
+        world.hook = if program == Program::Xdp { Hook::Xdp } else { Hook::Tc };
+        let run = if program == Program::Egress { world.leave(frame) } else { world.arrive(frame) };
+
+        let mut differences = String::new();
+        let mut compare = |what: &str,
+                           kernel: &dyn std::fmt::Debug,
+                           rules: &dyn std::fmt::Debug| {
+            writeln!(differences, "{what}\n  kernel {kernel:?}\n  rules  {rules:?}").expect("text");
+        };
+        let expected = expected_code(program, &run);
+        if code != expected {
+            compare("return code", &code, &expected);
+        }
+        if bytes != run.bytes {
+            compare("bytes", &Shown(&bytes), &Shown(&run.bytes));
+        }
+        count(&mut self.counts, program, &run, frame.len());
+        let counts = if counts_too { self.kernel.counts() } else { self.counts.clone() };
+        for (what, kernel, rules) in [
+            ("reason", &counts.reasons, &self.counts.reasons),
+            ("service", &counts.services, &self.counts.services),
+            ("backend", &counts.backends, &self.counts.backends),
+        ] {
+            for (index, (kernel, rules)) in kernel.iter().zip(rules).enumerate() {
+                if kernel != rules {
+                    let name = Reason::ALL.get(index).filter(|_| what == "reason");
+                    let name = name.map_or("", |reason| reason.label());
+                    compare(&format!("count of {what} {index} {name}"), kernel, rules);
+                }
+            }
+        }
+        let crossed = before != after;
+        let v4 = (self.kernel.maps.flows_v4.words(), words(&self.town.world.v4.flows));
+        let v6 = (self.kernel.maps.flows_v6.words(), words(&self.town.world.v6.flows));
+        for (what, (kernel, rules), flow) in [("v4", v4, WORDS_V4), ("v6", v6, WORDS_V6)] {
+            for (index, (kernel, rules)) in kernel.iter().zip(rules).enumerate() {
+                if crossed && index % flow == 0 {
+                    same_expiry(kernel, rules);
+                }
+                let (kernel, rules) = (kernel.load(Relaxed), rules.load(Relaxed));
+                if kernel != rules {
+                    let what = format!("{what} flow {} word {}", index / flow, index % flow);
+                    compare(&what, &format_args!("{kernel:#018x}"), &format_args!("{rules:#018x}"));
+                }
+            }
+        }
+        assert!(
+            differences.is_empty(),
+            "{program:?}: kernel and rules differ (rules: {:?})\nframe {:?}\n{differences}",
+            run.outcome,
+            Shown(frame),
+        );
+        run
+    }
+
+    /// Lets the rules' routing say what the kernel's will.
+    fn set_routes(&mut self, program: Program, length: usize) {
+        let hook = if program == Program::Xdp { Hook::Xdp } else { Hook::Tc };
+        let second = self.uplinks.get(&SECOND).is_some_and(|flags| flags & 1 != 0);
+        let way = |way: Way| way.route(hook, length.saturating_sub(14), second);
+        let world = &mut self.town.world;
+        world.v4.default_route = way(Way::Uplink);
+        world.v6.default_route = way(Way::Uplink);
+        world.v4.routes = BTreeMap::from([(ip::<V4>("192.0.2.1"), Route::None)]);
+        world.v6.routes = BTreeMap::from([(ip::<V6>("2001:db8::1"), Route::None)]);
+        for (to, chosen) in &self.ways {
+            if to.is_ipv4() {
+                world.v4.routes.insert(V4::from_ip(*to), way(*chosen));
+            } else {
+                world.v6.routes.insert(V6::from_ip(*to), way(*chosen));
+            }
+        }
+    }
+
+    /// What a backend on this node gets of the packet.
+    #[track_caller]
+    pub fn delivered(&mut self, sample: &Sample) -> Sample {
+        let run = self.arrive(Program::Ingress, sample);
+        assert_eq!((run.verdict, run.reason), (Verdict::Deliver, Reason::ToLocal), "{sample:?}");
+        Sample::read(&run.bytes)
+    }
+
+    /// What a backend elsewhere gets of the packet.
+    #[track_caller]
+    pub fn forwarded(&mut self, program: Program, sample: &Sample) -> Sample {
+        let run = self.arrive(program, sample);
+        assert_eq!((run.verdict, run.reason), (Verdict::Forward, Reason::ToRemote), "{sample:?}");
+        Sample::read(&run.bytes)
+    }
+
+    /// What the client gets of a remote backend's answer.
+    #[track_caller]
+    pub fn returned(&mut self, program: Program, answer: &Sample) -> Sample {
+        let run = self.arrive(program, answer);
+        assert_eq!((run.verdict, run.reason), (Verdict::Forward, Reason::ReplyRemote));
+        Sample::read(&run.bytes)
+    }
+
+    /// What the client gets of a local backend's answer.
+    #[track_caller]
+    pub fn left(&mut self, answer: &Sample) -> Sample {
+        let run = self.leave(answer);
+        assert_eq!((run.verdict, run.reason), (Verdict::Deliver, Reason::ReplyLocal), "{answer:?}");
+        Sample::read(&run.bytes)
+    }
+
+    /// Which backend gets the packet; either kind.
+    #[track_caller]
+    pub fn served_by(&mut self, program: Program, sample: &Sample) -> u32 {
+        let run = self.arrive(program, sample);
+        assert!(matches!(run.reason, Reason::ToLocal | Reason::ToRemote), "{:?}", run.reason);
+        assert_eq!(Sample::read(&run.bytes).dst, self.town.listens(run.outcome.backend));
+        run.outcome.backend
+    }
+
+    /// The packet ends for `reason`, with not one of its bytes changed.
+    #[track_caller]
+    pub fn ends(&mut self, program: Program, sample: &Sample, reason: Reason) -> Outcome {
+        self.frame_ends(program, &sample.bytes(), reason)
+    }
+
+    /// As [`Both::ends`], for a frame.
+    #[track_caller]
+    pub fn frame_ends(&mut self, program: Program, frame: &[u8], reason: Reason) -> Outcome {
+        let run = self.run(program, frame);
+        assert_eq!((run.reason, run.verdict), (reason, reason.verdict()), "{:?}", Shown(frame));
+        assert_eq!(run.bytes, frame, "{reason:?} changed the packet");
+        run.outcome
+    }
+
+    /// The packet is answered; the answer.
+    #[track_caller]
+    pub fn rejected(&mut self, program: Program, sample: &Sample, reason: Reason) -> Vec<u8> {
+        let run = self.arrive(program, sample);
+        assert_eq!((run.reason, run.verdict), (reason, Verdict::Reject), "{sample:?}");
+        run.bytes
+    }
+
+    /// What was counted for a reason up to now.
+    pub fn counted(&self, reason: Reason) -> Count {
+        self.counts.reasons[reason as usize]
+    }
+
+    pub const fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
+    /// Every word of the flow tables, to compare with.
+    pub fn flows(&self) -> Vec<u64> {
+        let maps = &self.kernel.maps;
+        let words = maps.flows_v4.words().iter().chain(maps.flows_v6.words());
+        words.map(|word| word.load(Relaxed)).collect()
+    }
+
+    /// A packet from the client to a place.
+    pub fn from_client(&self, port: u16, dst: &str, dport: u16, flags: u8) -> Sample {
+        self.town.packet(self.town.names.client, port, dst, dport, flags)
+    }
+}
+
+/// The name by which a frame's address and port is known.
+pub fn place(address: &str, port: u16) -> std::net::SocketAddr {
+    at(address, port).parse().expect("an address and port")
+}
+
+/// Ticks of the clock that the programs read.
+pub fn now() -> u32 {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).expect("a clock");
+    let nanoseconds = time.tv_sec() as u64 * 1_000_000_000 + time.tv_nsec() as u64;
+    (nanoseconds >> Settings::TICK_SHIFT) as u32
+}
+
+/// What the program returns where the rules say this.
+fn expected_code(program: Program, run: &Run) -> u32 {
+    match (program, run.verdict) {
+        (Program::Xdp, Verdict::Pass | Verdict::Deliver) => XDP_PASS,
+        (Program::Xdp, Verdict::Forward) if run.outcome.hop.interface != UPLINK => XDP_REDIRECT,
+        (Program::Xdp, Verdict::Forward | Verdict::Reject) => XDP_TX,
+        (Program::Xdp, Verdict::Drop) => XDP_DROP,
+        (Program::Egress, Verdict::Forward) => TC_ACT_UNSPEC,
+        (Program::Ingress | Program::Egress, Verdict::Pass | Verdict::Deliver) => TC_ACT_UNSPEC,
+        (Program::Ingress, Verdict::Forward | Verdict::Reject) => TC_ACT_REDIRECT,
+        (Program::Ingress, Verdict::Drop) => TC_ACT_SHOT,
+        (Program::Egress, Verdict::Reject | Verdict::Drop) => TC_ACT_SHOT,
+    }
+}
+
+/// Counts what the program must count: each packet once, where it was decided.
+fn count(counts: &mut Counts, program: Program, run: &Run, bytes: usize) {
+    if run.verdict == Verdict::Pass && program != Program::Ingress {
+        return;
+    }
+    let refused = matches!(run.verdict, Verdict::Reject | Verdict::Drop);
+    let more = Count {
+        packets: 1,
+        bytes: bytes as u64,
+        connections: u64::from(run.outcome.opened),
+        refused: u64::from(refused),
+    };
+    let add = |count: &mut Count| *count = count.plus(more);
+    add(&mut counts.reasons[run.reason as usize]);
+    if run.outcome.service != Outcome::NOBODY {
+        add(&mut counts.services[run.outcome.service as usize]);
+    }
+    if run.outcome.backend != Outcome::NOBODY {
+        add(&mut counts.backends[run.outcome.backend as usize]);
+    }
+}
+
+/// The words of a flow table.
+fn words<A: Addr>(sets: &[FlowSet<A>]) -> &[AtomicU64] {
+    // SAFETY: a set is an array of words that are transparent atomics, without padding, and
+    // borrowed as long as the result.
+    unsafe {
+        std::slice::from_raw_parts(sets.as_ptr().cast(), size_of_val(sets) / size_of::<u64>())
+    }
+}
+
+/// The clock ticked between the two worlds: the rules' entry expires when the kernel's does.
+fn same_expiry(kernel: &AtomicU64, rules: &AtomicU64) {
+    let (theirs, ours) = (kernel.load(Relaxed), rules.load(Relaxed));
+    let apart = (ours as u32).wrapping_sub(theirs as u32) as i32;
+    if apart.unsigned_abs() <= Settings::SECOND {
+        rules.store(ours & !u64::from(u32::MAX) | u64::from(theirs as u32), Relaxed);
+    }
+}
+
+/// A frame for people: its headers apart.
+pub struct Shown<'a>(pub &'a [u8]);
+
+impl std::fmt::Debug for Shown<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self(frame) = *self;
+        let network = if frame.get(12..14) == Some(&[0x86, 0xdd]) { 54 } else { 34 };
+        let ends = [("eth", 0, 14), ("ip", 14, network), ("transport", network, usize::MAX)];
+        write!(f, "{} bytes", frame.len())?;
+        for (name, start, end) in ends {
+            write!(f, " | {name}")?;
+            for byte in frame.get(start..end.min(frame.len())).unwrap_or_default() {
+                write!(f, " {byte:02x}")?;
+            }
+        }
+        Ok(())
+    }
+}
