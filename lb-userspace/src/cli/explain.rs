@@ -16,7 +16,7 @@ use super::{
 use crate::{
     api::{AskError, Explanation, Packet, Request, Response, ask},
     config::{Config, Options, SourceKind},
-    host,
+    explain, host,
 };
 
 /// Show what would become of a packet, as the kernel programs decide it
@@ -92,6 +92,7 @@ pub(super) fn run(args: Args, datapath: &dyn Datapath) -> Result<Exit, Failure> 
             return Err(Failure::new(Exit::Usage, what, "see `lb explain --help`"));
         }
     };
+    explain::check(&packets)?;
     let config = Config::load(args.options, &host::name())?;
     let answers = match config.source {
         SourceKind::Files => datapath.explain(&config, &packets)?,

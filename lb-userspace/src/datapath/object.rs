@@ -85,16 +85,16 @@ pub fn maps_folder(bpffs: &Path) -> PathBuf {
 /// # Errors
 /// If the kernel refuses maps or programs, or the privilege is missing.
 pub fn load_private(sizes: Sizes) -> Result<Object, LoadError> {
-    load(sizes, None, |_| true)
+    load(sizes, None, Programs::All)
 }
 
-/// As [`load_private`], but only with the programs that explain: the rest would take most of the
-/// time.
+/// As [`load_private`], but only with the programs that explain, which count nothing: the other
+/// programs and the counters of every CPU would take most of the time.
 ///
 /// # Errors
 /// As [`load_private`].
 pub fn load_explaining(sizes: Sizes) -> Result<Object, LoadError> {
-    load(sizes, None, |name| name.starts_with("explain_"))
+    load(sizes, None, Programs::Explaining)
 }
 
 /// Loads the object on the maps pinned under `bpffs`; what is not pinned yet is made and pinned.
@@ -104,22 +104,32 @@ pub fn load_explaining(sizes: Sizes) -> Result<Object, LoadError> {
 pub fn load_pinned(sizes: Sizes, bpffs: &Path) -> Result<Object, LoadError> {
     let folder = maps_folder(bpffs);
     make_folder(&folder)?;
-    load(sizes, Some(&folder), |_| true)
+    load(sizes, Some(&folder), Programs::All)
 }
 
-fn load(
-    sizes: Sizes,
-    pins: Option<&Path>,
-    is_wanted: impl Fn(&str) -> bool,
-) -> Result<Object, LoadError> {
+/// Which programs are loaded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Programs {
+    All,
+    Explaining,
+}
+
+impl Programs {
+    fn contains(self, name: &str) -> bool {
+        self == Self::All || name.starts_with("explain_")
+    }
+}
+
+fn load(sizes: Sizes, pins: Option<&Path>, programs: Programs) -> Result<Object, LoadError> {
     let Sizes { services, backends, arena_lines, flow_sets_v4, flow_sets_v6 } = sizes;
+    let counted = |entries| if programs == Programs::All { entries } else { 1 };
     let mut loader = EbpfLoader::new();
     loader
         .map_max_entries("SERVICES", services)
-        .map_max_entries("SERVICE_COUNTS", services)
+        .map_max_entries("SERVICE_COUNTS", counted(services))
         .map_max_entries("SERVICE_NAMES", services)
         .map_max_entries("BACKENDS", backends)
-        .map_max_entries("BACKEND_COUNTS", backends)
+        .map_max_entries("BACKEND_COUNTS", counted(backends))
         .map_max_entries("BACKEND_NAMES", backends)
         .map_max_entries("ARENA", arena_lines)
         .map_max_entries("FLOWS_V4", flow_sets_v4)
@@ -131,7 +141,7 @@ fn load(
         }
     }
     let mut object = loader.load(BYTES).map_err(|error| refused(error, LoadError::Object))?;
-    for (name, program) in object.programs_mut().filter(|(name, _)| is_wanted(name)) {
+    for (name, program) in object.programs_mut().filter(|(name, _)| programs.contains(name)) {
         let loaded = match program {
             Program::Xdp(program) => program.load(),
             Program::SchedClassifier(program) => program.load(),

@@ -48,12 +48,23 @@ impl From<ExplainError> for Failure {
     fn from(error: ExplainError) -> Self {
         let (exit, what_to_do) = match &error {
             ExplainError::Packet { .. } => (Exit::Usage, "correct it; see `lb explain --help`"),
-            ExplainError::Ask(_) => (Exit::Unreachable, "run it as root, on Linux 6.6 or newer"),
+            ExplainError::Ask(_) | ExplainError::Read(_) => (Exit::Unreachable, "run it as root"),
             ExplainError::Meaningless { .. } => (Exit::Error, "start the agent again"),
-            ExplainError::Read(_) => (Exit::Unreachable, "run it as root"),
         };
         Self::new(exit, error, what_to_do)
     }
+}
+
+/// Whether all packets can be: to be known before anybody is asked.
+///
+/// # Errors
+/// The first that cannot.
+pub fn check(packets: &[Packet]) -> Result<(), ExplainError> {
+    (1..).zip(packets).try_for_each(|(number, packet)| asked(number, packet).map(drop))
+}
+
+fn asked(number: usize, packet: &Packet) -> Result<Asked, ExplainError> {
+    Asked::new(packet).map_err(|wrong| ExplainError::Packet { number, wrong })
 }
 
 /// Packets' fates on the running agent: the programs read its own tables, and change nothing.
@@ -65,9 +76,8 @@ pub fn on_agent(
     maps: &Maps,
     node: &Node,
     packets: &[Packet],
-) -> Result<Vec<Explanation>, Failure> {
-    let explainer = Explainer::new(object, maps, node).map_err(ExplainError::from)?;
-    Ok(explainer.explain(packets)?)
+) -> Result<Vec<Explanation>, ExplainError> {
+    Explainer::new(object, maps, node)?.explain(packets)
 }
 
 /// Loaded programs, their tables, and the node that they are for.
@@ -79,6 +89,8 @@ pub struct Explainer<'a> {
 }
 
 impl<'a> Explainer<'a> {
+    /// Explains with these.
+    ///
     /// # Errors
     /// If the object has no programs that explain.
     pub fn new(object: &'a Object, maps: &'a Maps, node: &'a Node) -> Result<Self, AskError> {
@@ -101,7 +113,7 @@ impl<'a> Explainer<'a> {
         packet: &Packet,
         reader: &mut Reader<'_>,
     ) -> Result<Explanation, ExplainError> {
-        let asked = Asked::new(packet).map_err(|wrong| ExplainError::Packet { number, wrong })?;
+        let asked = asked(number, packet)?;
         let class = SourceClass::of(asked.src, self.node);
         let find = |asked: &Asked| {
             Finding::new(self.report(asked, class)?).ok_or(ExplainError::Meaningless { number })

@@ -64,12 +64,16 @@ fn a_file_of_packets_is_answered_line_by_line() {
 
 #[test]
 fn packets_that_cannot_be_and_manifests_that_are_not_there_are_said_in_two_lines() {
-    let found = explain(&["tcp", "2001:db8::1", "10.96.0.10:80"]);
-    found.fails_with(2, "packet 1: 2001:db8::1 and 10.96.0.10 are of different families");
+    let families = ["tcp", "2001:db8::1", "10.96.0.10:80"];
+    let asks_agent = lb(&[&["explain"], &families[..]].concat());
+    for found in [explain(&families), asks_agent] {
+        found.fails_with(2, "packet 1: 2001:db8::1 and 10.96.0.10 are of different families");
+    }
     let flags = explain(&["tcp", "203.0.113.9", "10.96.0.10:80", "--flags", "SNY"]);
     flags.fails_with(2, "`SNY` is no TCP flag");
     let missing = lb(&["explain", "tcp", "203.0.113.9", "10.96.0.10:80", "-f", "/nowhere/at.all"]);
     assert_eq!(missing.code, 1, "{missing:?}");
+    assert!(missing.stderr.contains("a named file or folder does not exist"), "{missing:?}");
 }
 
 #[test]

@@ -368,12 +368,9 @@ fn ipv6_is_answered_alike() {
 fn a_packet_that_cannot_be_is_named_by_its_place() {
     let agent = Agent::new();
     let packets = [tcp(CLIENT, CLUSTER_IP, 80), of("icmp", tcp(CLIENT, CLUSTER_IP, 80))];
-    let failure = on_agent(&agent.object, &agent.maps, &agent.node, &packets).unwrap_err();
-    let Failure { exit, what, .. } = failure;
-    assert_eq!(
-        (exit, what.as_str()),
-        (Exit::Usage, "packet 2: `icmp` is none of tcp, udp and sctp")
-    );
+    let error = on_agent(&agent.object, &agent.maps, &agent.node, &packets).unwrap_err();
+    assert_eq!(error.to_string(), "packet 2: `icmp` is none of tcp, udp and sctp");
+    assert_eq!(Failure::from(error).exit, Exit::Usage);
 }
 
 #[test]
