@@ -7,7 +7,6 @@ use std::{
 
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
-    maps::MapError,
     programs::{Program, ProgramError},
 };
 use lb_common::limits;
@@ -67,10 +66,6 @@ pub enum LoadError {
     Folder { path: PathBuf, source: io::Error },
     #[error("{} is not on a BPF file system: mount one with `mount -t bpf bpf {}`", .0.display(), .0.display())]
     NoBpffs(PathBuf),
-    #[error("map {name} cannot be pinned: {source}")]
-    Pin { name: String, source: aya::pin::PinError },
-    #[error("map {name} cannot be opened: {source}")]
-    Map { name: String, source: MapError },
     #[error("not allowed to use BPF")]
     NotAllowed,
 }
@@ -97,6 +92,14 @@ pub fn load_explaining(sizes: Sizes) -> Result<Object, LoadError> {
     load(sizes, None, Programs::Explaining)
 }
 
+/// As [`load_private`], but with no program loaded yet.
+///
+/// # Errors
+/// As [`load_private`].
+pub fn create_private(sizes: Sizes) -> Result<Object, LoadError> {
+    load(sizes, None, Programs::None)
+}
+
 /// Loads the object on the maps pinned under `bpffs`; what is not pinned yet is made and pinned.
 ///
 /// # Errors
@@ -112,17 +115,22 @@ pub fn load_pinned(sizes: Sizes, bpffs: &Path) -> Result<Object, LoadError> {
 enum Programs {
     All,
     Explaining,
+    None,
 }
 
 impl Programs {
     fn contains(self, name: &str) -> bool {
-        self == Self::All || name.starts_with("explain_")
+        match self {
+            Self::All => true,
+            Self::Explaining => name.starts_with("explain_"),
+            Self::None => false,
+        }
     }
 }
 
 fn load(sizes: Sizes, pins: Option<&Path>, programs: Programs) -> Result<Object, LoadError> {
     let Sizes { services, backends, arena_lines, flow_sets_v4, flow_sets_v6 } = sizes;
-    let counted = |entries| if programs == Programs::All { entries } else { 1 };
+    let counted = |entries| if programs == Programs::Explaining { 1 } else { entries };
     let mut loader = EbpfLoader::new();
     loader
         .map_max_entries("SERVICES", services)

@@ -24,7 +24,7 @@ use super::{
     kernel::{Counts, Kernel, Program},
     network::{SECOND, UPLINK, Way},
     support::{FromIp, Sample, ip},
-    town::{Town, at},
+    town::Town,
 };
 
 /// The programs that see frames come in.
@@ -175,12 +175,17 @@ impl Both {
         self.set_routes(program, frame.len());
         self.kernel.write(&self.town.world, &self.uplinks);
         let before = now();
-        let (code, bytes) = self.kernel.programs.run(program, frame);
+        let kernel = self.kernel.programs.run(program, frame);
         let after = now();
         let world = &mut self.town.world;
         world.now.set(after);
         world.hook = if program == Program::Xdp { Hook::Xdp } else { Hook::Tc };
         let run = if program == Program::Egress { world.leave(frame) } else { world.arrive(frame) };
+        let Some((code, bytes)) = kernel else {
+            // Newer kernels have no test run of tc for a packet without a whole IP header.
+            assert!(program != Program::Xdp && run.reason == Reason::NotIp, "{:?}", Shown(frame));
+            return run;
+        };
 
         let mut differences = String::new();
         let mut compare = |what: &str, kernel: &dyn Debug, rules: &dyn Debug| {
@@ -363,14 +368,10 @@ impl Both {
     }
 
     /// A packet from the client to a place.
+    #[expect(clippy::wrong_self_convention, reason = "a frame that comes from the client")]
     pub fn from_client(&self, port: u16, dst: &str, dport: u16, flags: u8) -> Sample {
         self.town.packet(self.town.names.client, port, dst, dport, flags)
     }
-}
-
-/// The name by which a frame's address and port is known.
-pub fn place(address: &str, port: u16) -> std::net::SocketAddr {
-    at(address, port).parse().expect("an address and port")
 }
 
 /// Ticks of the clock that the programs read.
@@ -387,11 +388,12 @@ fn expected_code(program: Program, run: &Run) -> u32 {
         (Program::Xdp, Verdict::Forward) if run.outcome.hop.interface != UPLINK => XDP_REDIRECT,
         (Program::Xdp, Verdict::Forward | Verdict::Reject) => XDP_TX,
         (Program::Xdp, Verdict::Drop) => XDP_DROP,
-        (Program::Egress, Verdict::Forward) => TC_ACT_UNSPEC,
-        (Program::Ingress | Program::Egress, Verdict::Pass | Verdict::Deliver) => TC_ACT_UNSPEC,
+        (Program::Egress, Verdict::Forward)
+        | (Program::Ingress | Program::Egress, Verdict::Pass | Verdict::Deliver) => TC_ACT_UNSPEC,
         (Program::Ingress, Verdict::Forward | Verdict::Reject) => TC_ACT_REDIRECT,
-        (Program::Ingress, Verdict::Drop) => TC_ACT_SHOT,
-        (Program::Egress, Verdict::Reject | Verdict::Drop) => TC_ACT_SHOT,
+        (Program::Ingress, Verdict::Drop) | (Program::Egress, Verdict::Reject | Verdict::Drop) => {
+            TC_ACT_SHOT
+        }
     }
 }
 

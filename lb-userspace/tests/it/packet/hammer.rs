@@ -23,7 +23,7 @@ use lb_userspace::{
     plan::{
         Backend, BackendSet, BackendState, Frontend, FrontendKind, PortPlan, Scope, ServicePlan,
         WhenEmpty,
-        tables::{Change, Environment, Tables},
+        tables::{Change, Environment, GRACE, Tables},
     },
 };
 
@@ -154,8 +154,12 @@ impl<'a> Publisher<'a> {
         };
         let changes: Vec<Change<'_>> = plans.iter().map(Change::Put).collect();
         let planned = self.tables.apply(&environment, &changes);
-        self.refused += planned.refused.len() as u32;
         self.maps.lock().expect("maps").apply(&planned.ops).expect("written");
+        if !planned.refused.is_empty() {
+            // Room comes back with time alone.
+            self.refused += planned.refused.len() as u32;
+            thread::sleep(GRACE / 50);
+        }
     }
 }
 
@@ -242,7 +246,7 @@ fn ten_million_reads_while_two_services_flip_get_no_foreign_backend() {
 
 #[test]
 fn packets_go_to_their_own_services_backends_while_ids_and_segments_change_hands() {
-    let wanted = reads_wanted(10_000_000) / 20;
+    let wanted = reads_wanted(10_000_000) / 50;
     let (programs, maps) = load();
     let mut stale = 0;
     let mut reads = 0_u64;

@@ -1,10 +1,15 @@
 //! The programs in the kernel, run on single frames, and their tables.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use aya::{
     Ebpf, TestRun as _, TestRunOptions, TestRunResult,
-    programs::{ProgramError, SchedClassifier, Xdp},
+    maps::{Map, MapData},
+    programs::{Program as Loaded, ProgramError},
 };
 use ipnet::IpNet;
 use lb_common::{
@@ -16,7 +21,7 @@ use lb_common::{
 use lb_userspace::{
     datapath::{
         maps::Maps,
-        object::{Sizes, load_private},
+        object::{Sizes, create_private},
     },
     plan::tables::Op,
 };
@@ -62,12 +67,12 @@ struct Written {
     settings: Option<Settings>,
     services: BTreeMap<u32, Service>,
     backends: BTreeMap<u32, Backend>,
-    lines: BTreeMap<u32, Line>,
+    lines: Vec<Line>,
     frontends_v4: BTreeMap<FrontendKey<V4>, Frontend>,
     frontends_v6: BTreeMap<FrontendKey<V6>, Frontend>,
-    locals_v4: BTreeMap<FrontendKey<V4>, u32>,
-    locals_v6: BTreeMap<FrontendKey<V6>, u32>,
-    sources: BTreeMap<(u32, IpNet), ()>,
+    locals_v4: BTreeSet<FrontendKey<V4>>,
+    locals_v6: BTreeSet<FrontendKey<V6>>,
+    sources: BTreeSet<(u32, IpNet)>,
     uplinks: BTreeMap<u32, u32>,
 }
 
@@ -79,9 +84,10 @@ pub struct Counts {
     pub backends: Vec<Count>,
 }
 
-/// The programs, with a network of their own.
+/// The programs, with a network of their own. Each is loaded when it first runs: the verifier takes
+/// most of the time.
 pub struct Programs {
-    object: Ebpf,
+    object: RefCell<Ebpf>,
     pub network: Network,
 }
 
@@ -95,17 +101,33 @@ pub struct Kernel {
 impl Programs {
     pub fn load(sizes: Sizes) -> (Self, Maps) {
         let network = Network::enter();
-        let mut object = load_private(sizes).expect("the programs load");
-        let maps = Maps::from_object(&mut object).expect("the object's maps");
-        (Self { object, network }, maps)
+        let object = create_private(sizes).expect("an object");
+        // Handles of our own: programs that are yet to be loaded need the object's.
+        let maps = Maps::open(|name| match object.map(name) {
+            Some(
+                Map::Array(map) | Map::HashMap(map) | Map::LpmTrie(map) | Map::PerCpuArray(map),
+            ) => Map::from_map_data(MapData::from_id(map.info()?.id())?),
+            _ => panic!("{name} is a map of another kind"),
+        });
+        let maps = maps.expect("the object's maps");
+        (Self { object: RefCell::new(object), network }, maps)
     }
 
-    /// Runs a program on a frame; its return code and the frame afterwards.
-    pub fn run(&self, program: Program, frame: &[u8]) -> (u32, Vec<u8>) {
+    /// Runs a program on a frame; its return code and the frame afterwards. `None` if the kernel has
+    /// no test run for such a frame.
+    pub fn run(&self, program: Program, frame: &[u8]) -> Option<(u32, Vec<u8>)> {
         let mut out = vec![0; frame.len() + 128];
-        let result = self.try_run(program, frame, &mut out, 1).expect("a test run");
-        out.truncate(result.data_size_out as usize);
-        (result.return_value, out)
+        match self.try_run(program, frame, &mut out, 1) {
+            Ok(result) => {
+                out.truncate(result.data_size_out as usize);
+                Some((result.return_value, out))
+            }
+            Err(ProgramError::SyscallError(error)) => {
+                assert_eq!(error.io_error.raw_os_error(), Some(libc::EINVAL), "{error}");
+                None
+            }
+            Err(error) => panic!("{error}"),
+        }
     }
 
     /// Runs a program on a frame that it does not change, many times.
@@ -131,12 +153,21 @@ impl Programs {
             repeat,
             ..TestRunOptions::default()
         };
-        let loaded = self.object.program(program.name()).expect(program.name());
-        match program {
-            Program::Xdp => <&Xdp>::try_from(loaded)?.test_run(options),
-            Program::Ingress | Program::Egress => {
-                <&SchedClassifier>::try_from(loaded)?.test_run(options)
+        let mut object = self.object.borrow_mut();
+        match object.program_mut(program.name()).expect("a program of the object") {
+            Loaded::Xdp(program) => {
+                if program.fd().is_err() {
+                    program.load()?;
+                }
+                program.test_run(options)
             }
+            Loaded::SchedClassifier(program) => {
+                if program.fd().is_err() {
+                    program.load()?;
+                }
+                program.test_run(options)
+            }
+            _ => panic!("{program:?} is for frames"),
         }
     }
 }
@@ -154,14 +185,16 @@ impl Kernel {
             maps.settings.set(0, world.settings, 0).expect("settings");
             written.settings = Some(world.settings);
         }
-        bring(&mut written.backends, world.backends.clone(), |id, row| {
+        bring(&mut written.backends, &world.backends, |id, row| {
             assert!(maps.backends.write(id, &row.unwrap_or_default()), "backend {id}");
         });
-        let lines = (0..).zip(world.lines.iter().copied()).collect();
-        bring(&mut written.lines, lines, |index, line| {
-            assert!(maps.arena.write(index, &line.unwrap_or_default()), "line {index}");
-        });
-        bring(&mut written.services, world.services.clone(), |id, row| {
+        if written.lines != world.lines {
+            for (index, line) in (0..).zip(&world.lines) {
+                assert!(maps.arena.write(index, line), "line {index}");
+            }
+            written.lines.clone_from(&world.lines);
+        }
+        bring(&mut written.services, &world.services, |id, row| {
             assert!(maps.services.write(id, &row.unwrap_or_default()), "service {id}");
         });
         macro_rules! hash {
@@ -172,18 +205,29 @@ impl Kernel {
                 })
             };
         }
-        hash!(frontends_v4, world.v4.frontends.clone());
-        hash!(frontends_v6, world.v6.frontends.clone());
-        hash!(locals_v4, world.v4.locals.iter().map(|key| (*key, 1)).collect());
-        hash!(locals_v6, world.v6.locals.iter().map(|key| (*key, 1)).collect());
-        hash!(uplinks, uplinks.clone());
+        hash!(frontends_v4, &world.v4.frontends);
+        hash!(frontends_v6, &world.v6.frontends);
+        hash!(uplinks, uplinks);
+        macro_rules! set {
+            ($map:ident, $new:expr) => {
+                bring_set(&mut written.$map, $new, |key, present| {
+                    if present {
+                        maps.$map.insert(&key, 1, 0).expect(stringify!($map));
+                    } else {
+                        maps.$map.remove(&key).expect(stringify!($map));
+                    }
+                })
+            };
+        }
+        set!(locals_v4, &world.v4.locals);
+        set!(locals_v6, &world.v6.locals);
         let v4 = world.v4.sources.iter().map(|(service, a, bits)| (*service, net(*a, *bits)));
         let v6 = world.v6.sources.iter().map(|(service, a, bits)| (*service, net(*a, *bits)));
-        let sources = v4.chain(v6).map(|source| (source, ())).collect();
-        bring(&mut written.sources, sources, |(service, network), present| {
-            let op = match present {
-                Some(()) => Op::PutSource { service, network },
-                None => Op::RemoveSource { service, network },
+        bring_set(&mut written.sources, &v4.chain(v6).collect(), |(service, network), present| {
+            let op = if present {
+                Op::PutSource { service, network }
+            } else {
+                Op::RemoveSource { service, network }
             };
             maps.apply(&[op]).expect("a source range");
         });
@@ -216,16 +260,33 @@ impl Counts {
 /// Makes `old` the same as `new`, and tells each difference on the way.
 fn bring<K: Ord + Copy, V: PartialEq + Copy>(
     old: &mut BTreeMap<K, V>,
-    new: BTreeMap<K, V>,
+    new: &BTreeMap<K, V>,
     mut tell: impl FnMut(K, Option<V>),
 ) {
+    if old == new {
+        return;
+    }
     for key in old.keys().filter(|key| !new.contains_key(key)) {
         tell(*key, None);
     }
     for (key, value) in new.iter().filter(|(key, value)| old.get(key) != Some(value)) {
         tell(*key, Some(*value));
     }
-    *old = new;
+    old.clone_from(new);
+}
+
+/// As [`bring`], for a set: each difference, and whether it is there now.
+fn bring_set<K: Ord + Copy>(
+    old: &mut BTreeSet<K>,
+    new: &BTreeSet<K>,
+    mut tell: impl FnMut(K, bool),
+) {
+    if old == new {
+        return;
+    }
+    old.difference(new).for_each(|key| tell(*key, false));
+    new.difference(old).for_each(|key| tell(*key, true));
+    old.clone_from(new);
 }
 
 /// A network out of the rules' types.

@@ -18,9 +18,11 @@ mod odd;
 mod random;
 mod reject;
 mod remote;
+#[expect(dead_code, reason = "lb-common's own tests use the rest")]
 #[path = "../../../../lb-common/tests/rules/support.rs"]
 mod support;
 mod tables_flows;
 mod tables_maps;
+#[expect(dead_code, reason = "lb-common's own tests use the rest")]
 #[path = "../../../../lb-common/tests/rules/town.rs"]
 mod town;

@@ -28,8 +28,8 @@ pub const NARROW_MTU: usize = 1280;
 
 const SET_UP: &str = "\
 link set dev lo up
-link add dev up0 index 7 address 02:00:00:00:00:aa type veth peer name far0
-link add dev up1 index 8 address 02:00:00:00:00:ac type veth peer name far1
+link add dev up0 index 7 address 02:00:00:00:00:aa mtu 9000 type veth peer name far0
+link add dev up1 index 8 address 02:00:00:00:00:ac mtu 9000 type veth peer name far1
 link add dev up2 index 9 address 02:00:00:00:00:ad mtu 1280 type veth peer name far2
 link set dev far0 up
 link set dev far1 up
@@ -131,6 +131,7 @@ impl Network {
     }
 
     /// `ip` commands without the word `ip`, one a line.
+    #[expect(clippy::unused_self, reason = "only who is in the network may change it")]
     pub fn ip(&self, lines: &str) {
         let mut ip = Command::new("ip")
             .args(["-batch", "-"])

@@ -295,7 +295,7 @@ fn when_all_ports_towards_a_backend_are_taken_new_flows_are_refused() {
                 match run.reason {
                     Reason::ToRemote => sources.push(Sample::read(&run.bytes).src.port()),
                     reason => {
-                        assert_eq!((reason, run.bytes), (Reason::SnatPortsFull, sent.bytes()))
+                        assert_eq!((reason, run.bytes), (Reason::SnatPortsFull, sent.bytes()));
                     }
                 }
             }
