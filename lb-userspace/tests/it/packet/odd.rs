@@ -185,19 +185,6 @@ fn frames_cut_anywhere_get_the_same_verdict() {
 }
 
 #[test]
-fn answers_cut_anywhere_leave_as_they_are() {
-    tell(towns(1, 0), |both| {
-        let frame = both.delivered(&both.town.to_vip(40_000, SYN)).answered(ACK).bytes();
-        for length in 14..frame.len() {
-            let cut = &frame[..length];
-            let run = both.run(Program::Egress, cut);
-            assert_eq!((run.verdict, &*run.bytes), (Verdict::Pass, cut), "{length}");
-        }
-        assert_eq!(both.run(Program::Egress, &frame).reason, Reason::ReplyLocal);
-    });
-}
-
-#[test]
 fn what_is_shorter_than_an_ethernet_header_cannot_come_by_a_test_run_and_passes() {
     tell(towns(1, 1).into_iter().take(1).collect(), |both| {
         for length in 0..14 {
