@@ -84,15 +84,29 @@ pub struct Found<A> {
 }
 
 /// What became of an entry to be inserted.
+#[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Insert {
-    Done,
+    Done = 0,
     /// The key has a live entry that says something else.
-    Exists,
+    Exists = 1,
     /// Both of the flow's sets are full.
-    Full,
+    Full = 2,
     /// Another CPU held the lock for too long.
-    Contended,
+    Contended = 3,
+}
+
+impl Insert {
+    /// The reverse of `as u32`.
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            0 => Self::Done,
+            1 => Self::Exists,
+            2 => Self::Full,
+            _ => Self::Contended,
+        }
+    }
 }
 
 const LOCKED: u64 = 1;

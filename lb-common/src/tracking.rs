@@ -41,10 +41,11 @@ impl State {
 }
 
 /// Who sent a packet.
+#[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    Client,
-    Server,
+    Client = 0,
+    Server = 1,
 }
 
 /// Whether a TCP packet opens a connection.

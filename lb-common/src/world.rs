@@ -5,16 +5,16 @@ use crate::{
     abi::{Backend, FlowSet, Frontend, FrontendKey, Line, NextHop, Service, Settings},
     addr::Addr,
     flow::Tuple,
-    path::Hook,
+    path::{Draft, Hook, Keep, Outcome, Trace, steps},
+    table::{self, Entry, Found, Insert},
+    tracking::Side,
 };
 
-/// What does not depend on the address family.
-pub trait World {
+/// Tables, clock and chance: what does not depend on the address family.
+pub trait World: Sized {
     /// Rules that run on live tables change them; those that only explain do not.
     const LIVE: bool;
 
-    /// Which hook the rules run for.
-    fn hook(&self) -> Hook;
     fn settings(&self) -> Option<&Settings>;
     fn service(&self, id: u32) -> Option<&Service>;
     fn line(&self, index: u32) -> Option<&Line>;
@@ -24,7 +24,11 @@ pub trait World {
     fn random(&self) -> u32;
 }
 
-/// What there is once for each family.
+/// The tables that there are once for each family, and the large steps on them.
+///
+/// The steps are methods so that the kernel can make each a *global* BPF function, which the
+/// verifier walks once and not once for every way that leads to it (kernel 5.13, commit
+/// e5069b9c23b3, for pointers as arguments). Everybody else takes them as they are.
 pub trait Store<A: Addr>: World {
     fn frontend(&self, key: &FrontendKey<A>) -> Option<Frontend>;
     /// Whether a backend on this node has this address, port and protocol.
@@ -32,6 +36,48 @@ pub trait Store<A: Addr>: World {
     /// Whether `source` may reach the load-balancer addresses of `service`.
     fn allows_source(&self, service: u32, source: A) -> bool;
     fn flow_set(&self, index: u32) -> Option<&FlowSet<A>>;
+
+    /// [`table::find`].
+    #[inline(always)]
+    fn find_flow(&self, key: &Tuple<A>, found: &mut Found<A>) -> bool {
+        table::find(self, key, found)
+    }
+
+    /// [`table::insert`].
+    #[inline(always)]
+    fn insert_flow(&self, key: &Tuple<A>, entry: &Entry<A>, existing: &mut Found<A>) -> Insert {
+        table::insert(self, key, entry, existing)
+    }
+
+    /// [`steps::keeps`].
+    #[inline(always)]
+    fn keeps(&self, draft: &Draft<A>) -> Keep {
+        steps::keeps(self, draft)
+    }
+
+    /// [`steps::decide`].
+    #[inline(always)]
+    fn decide(&self, draft: &mut Draft<A>, outcome: &mut Outcome, trace: &mut Trace) -> bool {
+        steps::decide(self, draft, outcome, trace)
+    }
+
+    /// [`steps::record`].
+    #[inline(always)]
+    fn record(&self, draft: &mut Draft<A>, outcome: &mut Outcome) -> bool {
+        steps::record(self, draft, outcome)
+    }
+
+    /// [`steps::track`].
+    #[inline(always)]
+    fn track(&self, draft: &mut Draft<A>, side: Side) {
+        steps::track(self, draft, side);
+    }
+}
+
+/// What is around the node.
+pub trait Network<A: Addr> {
+    /// Which hook the rules run for.
+    fn hook(&self) -> Hook;
     /// Where a packet with these addresses leaves this node; `length` is that of the IP packet.
     fn route(&self, tuple: &Tuple<A>, length: u16) -> Route;
 }

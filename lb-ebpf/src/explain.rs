@@ -1,32 +1,28 @@
 //! One packet's fate, told and not carried out: programs for BPF_PROG_TEST_RUN that are never
 //! attached. They run the rules on the live tables with every store compiled out.
 
-use aya_ebpf::{EbpfContext as _, programs::XdpContext};
+use aya_ebpf::programs::XdpContext;
 use lb_common::{
     abi::{Question, Report, SocketChoice},
     addr::{Addr, V4, V6},
     packet::Packet,
-    path::{Hook, Outcome, SourceClass, Trace, arrive, masquerade},
+    path::{Outcome, SourceClass, Trace, arrive, masquerade},
     socket::{Dial, dial},
     verdict::Reason,
     world::{Store, World as _},
 };
 
-use crate::{helpers::Context, maps, packet::XdpPacket, route::Place, tables::Kernel};
+use crate::{maps, packet::XdpPacket, route::Anywhere, tables::Kernel};
 
 type Reading = Kernel<false>;
-
-#[inline(always)]
-fn reading(context: &XdpContext) -> Reading {
-    Kernel { place: Place::new(Context::new(context.as_ptr()), 0, Hook::Tc) }
-}
+const READING: Reading = Kernel;
 
 /// The fate of a frame that arrives from outside.
 #[inline(always)]
 pub fn packet(context: &XdpContext) -> Option<()> {
     let notes = maps::notes(&maps::EXPLAIN_NOTES)?;
     notes.trace = Trace::default();
-    arrive(&mut XdpPacket(context), &reading(context), notes);
+    arrive(&mut XdpPacket(context), &READING, &Anywhere, notes);
     report(context, notes.outcome.reason, &notes.outcome, &notes.trace)
 }
 
@@ -43,7 +39,7 @@ where
     Reading: Store<A>,
 {
     let question = *XdpPacket(context).get::<Question>(0)?;
-    let store = reading(context);
+    let store = READING;
     let (src, dst) = (A::from_slot(&question.src), A::from_slot(&question.dst));
     let settings = store.settings()?;
     let class = SourceClass::from_number(question.class);

@@ -10,6 +10,7 @@ mod maps;
 mod packet;
 mod route;
 mod socket;
+mod steps;
 mod tables;
 
 use aya_ebpf::{
@@ -40,7 +41,7 @@ pub fn uplink_xdp(context: XdpContext) -> u32 {
     let mut frame = XdpPacket(&context);
     let bytes = frame.len();
     let Some(notes) = maps::notes(&maps::NOTES) else { return xdp_action::XDP_PASS };
-    let verdict = arrive(&mut frame, &Kernel::<true> { place }, notes);
+    let verdict = arrive(&mut frame, &Kernel::<true>, &place, notes);
     let outcome = &notes.outcome;
     let action = match verdict {
         // Counted by tc, which sees it next.
@@ -64,7 +65,7 @@ pub fn uplink_ingress(context: TcContext) -> i32 {
     frame.pull(packet::HEADERS);
     let bytes = frame.len();
     let Some(notes) = maps::notes(&maps::NOTES) else { return TC_ACT_UNSPEC };
-    let verdict = arrive(&mut frame, &Kernel::<true> { place }, notes);
+    let verdict = arrive(&mut frame, &Kernel::<true>, &place, notes);
     let outcome = &notes.outcome;
     counters::packet(verdict, outcome, bytes);
     match verdict {
@@ -85,7 +86,7 @@ pub fn uplink_egress(context: TcContext) -> i32 {
     frame.pull(packet::HEADERS);
     let bytes = frame.len();
     let Some(notes) = maps::notes(&maps::NOTES) else { return TC_ACT_UNSPEC };
-    let verdict = leave(&mut frame, &Kernel::<true> { place }, notes);
+    let verdict = leave(&mut frame, &Kernel::<true>, &place, notes);
     let outcome = &notes.outcome;
     match verdict {
         Verdict::Pass => return TC_ACT_UNSPEC,

@@ -5,7 +5,13 @@ use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
     bpf_fib_lookup as Params,
 };
-use lb_common::{abi::NextHop, addr::Addr, flow::Tuple, path::Hook, world::Route};
+use lb_common::{
+    abi::NextHop,
+    addr::Addr,
+    flow::Tuple,
+    path::Hook,
+    world::{Network, Route},
+};
 
 use crate::{
     helpers::{self, Context},
@@ -24,7 +30,7 @@ struct Aligned(Params);
 pub struct Place {
     context: Context,
     interface: u32,
-    pub hook: Hook,
+    hook: Hook,
 }
 
 impl Place {
@@ -33,12 +39,23 @@ impl Place {
         Self { context, interface, hook }
     }
 
-    /// The way out for a packet of `length` bytes with `tuple`'s addresses.
-    ///
+    /// Whether XDP can send on this interface.
+    #[inline(always)]
+    fn reaches(&self, interface: u32) -> bool {
+        interface == self.interface || maps::is_sending(interface)
+    }
+}
+
+impl<A: Addr> Network<A> for Place {
+    #[inline(always)]
+    fn hook(&self) -> Hook {
+        self.hook
+    }
+
     /// XDP gets a hop only if XDP can send there; tc gets one also while the neighbour's address is
     /// still to be found, because it hands the packet to the neighbour's queue.
     #[inline(never)]
-    pub fn route<A: Addr>(&self, tuple: &Tuple<A>, length: u16) -> Route {
+    fn route(&self, tuple: &Tuple<A>, length: u16) -> Route {
         let mut aligned = Aligned(helpers::no_fib_params());
         let params = &mut aligned.0;
         params.l4_protocol = tuple.protocol;
@@ -67,11 +84,20 @@ impl Place {
             _ => Route::None,
         }
     }
+}
 
-    /// Whether XDP can send on this interface.
+/// For programs that only explain: routing never changes a verdict, so every way leads somewhere.
+pub struct Anywhere;
+
+impl<A: Addr> Network<A> for Anywhere {
     #[inline(always)]
-    fn reaches(&self, interface: u32) -> bool {
-        interface == self.interface || maps::is_sending(interface)
+    fn hook(&self) -> Hook {
+        Hook::Tc
+    }
+
+    #[inline(always)]
+    fn route(&self, _tuple: &Tuple<A>, _length: u16) -> Route {
+        Route::Hop(NextHop::default())
     }
 }
 

@@ -3,7 +3,6 @@
 use lb_common::{
     abi::{SocketChoice, SocketKey, SocketPeer},
     addr::{Addr, V4, V6},
-    path::Hook,
     socket::{Dial, dial},
     verdict::{Reason, Verdict},
     wire::proto,
@@ -13,7 +12,6 @@ use lb_common::{
 use crate::{
     call::{Address, Call},
     counters, helpers, maps,
-    route::Place,
     tables::Kernel,
 };
 
@@ -69,7 +67,7 @@ where
     if protocol != proto::TCP && protocol != proto::UDP {
         return PROCEED;
     }
-    let store = Kernel::<true> { place: Place::new(call.context(), 0, Hook::Tc) };
+    let store = Kernel::<true>;
     let dialled = key(call, address, port, protocol);
     let sticky = if protocol == proto::UDP { maps::choice(&dialled) } else { SocketChoice::NONE };
     match dial(&store, None, address, port, protocol, sticky) {

@@ -1,28 +1,23 @@
-//! The kernel as the rules see it: maps, clock, randomness, routing.
+//! The kernel as the rules see it: maps, clock, randomness.
 
 use aya_ebpf::maps::lpm_trie::Key;
 use lb_common::{
-    abi::{Backend, FlowSet, Frontend, FrontendKey, Line, NextHop, Service, Settings, SourceKey},
+    abi::{Backend, FlowSet, Frontend, FrontendKey, Line, Service, Settings, SourceKey},
     addr::{V4, V6},
     flow::Tuple,
-    path::Hook,
-    world::{Route, Store, World},
+    path::{Draft, Keep, Outcome, Trace},
+    table::{Entry, Found, Insert},
+    tracking::Side,
+    world::{Store, World},
 };
 
-use crate::{helpers, maps, route};
+use crate::{helpers, maps, steps};
 
 /// The live tables, or with `LIVE = false` the same tables for reading only.
-pub struct Kernel<const LIVE: bool> {
-    pub place: route::Place,
-}
+pub struct Kernel<const LIVE: bool>;
 
 impl<const LIVE: bool> World for Kernel<LIVE> {
     const LIVE: bool = LIVE;
-
-    #[inline(always)]
-    fn hook(&self) -> Hook {
-        self.place.hook
-    }
 
     #[inline(always)]
     fn settings(&self) -> Option<&Settings> {
@@ -57,7 +52,10 @@ impl<const LIVE: bool> World for Kernel<LIVE> {
 }
 
 macro_rules! store {
-    ($family:ty, $frontend:ident, $locals:ident, $sources:ident, $flows:ident) => {
+    (
+        $family:ty, $frontend:ident, $locals:ident, $sources:ident, $flows:ident,
+        $find:ident, $insert:ident, $keeps:ident, $decide:ident, $record:ident, $track:ident
+    ) => {
         impl<const LIVE: bool> Store<$family> for Kernel<LIVE> {
             #[inline(always)]
             fn frontend(&self, key: &FrontendKey<$family>) -> Option<Frontend> {
@@ -81,15 +79,77 @@ macro_rules! store {
             }
 
             #[inline(always)]
-            fn route(&self, tuple: &Tuple<$family>, length: u16) -> Route {
-                if !LIVE {
-                    return Route::Hop(NextHop::default());
+            fn find_flow(&self, key: &Tuple<$family>, found: &mut Found<$family>) -> bool {
+                steps::$find(key, found) != 0
+            }
+
+            #[inline(always)]
+            fn insert_flow(
+                &self,
+                key: &Tuple<$family>,
+                entry: &Entry<$family>,
+                existing: &mut Found<$family>,
+            ) -> Insert {
+                Insert::from_number(steps::$insert(key, entry, existing))
+            }
+
+            #[inline(always)]
+            fn keeps(&self, draft: &Draft<$family>) -> Keep {
+                Keep::from_number(steps::$keeps(draft))
+            }
+
+            #[inline(always)]
+            fn decide(
+                &self,
+                draft: &mut Draft<$family>,
+                outcome: &mut Outcome,
+                trace: &mut Trace,
+            ) -> bool {
+                steps::$decide(draft, outcome, trace) != 0
+            }
+
+            #[inline(always)]
+            fn record(&self, draft: &mut Draft<$family>, outcome: &mut Outcome) -> bool {
+                if LIVE {
+                    steps::$record(draft, outcome) != 0
+                } else {
+                    lb_common::path::steps::record(self, draft, outcome)
                 }
-                self.place.route(tuple, length)
+            }
+
+            #[inline(always)]
+            fn track(&self, draft: &mut Draft<$family>, side: Side) {
+                if LIVE {
+                    steps::$track(draft, side as u32);
+                }
             }
         }
     };
 }
 
-store!(V4, frontend_v4, LOCALS_V4, SOURCES_V4, FLOWS_V4);
-store!(V6, frontend_v6, LOCALS_V6, SOURCES_V6, FLOWS_V6);
+store!(
+    V4,
+    frontend_v4,
+    LOCALS_V4,
+    SOURCES_V4,
+    FLOWS_V4,
+    find_v4,
+    insert_v4,
+    keeps_v4,
+    decide_v4,
+    record_v4,
+    track_v4
+);
+store!(
+    V6,
+    frontend_v6,
+    LOCALS_V6,
+    SOURCES_V6,
+    FLOWS_V6,
+    find_v6,
+    insert_v6,
+    keeps_v6,
+    decide_v6,
+    record_v6,
+    track_v6
+);

@@ -76,7 +76,7 @@ impl Kind {
 
 /// What stands behind a [`FrontendKey`].
 #[repr(C, align(8))]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Frontend {
     service: u32,
     kind: u8,

@@ -4,11 +4,10 @@ use super::TestWorld;
 use crate::{
     abi::{Backend, FlowSet, Frontend, FrontendKey, Line, Service, Settings},
     addr::Addr,
-    flow::Tuple,
     packet::Frame,
-    path::{Hook, Notes, Outcome, Trace, arrive, leave},
+    path::{Notes, Outcome, Trace, arrive, leave},
     verdict::{Reason, Verdict},
-    world::{Route, Store, World},
+    world::{Store, World},
 };
 
 /// What came of a frame.
@@ -43,20 +42,25 @@ impl Run {
 impl TestWorld {
     /// A frame comes in on an uplink.
     pub fn arrive(&self, frame: &[u8]) -> Run {
-        Run::of(frame, &mut self.notes.borrow_mut(), |packet, notes| arrive(packet, self, notes))
+        Run::of(frame, &mut self.notes.borrow_mut(), |packet, notes| {
+            arrive(packet, self, self, notes)
+        })
     }
 
     /// A frame leaves on an uplink.
     pub fn leave(&self, frame: &[u8]) -> Run {
-        Run::of(frame, &mut self.notes.borrow_mut(), |packet, notes| leave(packet, self, notes))
+        Run::of(frame, &mut self.notes.borrow_mut(), |packet, notes| {
+            leave(packet, self, self, notes)
+        })
     }
 
     /// What would come of a frame that comes in, and why; nothing in this world changes but its
     /// randomness.
     pub fn explain(&self, frame: &[u8]) -> (Run, Trace) {
         let mut notes = Notes::default();
-        let run =
-            Run::of(frame, &mut notes, |packet, notes| arrive(packet, &Explaining(self), notes));
+        let run = Run::of(frame, &mut notes, |packet, notes| {
+            arrive(packet, &Explaining(self), self, notes)
+        });
         (run, notes.trace)
     }
 }
@@ -66,10 +70,6 @@ pub struct Explaining<'a>(pub &'a TestWorld);
 
 impl World for Explaining<'_> {
     const LIVE: bool = false;
-
-    fn hook(&self) -> Hook {
-        self.0.hook()
-    }
 
     fn settings(&self) -> Option<&Settings> {
         self.0.settings()
@@ -114,9 +114,5 @@ where
 
     fn flow_set(&self, index: u32) -> Option<&FlowSet<A>> {
         self.0.flow_set(index)
-    }
-
-    fn route(&self, tuple: &Tuple<A>, length: u16) -> Route {
-        self.0.route(tuple, length)
     }
 }

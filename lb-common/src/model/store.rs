@@ -12,7 +12,7 @@ use crate::{
     limits::{BACKENDS, SERVICES},
     path::Hook,
     table::Entry,
-    world::{Route, Store, World},
+    world::{Network, Route, Store, World},
 };
 
 /// The tables of one family.
@@ -66,10 +66,6 @@ impl<A: Addr + Ord> Tables<A> {
 impl World for TestWorld {
     const LIVE: bool = true;
 
-    fn hook(&self) -> Hook {
-        self.hook
-    }
-
     fn settings(&self) -> Option<&Settings> {
         Some(&self.settings)
     }
@@ -118,6 +114,12 @@ macro_rules! store {
 
             fn flow_set(&self, index: u32) -> Option<&FlowSet<$family>> {
                 self.$tables.flows.get(index as usize)
+            }
+        }
+
+        impl Network<$family> for TestWorld {
+            fn hook(&self) -> Hook {
+                self.hook
             }
 
             fn route(&self, tuple: &Tuple<$family>, _length: u16) -> Route {

@@ -1,33 +1,27 @@
-use super::{Family, Job, ingress::track};
+use super::Job;
 use crate::{
     abi::FrontendKey,
-    packet::Packet,
-    rewrite::translate,
-    table::{self, Role},
+    addr::Addr,
+    table::Role,
     tracking::Side,
     verdict::Reason,
-    world::Store,
+    world::{Network, Store},
 };
 
 /// A packet that leaves on an uplink: the reply of a backend on this node gets the address that the
 /// client dialled.
 #[inline(always)]
-pub fn egress<A: Family, P: Packet + ?Sized, S: Store<A>>(
-    packet: &mut P,
-    job: &mut Job<'_, A, S>,
-) -> Reason {
+pub fn judge<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) -> Reason {
     let tuple = &job.draft.segment.tuple;
     let key = FrontendKey::new(tuple.src, tuple.sport, tuple.protocol);
     if !job.store.is_local_backend(&key)
-        || !table::find(job.store, tuple, &mut job.draft.found)
+        || !job.store.find_flow(tuple, &mut job.draft.found)
         || job.draft.found.entry.role != Role::ReplyLocal
     {
         return Reason::NotService;
     }
     job.outcome.backend = job.draft.found.entry.backend;
-    if translate(packet, tuple, &job.draft.found.entry.to, false).is_none() {
-        return Reason::NotLinear;
-    }
-    track(job, Side::Server);
+    job.draft.to = job.draft.found.entry.to;
+    job.store.track(job.draft, Side::Server);
     Reason::ReplyLocal
 }

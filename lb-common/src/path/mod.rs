@@ -3,21 +3,22 @@
 
 mod egress;
 mod ingress;
-mod new_flow;
 mod source;
+pub mod steps;
 
 pub use source::{SourceClass, is_barred, masquerade};
 
 use crate::{
-    abi::{Answer, Kind, NextHop},
+    abi::{Answer, Frontend, Kind, NextHop},
     addr::{V4, V6},
     flow::Tuple,
     packet::Packet,
     parse::{Ip, Segment, version},
     reject::Reject,
+    rewrite::{link, translate},
     table::{Entry, Found},
     verdict::{Reason, Verdict},
-    world::Store,
+    world::{Network, Store},
 };
 
 /// Which hook runs the rules.
@@ -96,9 +97,13 @@ pub struct Notes {
 
 /// The part of the notes that depends on the family.
 #[derive(Clone, Copy, Debug, Default)]
-struct Draft<A> {
+pub struct Draft<A> {
     segment: Segment<A>,
+    /// The frontend that the packet is to.
+    frontend: Frontend,
     found: Found<A>,
+    /// Whether `found` is to make room for the flow's new entry.
+    reselects: bool,
     /// What the packet becomes.
     to: Tuple<A>,
     /// The key of the flow's other entry.
@@ -107,14 +112,38 @@ struct Draft<A> {
     other: Found<A>,
 }
 
+/// Whether a flow keeps its backend.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Keep {
+    Yes = 0,
+    /// Choose again.
+    No = 1,
+    /// The backend is gone for good: the client shall know.
+    Gone = 2,
+}
+
+impl Keep {
+    /// The reverse of `as u32`.
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            0 => Self::Yes,
+            1 => Self::No,
+            _ => Self::Gone,
+        }
+    }
+}
+
 /// A family that the rules can be run for.
 pub trait Family: Reject {}
 impl Family for V4 {}
 impl Family for V6 {}
 
 /// What all steps of a packet's way work on.
-struct Job<'a, A, S> {
+struct Job<'a, A, S, N> {
     store: &'a S,
+    network: &'a N,
     draft: &'a mut Draft<A>,
     outcome: &'a mut Outcome,
     trace: &'a mut Trace,
@@ -123,74 +152,90 @@ struct Job<'a, A, S> {
 /// A frame that comes in on an uplink. It has been rewritten, or turned into the answer to itself,
 /// as the verdict says; the notes have the rest.
 #[inline(always)]
-pub fn arrive<P, S>(packet: &mut P, store: &S, notes: &mut Notes) -> Verdict
+pub fn arrive<P, S, N>(packet: &mut P, store: &S, network: &N, notes: &mut Notes) -> Verdict
 where
     P: Packet + ?Sized,
     S: Store<V4> + Store<V6>,
+    N: Network<V4> + Network<V6>,
 {
     let Notes { outcome, trace, v4, v6 } = notes;
     *outcome = Outcome::default();
     match version(packet) {
-        Ip::V4 => arrive_in(packet, store, v4, outcome, trace),
-        Ip::V6 => arrive_in(packet, store, v6, outcome, trace),
+        Ip::V4 => arrive_in(packet, Job { store, network, draft: v4, outcome, trace }),
+        Ip::V6 => arrive_in(packet, Job { store, network, draft: v6, outcome, trace }),
         Ip::Foreign => Verdict::Pass,
     }
 }
 
-/// Returns the verdict and leaves the reason in memory: the verifier then walks what follows once
-/// for each of the few verdicts, not for each of the many reasons.
-#[inline(never)]
-fn arrive_in<A: Family, P: Packet + ?Sized, S: Store<A>>(
+/// Looks everything up, then changes the packet.
+#[inline(always)]
+fn arrive_in<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     packet: &mut P,
-    store: &S,
-    draft: &mut Draft<A>,
-    outcome: &mut Outcome,
-    trace: &mut Trace,
+    mut job: Job<'_, A, S, N>,
 ) -> Verdict {
-    let job = &mut Job { store, draft, outcome, trace };
     let reason = match A::parse(packet, &mut job.draft.segment) {
-        Ok(()) => ingress::ingress(packet, job),
+        Ok(()) => ingress::judge(&mut job),
         Err(Reason::NotIp) => Reason::NotIp,
-        Err(reason) => ingress::odd(job, reason),
+        Err(reason) => ingress::odd(&job, reason),
     };
-    job.outcome.reason = reason;
-    let verdict = reason.verdict();
-    if matches!(verdict, Verdict::Reject) && A::reject(packet, &job.draft.segment).is_none() {
-        // A RST is not answered, nor what leaves no room to write in.
-        return Verdict::Drop;
-    }
-    verdict
+    write(packet, job, reason)
 }
 
 /// A frame that leaves on an uplink.
 #[inline(always)]
-pub fn leave<P, S>(packet: &mut P, store: &S, notes: &mut Notes) -> Verdict
+pub fn leave<P, S, N>(packet: &mut P, store: &S, network: &N, notes: &mut Notes) -> Verdict
 where
     P: Packet + ?Sized,
     S: Store<V4> + Store<V6>,
+    N: Network<V4> + Network<V6>,
 {
     let Notes { outcome, trace, v4, v6 } = notes;
     *outcome = Outcome::default();
     match version(packet) {
-        Ip::V4 => leave_in(packet, store, v4, outcome, trace),
-        Ip::V6 => leave_in(packet, store, v6, outcome, trace),
+        Ip::V4 => leave_in(packet, Job { store, network, draft: v4, outcome, trace }),
+        Ip::V6 => leave_in(packet, Job { store, network, draft: v6, outcome, trace }),
         Ip::Foreign => Verdict::Pass,
     }
 }
 
-#[inline(never)]
-fn leave_in<A: Family, P: Packet + ?Sized, S: Store<A>>(
+#[inline(always)]
+fn leave_in<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     packet: &mut P,
-    store: &S,
-    draft: &mut Draft<A>,
-    outcome: &mut Outcome,
-    trace: &mut Trace,
+    mut job: Job<'_, A, S, N>,
 ) -> Verdict {
-    let job = &mut Job { store, draft, outcome, trace };
     let reason = match A::parse(packet, &mut job.draft.segment) {
-        Ok(()) => egress::egress(packet, job),
+        Ok(()) => egress::judge(&mut job),
         Err(_) => Reason::NotService,
     };
+    write(packet, job, reason)
+}
+
+/// Makes of the packet what was decided.
+#[inline(always)]
+fn write<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
+    packet: &mut P,
+    job: Job<'_, A, S, N>,
+    reason: Reason,
+) -> Verdict {
     job.outcome.reason = reason;
-    reason.verdict()
+    let Draft { segment, to, .. } = job.draft;
+    let verdict = reason.verdict();
+    let written = match verdict {
+        Verdict::Pass | Verdict::Drop => return verdict,
+        // A RST is not answered, nor what leaves no room to write in.
+        Verdict::Reject => match A::reject(packet, segment) {
+            Some(()) => return verdict,
+            None => return Verdict::Drop,
+        },
+        Verdict::Deliver => translate(packet, &segment.tuple, to, false),
+        Verdict::Forward => translate(packet, &segment.tuple, to, true)
+            .and_then(|()| link(packet, &job.outcome.hop)),
+    };
+    match written {
+        Some(()) => verdict,
+        None => {
+            job.outcome.reason = Reason::NotLinear;
+            Verdict::Drop
+        }
+    }
 }

@@ -68,6 +68,7 @@ const UNSAFE: &[&str] = &[
 const UNSAFE_WITH_REASON: &[(&str, &str)] = &[
     ("lb-common/src/branchless.rs", "an instruction that hides a value from the compiler"),
     ("lb-ebpf/src/main.rs", "the licence section's name is set by an unsafe attribute"),
+    ("lb-ebpf/src/steps.rs", "global functions get their arguments as pointers that may be null"),
     ("lb-ebpf/src/helpers.rs", "every helper of the kernel, as a safe function"),
     ("lb-ebpf/src/call.rs", "fields of the context of socket hooks"),
     ("lb-userspace/src/datapath/mmap.rs", "array maps mapped into the agent"),

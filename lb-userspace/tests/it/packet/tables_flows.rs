@@ -6,10 +6,9 @@ use lb_common::{
     abi::{Backend, FlowSet, Frontend, FrontendKey, Line, Service, Settings},
     addr::{Addr, V4, V6},
     flow::Tuple,
-    path::Hook,
     table::{self, Entry, Found, Insert, Role},
     tracking::State,
-    world::{Route, Store, World},
+    world::{Store, World},
 };
 
 use super::tables_maps::maps;
@@ -25,9 +24,6 @@ struct FlowsOnly<'a> {
 impl World for FlowsOnly<'_> {
     const LIVE: bool = true;
 
-    fn hook(&self) -> Hook {
-        Hook::Tc
-    }
     fn settings(&self) -> Option<&Settings> {
         Some(&self.settings)
     }
@@ -64,9 +60,6 @@ impl<A: Addr> Store<A> for FlowsOnly<'_> {
         let set = self.words.get(start..start + words)?;
         // SAFETY: a set is these words, all of them atomics, and borrowed as long as `self`.
         Some(unsafe { &*set.as_ptr().cast::<FlowSet<A>>() })
-    }
-    fn route(&self, _: &Tuple<A>, _: u16) -> Route {
-        Route::None
     }
 }
 

@@ -1,6 +1,6 @@
 //! Planned writes on real maps: what is written is what is read back, and what is adopted.
 
-use std::{collections::BTreeSet, net::IpAddr, path::Path};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use aya::maps::{Map, MapData, PerCpuValues};
 use lb_common::{
@@ -13,6 +13,7 @@ use lb_common::{
 };
 use lb_userspace::{
     datapath::{apply::WriteError, maps::Maps},
+    lab::Lab,
     model::{Family, ObjectName, Protocol},
     plan::{
         self, BackendSet, BackendState, Frontend as PlannedFrontend, FrontendKind, PortPlan, Scope,
@@ -170,36 +171,24 @@ fn what_is_planned_is_what_the_kernel_holds_and_what_a_restart_adopts() {
 
 #[test]
 fn pins_lead_to_the_same_maps() {
-    let folder = Path::new("/sys/fs/bpf").join(format!("lb-test-{}", std::process::id()));
-    std::fs::create_dir(&folder).expect("a folder on bpffs");
-    let folder = Pins(folder);
+    let lab = Lab::new("pins").expect("a lab, and with it a bpffs");
+    let folder = lab.bpffs("node").unwrap();
+    std::fs::create_dir_all(&folder).expect("a folder on bpffs");
     let mut made = Maps::open(|name| {
         let (kind, key, value, entries, flags) = shape(name);
         let map = aya_obj::Map::new_from_params(kind, key, value, entries, flags);
         let map = MapData::create(map, name, None)?;
-        map.pin(folder.0.join(name)).expect("a pin");
+        map.pin(folder.join(name)).expect("a pin");
         Map::from_map_data(map)
     })
     .unwrap();
     made.apply(&[Op::NameService { id: 3, name: "shop/web||TCP|4".into() }]).unwrap();
-    let found = Maps::from_pins(&folder.0).unwrap();
+    let found = Maps::from_pins(&folder).unwrap();
     assert_eq!(found.image().unwrap(), made.image().unwrap());
     assert_eq!(found.capacities, made.capacities);
-    std::fs::remove_file(folder.0.join("ARENA")).unwrap();
-    let error = Maps::from_pins(&folder.0).err().expect("a map is missing");
+    std::fs::remove_file(folder.join("ARENA")).unwrap();
+    let error = Maps::from_pins(&folder).err().expect("a map is missing");
     assert_eq!(error.to_string(), "map ARENA cannot be opened");
-}
-
-/// A folder of pins that goes with the test.
-struct Pins(std::path::PathBuf);
-
-impl Drop for Pins {
-    fn drop(&mut self) {
-        for pin in std::fs::read_dir(&self.0).into_iter().flatten().flatten() {
-            let _ = std::fs::remove_file(pin.path());
-        }
-        let _ = std::fs::remove_dir(&self.0);
-    }
 }
 
 #[test]

@@ -1,0 +1,237 @@
+//! The large steps of a packet's way: functions of the tables alone. None sees the packet.
+//!
+//! They return little and leave the rest in the notes: the verifier walks what follows once for
+//! each value returned, not for each of the many reasons.
+
+use super::{Draft, Keep, Outcome, SourceClass, Trace, is_barred, masquerade};
+use crate::{
+    abi::{BackendState, Settings},
+    addr::Addr,
+    hash,
+    limits::PORT_TRIES,
+    select::{Choice, Pick, choose},
+    table::{self, Insert, Role},
+    tracking::{Side, State, next, opens, timeout},
+    verdict::Reason,
+    wire::{Tcp, proto},
+    world::Store,
+};
+
+/// Whether the flow that was found keeps its backend.
+#[inline(always)]
+pub fn keeps<A: Addr, S: Store<A>>(store: &S, draft: &Draft<A>) -> Keep {
+    let (segment, entry) = (&draft.segment, &draft.found.entry);
+    let (state, serving) = match store.backend(entry.backend) {
+        Some(backend) if backend.generation() == entry.generation => {
+            (backend.state(), backend.is_serving())
+        }
+        _ => (BackendState::Gone, false),
+    };
+    if segment.tuple.protocol == proto::UDP {
+        return match state {
+            BackendState::Active => Keep::Yes,
+            BackendState::Retired if serving => Keep::Yes,
+            _ => Keep::No,
+        };
+    }
+    let resets = || store.settings().is_some_and(|settings| settings.reset_gone != 0);
+    match (state, opens(segment.tcp_flags)) {
+        (BackendState::Active, true) if !matches!(entry.state, State::Closing) => Keep::Yes,
+        (_, true) => Keep::No,
+        (BackendState::Gone | BackendState::Free, false) if resets() => Keep::Gone,
+        (_, false) => Keep::Yes,
+    }
+}
+
+/// Chooses a backend for the first packet of a flow, or for one whose flow must choose again;
+/// `draft.to` and `draft.entry` are then the flow's. `false`: `outcome.reason` says why not.
+#[inline(always)]
+pub fn decide<A: Addr, S: Store<A>>(
+    store: &S,
+    draft: &mut Draft<A>,
+    outcome: &mut Outcome,
+    trace: &mut Trace,
+) -> bool {
+    match choice(store, draft, outcome, trace) {
+        Ok(()) => true,
+        Err(reason) => {
+            outcome.reason = reason;
+            false
+        }
+    }
+}
+
+#[inline(always)]
+fn choice<A: Addr, S: Store<A>>(
+    store: &S,
+    draft: &mut Draft<A>,
+    outcome: &mut Outcome,
+    trace: &mut Trace,
+) -> Result<(), Reason> {
+    let frontend = draft.frontend;
+    let (Some(settings), Some(kind), Some(service)) =
+        (store.settings(), frontend.kind(), store.service(frontend.service()))
+    else {
+        return Err(Reason::StaleAnswer);
+    };
+    let tuple = &draft.segment.tuple;
+    let flags = draft.segment.tcp_flags;
+    let class = SourceClass::of(store, settings, tuple.src);
+    *trace = Trace { kind: Some(kind), class, ..Trace::default() };
+    if is_barred(store, &frontend, service, tuple.src) {
+        return Err(Reason::SourceRange);
+    }
+    let mid_stream = tuple.protocol == proto::TCP && !opens(flags);
+    if mid_stream && takes_over(settings, store.now()) {
+        return Err(Reason::Takeover);
+    }
+    let outside = matches!(class, SourceClass::Outside);
+    let ring = if outside { service.ring_outside() } else { service.ring_inside() };
+    let pick = if ring {
+        Pick::Hash(hash::tuple(settings.seed, tuple))
+    } else {
+        Pick::Random(store.random())
+    };
+    let Choice { id, backend, answer } =
+        choose(store, frontend.service(), class.scope(kind, service), pick)?;
+    let local = backend.is_local();
+    let address = A::from_slot(backend.address());
+    let hairpin = local && address == tuple.src;
+    trace.masquerade = masquerade::<A>(settings, kind, class, service, hairpin);
+    trace.answer = answer;
+    outcome.backend = id;
+    // Only a local backend that the ring names can have been this flow's all along.
+    if mid_stream && (!local || !ring || flags & Tcp::RST != 0) {
+        return Err(Reason::UnknownFlow);
+    }
+    draft.to = *tuple;
+    draft.to.dst = address;
+    draft.to.dport = backend.port();
+    draft.entry.state = if mid_stream { State::Established } else { State::HalfOpen };
+    draft.entry.backend = id;
+    draft.entry.generation = backend.generation();
+    draft.entry.role = Role::ToLocal;
+    if !local {
+        draft.to.src = A::from_slot(backend.source());
+        draft.entry.role = Role::ToRemote;
+    }
+    Ok(())
+}
+
+#[inline(always)]
+const fn takes_over(settings: &Settings, now: u32) -> bool {
+    settings.takeover_until != 0 && settings.takeover_until.wrapping_sub(now) as i32 > 0
+}
+
+/// Finds a source port whose replies are nobody else's, and writes the reply entry, then the forward
+/// entry; `draft.to` is then what the flow's packets become. `false`: `outcome.reason` says why not.
+///
+/// A remote backend sees a port of this node's range. A local one sees the client's own port, unless
+/// the client already uses it for another of our addresses with the same backend.
+#[inline(always)]
+pub fn record<A: Addr, S: Store<A>>(
+    store: &S,
+    draft: &mut Draft<A>,
+    outcome: &mut Outcome,
+) -> bool {
+    match entries(store, draft) {
+        Ok(()) => true,
+        Err(reason) => {
+            outcome.reason = reason;
+            false
+        }
+    }
+}
+
+#[inline(always)]
+fn entries<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>) -> Result<(), Reason> {
+    let Some(settings) = store.settings() else { return Err(Reason::FlowTableFull) };
+    if draft.reselects && S::LIVE {
+        table::release(store, &draft.found);
+    }
+    let hash = hash::tuple(settings.seed, &draft.segment.tuple);
+    let role = draft.entry.role;
+    let keeps_port = matches!(role, Role::ToLocal);
+    draft.entry.to = draft.segment.tuple.reply();
+    if !find_port(store, settings, draft, hash.rotate_left(17), keeps_port) {
+        return Err(Reason::SnatPortsFull);
+    }
+    if !S::LIVE {
+        return Ok(());
+    }
+    draft.entry.role = if keeps_port { Role::ReplyLocal } else { Role::ReplyRemote };
+    match store.insert_flow(&draft.reply, &draft.entry, &mut draft.other) {
+        Insert::Done => {}
+        Insert::Full => return Err(Reason::FlowTableFull),
+        // Another CPU took the port between the look and the grip: the sender will try again.
+        Insert::Exists | Insert::Contended => return Err(Reason::Contended),
+    }
+    draft.entry.role = role;
+    draft.entry.to = draft.to;
+    match store.insert_flow(&draft.segment.tuple, &draft.entry, &mut draft.other) {
+        Insert::Done => Ok(()),
+        // Another CPU was faster with a packet of the same flow: its choice stands. This packet may
+        // follow it on the same way out; else it is for its sender to send again.
+        Insert::Exists
+            if draft.other.entry.role == role && draft.other.entry.to.dst == draft.to.dst =>
+        {
+            draft.to = draft.other.entry.to;
+            Ok(())
+        }
+        Insert::Exists | Insert::Contended => Err(Reason::Contended),
+        Insert::Full => Err(Reason::FlowTableFull),
+    }
+}
+
+/// Sets the source port of `draft.to`, and `draft.reply`, to one that is free for this flow.
+#[inline(always)]
+fn find_port<A: Addr, S: Store<A>>(
+    store: &S,
+    settings: &Settings,
+    draft: &mut Draft<A>,
+    mut hash: u64,
+    keeps_port: bool,
+) -> bool {
+    let first = u32::from(settings.snat_first);
+    let ports = u32::from(settings.snat_last) - first + 1;
+    // No branch on the port: the verifier would walk the loop once for each outcome.
+    let port = |hash: u64| ((first + hash::scale(hash, ports)) as u16).to_be_bytes();
+    if !keeps_port {
+        draft.to.sport = port(hash);
+    }
+    let mut tries = 0;
+    while tries < PORT_TRIES {
+        draft.reply = draft.to.reply();
+        if !store.find_flow(&draft.reply, &mut draft.other)
+            || draft.other.entry.to == draft.entry.to
+        {
+            return true;
+        }
+        hash = hash::finish(hash::mix(hash, 1));
+        draft.to.sport = port(hash);
+        tries += 1;
+    }
+    false
+}
+
+/// Tells both entries of a flow what its packet means: at once when the state changes, else at most
+/// once a second.
+#[inline(always)]
+pub fn track<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>, side: Side) {
+    if !S::LIVE {
+        return;
+    }
+    let old = draft.found.entry.state;
+    let state = next(old, side, draft.segment.tuple.protocol, draft.segment.tcp_flags);
+    let Some(settings) = store.settings() else { return };
+    let expiry =
+        store.now().wrapping_add(timeout(state, draft.segment.tuple.protocol, &settings.timeouts));
+    if state == old && expiry.wrapping_sub(draft.found.expiry()) < Settings::SECOND {
+        return;
+    }
+    table::refresh(store, &draft.found, state);
+    draft.reply = draft.found.entry.to.reply();
+    if store.find_flow(&draft.reply, &mut draft.other) {
+        table::refresh(store, &draft.other, state);
+    }
+}
