@@ -17,6 +17,7 @@ mod branchless;
 pub mod checksum;
 pub mod flow;
 pub mod hash;
+pub mod icmp;
 pub mod limits;
 #[cfg(feature = "model")]
 pub mod model;

@@ -18,6 +18,8 @@ pub struct Segment<A> {
     pub ttl: u8,
     /// IP header and payload, in bytes.
     pub length: u16,
+    /// IP and transport header, in bytes; zero unless the rules can rewrite the packet.
+    pub headers: u16,
 }
 
 /// What a frame is.
@@ -63,6 +65,7 @@ impl Parse for V4 {
         segment.tuple.src = V4(ip.src);
         segment.tuple.dst = V4(ip.dst);
         segment.tuple.protocol = ip.protocol;
+        segment.headers = 0;
         segment.ttl = ip.ttl;
         segment.length = u16::from_be_bytes(ip.total_length);
         if ip.version_ihl >> 4 != 4 || ip.version_ihl & 0xf < 5 {
@@ -85,6 +88,7 @@ impl Parse for V6 {
         segment.tuple.src = V6(ip.src);
         segment.tuple.dst = V6(ip.dst);
         segment.tuple.protocol = ip.next_header;
+        segment.headers = 0;
         segment.ttl = ip.hop_limit;
         segment.length = u16::from_be_bytes(ip.payload_length).saturating_add(Ipv6::LEN as u16);
         if ip.version_class_label[0] >> 4 != 6 {
@@ -127,5 +131,6 @@ fn transport<A: Addr, P: Packet + ?Sized>(
     if length < ip_header + header || L3 + length > packet.len() {
         return Err(Reason::BadLength);
     }
+    segment.headers = (ip_header + header) as u16;
     Ok(())
 }

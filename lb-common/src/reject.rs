@@ -1,5 +1,5 @@
-//! The answer to a packet that nobody will take: TCP RST (RFC 9293, 3.10.7.1) or ICMP port
-//! unreachable (RFC 792, RFC 4443), made from the packet in its own place.
+//! The answer to a packet that nobody will take, or that is too big: TCP RST (RFC 9293, 3.10.7.1) or
+//! an ICMP error (RFC 792, RFC 1191, RFC 4443), made from the packet in its own place.
 
 use crate::{
     addr::{V4, V6},
@@ -11,35 +11,73 @@ use crate::{
 };
 
 /// Hop count of the answers.
-const TTL: u8 = 64;
+pub(crate) const TTL: u8 = 64;
+
+/// What an answer complains about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Complaint {
+    /// What would have fitted, in bytes; zero: nobody takes the packet, whatever its length.
+    pub mtu: u16,
+}
+
+impl Complaint {
+    /// Destination unreachable: port, or fragmentation needed and the next hop's MTU.
+    #[inline(always)]
+    const fn v4(self) -> Icmp {
+        let [high, low] = self.mtu.to_be_bytes();
+        let code = if self.mtu == 0 { 3 } else { 4 };
+        Icmp { kind: 3, code, checksum: [0; 2], rest: [0, 0, high, low] }
+    }
+
+    /// Destination unreachable (port), or packet too big and the next hop's MTU.
+    #[inline(always)]
+    const fn v6(self) -> Icmp {
+        let [high, low] = self.mtu.to_be_bytes();
+        let (kind, code) = if self.mtu == 0 { (1, 4) } else { (2, 0) };
+        Icmp { kind, code, checksum: [0; 2], rest: [0, 0, high, low] }
+    }
+}
 
 /// A family that answers can be made in.
 pub trait Reject: Rewrite {
     /// Turns the packet into the answer to itself; it then goes out where it came in.
     ///
-    /// `None`, perhaps with the packet spoilt, where there shall be no answer (to a RST) or the
-    /// frame cannot be resized: then it is dropped.
-    fn reject<P: Packet + ?Sized>(packet: &mut P, segment: &Segment<Self>) -> Option<()>;
+    /// `None`, perhaps with the packet spoilt, where there shall be no answer (to a RST, or to an
+    /// IPv4 packet that is too big but asks for no report) or the frame cannot be resized: then it
+    /// is dropped.
+    fn reject<P: Packet + ?Sized>(
+        packet: &mut P,
+        segment: &Segment<Self>,
+        complaint: Complaint,
+    ) -> Option<()>;
 }
 
 impl Reject for V4 {
     #[inline(always)]
-    fn reject<P: Packet + ?Sized>(packet: &mut P, segment: &Segment<Self>) -> Option<()> {
-        if segment.tuple.protocol == proto::TCP {
+    fn reject<P: Packet + ?Sized>(
+        packet: &mut P,
+        segment: &Segment<Self>,
+        complaint: Complaint,
+    ) -> Option<()> {
+        if segment.tuple.protocol == proto::TCP && complaint.mtu == 0 {
             reset_v4(packet, segment)
         } else {
-            unreachable_v4(packet)
+            complain_v4(packet, complaint)
         }
     }
 }
 
 impl Reject for V6 {
     #[inline(always)]
-    fn reject<P: Packet + ?Sized>(packet: &mut P, segment: &Segment<Self>) -> Option<()> {
-        if segment.tuple.protocol == proto::TCP {
+    fn reject<P: Packet + ?Sized>(
+        packet: &mut P,
+        segment: &Segment<Self>,
+        complaint: Complaint,
+    ) -> Option<()> {
+        if segment.tuple.protocol == proto::TCP && complaint.mtu == 0 {
             reset_v6(packet, segment)
         } else {
-            unreachable_v6(packet)
+            complain_v6(packet, complaint)
         }
     }
 }
@@ -61,13 +99,18 @@ fn reset_v4<P: Packet + ?Sized>(packet: &mut P, segment: &Segment<V4>) -> Option
 }
 
 #[inline(never)]
-fn unreachable_v4<P: Packet + ?Sized>(packet: &mut P) -> Option<()> {
+fn complain_v4<P: Packet + ?Sized>(packet: &mut P, complaint: Complaint) -> Option<()> {
     let eth = packet.get::<Eth>(0)?.reversed();
     let old = *packet.get::<Ipv4>(L3)?;
+    // Of TCP too the first eight bytes are quoted.
     let udp = *packet.get::<Udp>(L4_V4)?;
+    if complaint.mtu != 0 && old.flags_fragment[0] & Ipv4::DF[0] == 0 {
+        return None;
+    }
     let quoted = Ipv4::LEN + Udp::LEN;
-    let icmp = Icmp { kind: 3, code: 3, checksum: [0; 2], rest: [0; 4] };
-    let sum = sum_udp(sum_v4(Sum::ZERO.add2([icmp.kind, icmp.code]), &old), &udp);
+    let icmp = complaint.v4();
+    let sum = Sum::ZERO.add2([icmp.kind, icmp.code]).bytes(&icmp.rest);
+    let sum = sum_udp(sum_v4(sum, &old), &udp);
     packet.resize(L4_V4 + Icmp::LEN + quoted)?;
     *packet.get_mut(0)? = eth;
     *packet.get_mut(L3)? = answer_v4(&old, proto::ICMP, Icmp::LEN + quoted);
@@ -91,7 +134,7 @@ fn reset_v6<P: Packet + ?Sized>(packet: &mut P, segment: &Segment<V6>) -> Option
 }
 
 #[inline(never)]
-fn unreachable_v6<P: Packet + ?Sized>(packet: &mut P) -> Option<()> {
+fn complain_v6<P: Packet + ?Sized>(packet: &mut P, complaint: Complaint) -> Option<()> {
     const QUOTED: usize = L4_V6 + Icmp::LEN;
     const LENGTH: usize = Icmp::LEN + Ipv6::LEN + Udp::LEN;
     let eth = packet.get::<Eth>(0)?.reversed();
@@ -103,9 +146,10 @@ fn unreachable_v6<P: Packet + ?Sized>(packet: &mut P) -> Option<()> {
     *packet.get_mut(QUOTED)? = old;
     *packet.get_mut(0)? = eth;
     *packet.get_mut(L3)? = answer_v6(packet.get::<Ipv6>(QUOTED)?, proto::ICMPV6, LENGTH);
-    let icmp = Icmp { kind: 1, code: 4, checksum: [0; 2], rest: [0; 4] };
+    let icmp = complaint.v6();
     let sum = pseudo_v6(packet.get::<Ipv6>(L3)?, proto::ICMPV6, LENGTH);
-    let sum = sum_v6(sum.add2([icmp.kind, icmp.code]), packet.get::<Ipv6>(QUOTED)?);
+    let sum = sum.add2([icmp.kind, icmp.code]).bytes(&icmp.rest);
+    let sum = sum_v6(sum, packet.get::<Ipv6>(QUOTED)?);
     let sum = sum_udp(sum, packet.get::<Udp>(QUOTED + Ipv6::LEN)?);
     *packet.get_mut(L4_V6)? = Icmp { checksum: sum.finish(), ..icmp };
     Some(())

@@ -10,7 +10,9 @@ pub enum Verdict {
     Deliver,
     /// Rewritten and sent to a next hop.
     Forward,
-    /// Answered with a TCP RST or an ICMP port unreachable.
+    /// Answered in the place of the one who was asked; not refused.
+    Answer,
+    /// Answered with a TCP RST, or with an ICMP error: port unreachable, or too big.
     Reject,
     /// Dropped in silence.
     Drop,
@@ -58,6 +60,12 @@ reasons! {
     ToRemote = "to-remote": Forward,
     /// The reply of a backend on another node, back to the client.
     ReplyRemote = "reply-remote": Forward,
+    /// An ICMP error about a flow, to or from a backend on this node.
+    ErrorLocal = "error-local": Deliver,
+    /// An ICMP error about a flow, to or from a backend on another node.
+    ErrorRemote = "error-remote": Forward,
+    /// An echo request to an external address of a Service.
+    Echo = "echo": Answer,
     /// No endpoint anywhere.
     NoEndpoints = "no-endpoints": Reject,
     /// A port that a live ClusterIP does not serve.
@@ -66,6 +74,10 @@ reasons! {
     UnknownFlow = "unknown-flow": Reject,
     /// The backend of the flow is gone for good.
     BackendGone = "backend-gone": Reject,
+    /// An echo request to a ClusterIP, which is nobody's.
+    EchoRefused = "echo-refused": Reject,
+    /// Too long for the way out: the sender is told what fits, unless it lets routers fragment.
+    TooBig = "too-big": Reject,
     /// There are endpoints, but the traffic policy allows none of them here.
     NoLocalEndpoints = "no-local-endpoints": Drop,
     /// The source is outside loadBalancerSourceRanges.
@@ -82,8 +94,6 @@ reasons! {
     StaleAnswer = "stale-answer": Drop,
     /// This node has no route to the next hop.
     NoRoute = "no-route": Drop,
-    /// Too long for the way out.
-    TooBig = "too-big": Drop,
     /// TTL or hop limit would reach zero here.
     TtlExpired = "ttl-expired": Drop,
     /// Lengths in the headers contradict the frame.
@@ -92,7 +102,9 @@ reasons! {
     IpOptions = "ip-options": Drop,
     /// A fragment, to a service address.
     Fragment = "fragment": Drop,
-    /// Neither TCP nor UDP, to a service address.
+    /// An ICMP error about no flow of ours, to a service address.
+    ErrorUnknown = "error-unknown": Drop,
+    /// Neither TCP nor UDP, nor ICMP that has a rule, to a service address.
     Protocol = "protocol": Drop,
     /// The packet could not be rewritten where it lay.
     NotLinear = "not-linear": Drop,

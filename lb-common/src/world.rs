@@ -78,8 +78,9 @@ pub trait Store<A: Addr>: World {
 pub trait Network<A: Addr> {
     /// Which hook the rules run for.
     fn hook(&self) -> Hook;
-    /// Where a packet with these addresses leaves this node; `length` is that of the IP packet.
-    fn route(&self, tuple: &Tuple<A>, length: u16) -> Route;
+    /// Where a packet with these addresses leaves this node; `length` is that of the IP packet,
+    /// `headers` what of it each part carries if hardware joined several.
+    fn route(&self, tuple: &Tuple<A>, length: u16, headers: u16) -> Route;
 }
 
 /// The way out.
@@ -89,8 +90,8 @@ pub enum Route {
     Hop(NextHop),
     /// Only tc, which can wait for a neighbour and enter any device, can send it there.
     Stack,
-    /// The packet is too long for it.
-    TooBig,
+    /// The packet is too long for it; what fits, in bytes.
+    TooBig(u16),
     /// There is none.
     None,
 }

@@ -45,6 +45,13 @@ pub const fn no_fib_params() -> FibParams {
     unsafe { core::mem::zeroed() }
 }
 
+/// The MTU of the way out, if the kernel found a packet too long for it (5.12).
+#[inline(always)]
+pub const fn mtu(params: &FibParams) -> u16 {
+    // SAFETY: a number in a union of numbers.
+    unsafe { params.__bindgen_anon_1.mtu_result }
+}
+
 /// Monotonic time in nanoseconds, as of the last timer interrupt (kernel 5.11).
 #[inline(always)]
 pub fn coarse_time() -> u64 {

@@ -49,7 +49,7 @@ pub fn uplink_xdp(context: XdpContext) -> u32 {
         Verdict::Deliver => xdp_action::XDP_PASS,
         Verdict::Forward if outcome.hop.interface == interface => xdp_action::XDP_TX,
         Verdict::Forward => helpers::redirect(outcome.hop.interface) as u32,
-        Verdict::Reject => xdp_action::XDP_TX,
+        Verdict::Answer | Verdict::Reject => xdp_action::XDP_TX,
         Verdict::Drop => xdp_action::XDP_DROP,
     };
     counters::packet(verdict, outcome, bytes);
@@ -61,6 +61,7 @@ pub fn uplink_xdp(context: XdpContext) -> u32 {
 pub fn uplink_ingress(context: TcContext) -> i32 {
     let interface = packet::interface(&context);
     let place = Place::new(Context::new(context.as_ptr()), interface, Hook::Tc);
+    let place = place.joined(packet::joined(&context));
     let mut frame = TcPacket(&context);
     frame.pull(packet::HEADERS);
     let bytes = frame.len();
@@ -72,7 +73,7 @@ pub fn uplink_ingress(context: TcContext) -> i32 {
         // Whoever is next on this hook sees it.
         Verdict::Pass | Verdict::Deliver => TC_ACT_UNSPEC,
         Verdict::Forward => helpers::redirect_neighbour(outcome.hop.interface),
-        Verdict::Reject => helpers::redirect(interface),
+        Verdict::Answer | Verdict::Reject => helpers::redirect(interface),
         Verdict::Drop => TC_ACT_SHOT,
     }
 }
@@ -91,7 +92,7 @@ pub fn uplink_egress(context: TcContext) -> i32 {
     match verdict {
         Verdict::Pass => return TC_ACT_UNSPEC,
         Verdict::Deliver | Verdict::Forward => counters::packet(verdict, outcome, bytes),
-        Verdict::Reject | Verdict::Drop => {
+        Verdict::Answer | Verdict::Reject | Verdict::Drop => {
             counters::packet(verdict, outcome, bytes);
             return TC_ACT_SHOT;
         }

@@ -12,8 +12,9 @@ use lb_common::{
     wire::Header,
 };
 
-/// As much of a frame as the rules read: Ethernet, IPv6 and TCP headers.
-pub const HEADERS: usize = 74;
+/// As much of a frame as the rules read: an ICMPv6 error, and the eight bytes that must be quoted of
+/// TCP or UDP behind IPv6; the same with all options that IPv4 may have.
+pub const HEADERS: usize = 128;
 
 /// A frame at XDP.
 pub struct XdpPacket<'a>(pub &'a XdpContext);
@@ -26,6 +27,14 @@ pub struct TcPacket<'a>(pub &'a TcContext);
 pub fn interface(context: &TcContext) -> u32 {
     // SAFETY: a field of the program's own context that is always readable.
     unsafe { (*context.skb.skb).ifindex }
+}
+
+/// Bytes of payload in each of the packets that hardware joined to this one (kernel 5.7); zero: it
+/// is one.
+#[inline(always)]
+pub fn joined(context: &TcContext) -> u16 {
+    // SAFETY: a field of the program's own context that is always readable.
+    unsafe { (*context.skb.skb).gso_size as u16 }
 }
 
 /// `T` at `offset` behind `data`, if it ends before `end`.

@@ -30,13 +30,21 @@ struct Aligned(Params);
 pub struct Place {
     context: Context,
     interface: u32,
+    /// Bytes of payload in each of the packets that hardware joined to one; zero: it is one.
+    joined: u16,
     hook: Hook,
 }
 
 impl Place {
     #[inline(always)]
     pub const fn new(context: Context, interface: u32, hook: Hook) -> Self {
-        Self { context, interface, hook }
+        Self { context, interface, joined: 0, hook }
+    }
+
+    /// At tc a packet may be many that were joined: each part must fit the way out.
+    #[inline(always)]
+    pub const fn joined(self, joined: u16) -> Self {
+        Self { joined, ..self }
     }
 
     /// Whether XDP can send on this interface.
@@ -55,15 +63,13 @@ impl<A: Addr> Network<A> for Place {
     /// XDP gets a hop only if XDP can send there; tc gets one also while the neighbour's address is
     /// still to be found, because it hands the packet to the neighbour's queue.
     #[inline(never)]
-    fn route(&self, tuple: &Tuple<A>, length: u16) -> Route {
+    fn route(&self, tuple: &Tuple<A>, length: u16, headers: u16) -> Route {
         let mut aligned = Aligned(helpers::no_fib_params());
         let params = &mut aligned.0;
         params.l4_protocol = tuple.protocol;
         params.ifindex = self.interface;
-        if matches!(self.hook, Hook::Xdp) {
-            // At tc the kernel checks the packet itself, which may be a GSO one, against the MTU.
-            params.__bindgen_anon_1.tot_len = length;
-        }
+        params.__bindgen_anon_1.tot_len =
+            if self.joined == 0 { length } else { headers.saturating_add(self.joined) };
         if A::IS_V4 {
             let word = |slot: [u8; 16]| u32::from_ne_bytes([slot[0], slot[1], slot[2], slot[3]]);
             params.family = AF_INET;
@@ -79,7 +85,7 @@ impl<A: Addr> Network<A> for Place {
         match (result, self.hook) {
             (BPF_FIB_LKUP_RET_SUCCESS, Hook::Xdp) if self.reaches(hop.interface) => Route::Hop(hop),
             (BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH, Hook::Tc) => Route::Hop(hop),
-            (BPF_FIB_LKUP_RET_FRAG_NEEDED, _) => Route::TooBig,
+            (BPF_FIB_LKUP_RET_FRAG_NEEDED, _) => Route::TooBig(helpers::mtu(params)),
             (BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH, _) => Route::Stack,
             _ => Route::None,
         }
@@ -96,7 +102,7 @@ impl<A: Addr> Network<A> for Anywhere {
     }
 
     #[inline(always)]
-    fn route(&self, _tuple: &Tuple<A>, _length: u16) -> Route {
+    fn route(&self, _tuple: &Tuple<A>, _length: u16, _headers: u16) -> Route {
         Route::Hop(NextHop::default())
     }
 }

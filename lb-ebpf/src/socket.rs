@@ -109,7 +109,9 @@ fn refuse(service: u32, reason: Reason) -> i32 {
     counters::refusal(service, reason);
     let errno = match reason.verdict() {
         Verdict::Reject => ECONNREFUSED,
-        Verdict::Pass | Verdict::Deliver | Verdict::Forward | Verdict::Drop => EHOSTUNREACH,
+        Verdict::Pass | Verdict::Deliver | Verdict::Forward | Verdict::Answer | Verdict::Drop => {
+            EHOSTUNREACH
+        }
     };
     helpers::fail_with(errno);
     FAIL

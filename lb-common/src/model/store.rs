@@ -26,6 +26,8 @@ pub struct Tables<A: Addr> {
     /// The way to a destination; others go `default_route`.
     pub routes: BTreeMap<A, Route>,
     pub default_route: Route,
+    /// The longest packet that fits the way to a destination; others take any.
+    pub mtus: BTreeMap<A, u16>,
 }
 
 impl<A: Addr + Ord> Tables<A> {
@@ -41,6 +43,7 @@ impl<A: Addr + Ord> Tables<A> {
             flows: (0..flow_sets).map(|_| FlowSet::default()).collect(),
             routes: BTreeMap::new(),
             default_route: Route::Hop(Self::HOP),
+            mtus: BTreeMap::new(),
         }
     }
 
@@ -49,6 +52,13 @@ impl<A: Addr + Ord> Tables<A> {
         let mut entries: Vec<_> = self.flows.iter().flat_map(FlowSet::entries).collect();
         entries.sort_by_key(|(key, ..)| (key.src, key.dst, key.sport, key.dport, key.protocol));
         entries
+    }
+
+    fn way(&self, to: A, length: u16) -> Route {
+        match self.mtus.get(&to) {
+            Some(mtu) if length > *mtu => Route::TooBig(*mtu),
+            _ => *self.routes.get(&to).unwrap_or(&self.default_route),
+        }
     }
 
     fn allows(&self, service: u32, source: A) -> bool {
@@ -122,8 +132,8 @@ macro_rules! store {
                 self.hook
             }
 
-            fn route(&self, tuple: &Tuple<$family>, _length: u16) -> Route {
-                *self.$tables.routes.get(&tuple.dst).unwrap_or(&self.$tables.default_route)
+            fn route(&self, tuple: &Tuple<$family>, length: u16, _headers: u16) -> Route {
+                self.$tables.way(tuple.dst, length)
             }
         }
     };

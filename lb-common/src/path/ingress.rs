@@ -129,18 +129,24 @@ fn from_backend<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>)
 
 /// Finds the way out of what the packet becomes: `outcome.hop`.
 #[inline(always)]
-fn way_out<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) -> Result<(), Reason> {
+pub fn way_out<A: Addr, S: Store<A>, N: Network<A>>(
+    job: &mut Job<'_, A, S, N>,
+) -> Result<(), Reason> {
     let segment = &job.draft.segment;
     if segment.ttl <= 1 {
         return Err(Reason::TtlExpired);
     }
-    match (job.network.route(&job.draft.to, segment.length), job.network.hook()) {
+    let route = job.network.route(&job.draft.to, segment.length, segment.headers);
+    match (route, job.network.hook()) {
         (Route::Hop(hop), _) => {
             job.outcome.hop = hop;
             Ok(())
         }
-        (Route::Stack | Route::TooBig | Route::None, Hook::Xdp) => Err(Reason::NeedsStack),
-        (Route::TooBig, Hook::Tc) => Err(Reason::TooBig),
+        (Route::TooBig(mtu), _) => {
+            job.outcome.mtu = mtu;
+            Err(Reason::TooBig)
+        }
+        (Route::Stack | Route::None, Hook::Xdp) => Err(Reason::NeedsStack),
         (Route::Stack | Route::None, Hook::Tc) => Err(Reason::NoRoute),
     }
 }

@@ -2,6 +2,7 @@
 //! tests.
 
 mod egress;
+mod icmp;
 mod ingress;
 mod source;
 pub mod steps;
@@ -12,9 +13,10 @@ use crate::{
     abi::{Answer, Frontend, Kind, NextHop},
     addr::{V4, V6},
     flow::Tuple,
+    icmp::{Messages, Span},
     packet::Packet,
     parse::{Ip, Segment, version},
-    reject::Reject,
+    reject::{Complaint, Reject},
     rewrite::{link, translate},
     table::{Entry, Found},
     verdict::{Reason, Verdict},
@@ -39,6 +41,8 @@ pub struct Outcome {
     pub backend: u32,
     /// For packets that are forwarded.
     pub hop: NextHop,
+    /// What would have fitted, for a packet that is too big.
+    pub mtu: u16,
     /// Whether this packet made a flow.
     pub opened: bool,
 }
@@ -56,6 +60,7 @@ impl Default for Outcome {
             service: Self::NOBODY,
             backend: Self::NOBODY,
             hop: NextHop::default(),
+            mtu: 0,
             opened: false,
         }
     }
@@ -110,6 +115,8 @@ pub struct Draft<A> {
     reply: Tuple<A>,
     entry: Entry<A>,
     other: Found<A>,
+    /// Of an ICMP error.
+    span: Span,
 }
 
 /// Whether a flow keeps its backend.
@@ -136,7 +143,7 @@ impl Keep {
 }
 
 /// A family that the rules can be run for.
-pub trait Family: Reject {}
+pub trait Family: Reject + Messages {}
 impl Family for V4 {}
 impl Family for V6 {}
 
@@ -176,6 +183,9 @@ fn arrive_in<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     let reason = match A::parse(packet, &mut job.draft.segment) {
         Ok(()) => ingress::judge(&mut job),
         Err(Reason::NotIp) => Reason::NotIp,
+        Err(Reason::Protocol) if job.draft.segment.tuple.protocol == A::ICMP => {
+            icmp::judge(packet, &mut job)
+        }
         Err(reason) => ingress::odd(&job, reason),
     };
     write(packet, job, reason)
@@ -205,6 +215,9 @@ fn leave_in<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
 ) -> Verdict {
     let reason = match A::parse(packet, &mut job.draft.segment) {
         Ok(()) => egress::judge(&mut job),
+        Err(Reason::Protocol) if job.draft.segment.tuple.protocol == A::ICMP => {
+            icmp::judge_leaving(packet, &mut job)
+        }
         Err(_) => Reason::NotService,
     };
     write(packet, job, reason)
@@ -223,13 +236,24 @@ fn write<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     let written = match verdict {
         Verdict::Pass | Verdict::Drop => return verdict,
         // A RST is not answered, nor what leaves no room to write in.
-        Verdict::Reject => match A::reject(packet, segment) {
-            Some(()) => return verdict,
-            None => return Verdict::Drop,
-        },
-        Verdict::Deliver => translate(packet, &segment.tuple, to, false),
-        Verdict::Forward => translate(packet, &segment.tuple, to, true)
-            .and_then(|()| link(packet, &job.outcome.hop)),
+        Verdict::Reject => {
+            let complaint = Complaint { mtu: job.outcome.mtu };
+            return if A::reject(packet, segment, complaint).is_some() {
+                verdict
+            } else {
+                Verdict::Drop
+            };
+        }
+        Verdict::Answer => A::answer(packet),
+        Verdict::Deliver | Verdict::Forward => {
+            let hops = matches!(verdict, Verdict::Forward);
+            let written = if segment.tuple.protocol == A::ICMP {
+                icmp::write(packet, job.draft, hops)
+            } else {
+                translate(packet, &segment.tuple, to, hops)
+            };
+            if hops { written.and_then(|()| link(packet, &job.outcome.hop)) } else { written }
+        }
     };
     match written {
         Some(()) => verdict,

@@ -11,7 +11,7 @@ pub use header::Header;
 pub(crate) use header::header;
 pub use icmp::Icmp;
 pub use ip::{Ipv4, Ipv6};
-pub use transport::{Tcp, Udp};
+pub use transport::{Ports, Tcp, Udp};
 
 /// IANA protocol numbers.
 pub mod proto {

@@ -1,6 +1,14 @@
 use super::header;
 
 header! {
+    /// What TCP and UDP start with.
+    pub struct Ports {
+        src: [u8; 2],
+        dst: [u8; 2],
+    }
+}
+
+header! {
     /// TCP without options (RFC 9293).
     pub struct Tcp {
         src: [u8; 2],

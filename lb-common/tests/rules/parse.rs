@@ -36,6 +36,7 @@ fn segment<A: FromIp>(sample: &Sample) -> Segment<A> {
         },
         ttl: sample.ttl,
         length: (sample.bytes().len() - Eth::LEN) as u16,
+        headers: (sample.bytes().len() - Eth::LEN - sample.payload.len()) as u16,
     }
 }
 

@@ -43,7 +43,8 @@ impl Finding {
         match self.reason.verdict() {
             verdict::Verdict::Pass => Verdict::Pass,
             verdict::Verdict::Deliver | verdict::Verdict::Forward => Verdict::Forward,
-            verdict::Verdict::Reject => Verdict::Reject,
+            // Nobody asks about an echo: questions are about TCP and UDP.
+            verdict::Verdict::Answer | verdict::Verdict::Reject => Verdict::Reject,
             verdict::Verdict::Drop => Verdict::Drop,
         }
     }

@@ -19,6 +19,7 @@ fn every_reason_has_a_row_with_its_anchor_and_its_verdict() {
         Verdict::Pass => "pass",
         Verdict::Deliver => "deliver",
         Verdict::Forward => "forward",
+        Verdict::Answer => "answer",
         Verdict::Reject => "reject",
         Verdict::Drop => "drop",
     };

@@ -173,7 +173,7 @@ impl Both {
 
     #[track_caller]
     fn pass(&mut self, program: Program, frame: &[u8], all: bool) -> Run {
-        self.set_routes(program, frame.len());
+        self.set_routes(program);
         self.kernel.write(&self.town.world, &self.uplinks);
         let before = now();
         let kernel = self.kernel.programs.run(program, frame);
@@ -271,20 +271,23 @@ impl Both {
     }
 
     /// Lets the rules' routing say what the kernel's will.
-    fn set_routes(&mut self, program: Program, length: usize) {
+    fn set_routes(&mut self, program: Program) {
         let hook = if program == Program::Xdp { Hook::Xdp } else { Hook::Tc };
         let second = self.uplinks.get(&SECOND).is_some_and(|flags| flags & 1 != 0);
-        let way = |way: Way| way.route(hook, length.saturating_sub(14), second);
+        let way = |way: Way| way.route(hook, second);
         let world = &mut self.town.world;
         world.v4.default_route = way(Way::Uplink);
         world.v6.default_route = way(Way::Uplink);
         world.v4.routes = BTreeMap::from([(ip::<V4>("192.0.2.1"), Route::None)]);
         world.v6.routes = BTreeMap::from([(ip::<V6>("2001:db8::1"), Route::None)]);
+        (world.v4.mtus, world.v6.mtus) = (BTreeMap::new(), BTreeMap::new());
         for (to, chosen) in &self.ways {
             if to.is_ipv4() {
                 world.v4.routes.insert(V4::from_ip(*to), way(*chosen));
+                world.v4.mtus.extend(chosen.mtu().map(|mtu| (V4::from_ip(*to), mtu)));
             } else {
                 world.v6.routes.insert(V6::from_ip(*to), way(*chosen));
+                world.v6.mtus.extend(chosen.mtu().map(|mtu| (V6::from_ip(*to), mtu)));
             }
         }
     }
@@ -388,14 +391,13 @@ fn expected_code(program: Program, run: &Run) -> u32 {
     match (program, run.verdict) {
         (Program::Xdp, Verdict::Pass | Verdict::Deliver) => XDP_PASS,
         (Program::Xdp, Verdict::Forward) if run.outcome.hop.interface != UPLINK => XDP_REDIRECT,
-        (Program::Xdp, Verdict::Forward | Verdict::Reject) => XDP_TX,
+        (Program::Xdp, Verdict::Forward | Verdict::Answer | Verdict::Reject) => XDP_TX,
         (Program::Xdp, Verdict::Drop) => XDP_DROP,
         (Program::Egress, Verdict::Forward)
         | (Program::Ingress | Program::Egress, Verdict::Pass | Verdict::Deliver) => TC_ACT_UNSPEC,
-        (Program::Ingress, Verdict::Forward | Verdict::Reject) => TC_ACT_REDIRECT,
-        (Program::Ingress, Verdict::Drop) | (Program::Egress, Verdict::Reject | Verdict::Drop) => {
-            TC_ACT_SHOT
-        }
+        (Program::Ingress, Verdict::Forward | Verdict::Answer | Verdict::Reject) => TC_ACT_REDIRECT,
+        (Program::Ingress, Verdict::Drop)
+        | (Program::Egress, Verdict::Answer | Verdict::Reject | Verdict::Drop) => TC_ACT_SHOT,
     }
 }
 

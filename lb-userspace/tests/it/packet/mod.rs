@@ -10,6 +10,7 @@ mod explain_live;
 mod explain_reference;
 mod flows;
 mod hammer;
+mod icmp;
 mod kernel;
 mod loads;
 mod local;

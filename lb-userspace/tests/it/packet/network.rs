@@ -24,7 +24,7 @@ pub const FOUND_HOP: NextHop =
 const NARROW: u32 = 9;
 const NARROW_HOP: NextHop =
     NextHop { interface: NARROW, src: [2, 0, 0, 0, 0, 0xad], dst: [2, 0, 0, 0, 0, 0xbd] };
-pub const NARROW_MTU: usize = 1280;
+pub const NARROW_MTU: u16 = 1280;
 
 const SET_UP: &str = "\
 link set dev lo up
@@ -85,8 +85,16 @@ impl Way {
         }
     }
 
-    /// What the kernel says of this way to a packet of `length` bytes at `hook`.
-    pub fn route(self, hook: Hook, length: usize, second_takes_xdp: bool) -> Route {
+    /// The longest packet that fits, if any test sends a longer one.
+    pub const fn mtu(self) -> Option<u16> {
+        match self {
+            Self::Narrow => Some(NARROW_MTU),
+            Self::Uplink | Self::Second | Self::NoNeighbour | Self::Found | Self::Nowhere => None,
+        }
+    }
+
+    /// What the kernel says of this way at `hook` to a packet that is not too long for it.
+    pub fn route(self, hook: Hook, second_takes_xdp: bool) -> Route {
         let xdp = hook == Hook::Xdp;
         match self {
             Self::Uplink => Route::Hop(lb_common::model::Tables::<lb_common::addr::V4>::HOP),
@@ -97,7 +105,6 @@ impl Way {
             Self::NoNeighbour if !xdp => {
                 Route::Hop(NextHop { interface: UPLINK, ..NextHop::default() })
             }
-            Self::Narrow if length > NARROW_MTU => Route::TooBig,
             Self::Narrow if !xdp => Route::Hop(NARROW_HOP),
             Self::NoNeighbour | Self::Narrow => Route::Stack,
             Self::Nowhere => Route::None,

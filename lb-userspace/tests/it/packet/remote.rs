@@ -8,7 +8,7 @@ use lb_common::{
 use super::{
     both::{tell, tell_arriving, towns},
     kernel::Program,
-    network::{NARROW_MTU, SECOND, SECOND_HOP, UPLINK, Way},
+    network::{SECOND, SECOND_HOP, UPLINK, Way},
     support::{ACK, FIN, SYN, Sample},
     town::{HOP, NODE_PORT, SERVICE},
 };
@@ -22,7 +22,8 @@ fn a_backend_elsewhere_sees_this_node() {
             let run = both.arrive(program, &sent);
             assert_eq!((run.verdict, run.reason), (Verdict::Forward, Reason::ToRemote));
             let reason = Reason::ToRemote;
-            let outcome = Outcome { reason, service: SERVICE, backend: 20, hop: HOP, opened: true };
+            let outcome =
+                Outcome { reason, service: SERVICE, backend: 20, hop: HOP, mtu: 0, opened: true };
             assert_eq!(run.outcome, outcome);
             let seen = Sample::read(&run.bytes);
             assert_eq!(seen.src.ip().to_string(), both.town.names.node);
@@ -194,20 +195,6 @@ fn without_a_way_tc_drops_by_name_and_remembers_nothing() {
         both.ends(Program::Xdp, &sent, Reason::NeedsStack);
         both.ends(Program::Ingress, &sent, Reason::NoRoute);
         assert_eq!(both.flows(), before);
-    });
-}
-
-#[test]
-fn a_packet_too_long_for_its_way_is_dropped_by_name_and_a_short_one_goes_there() {
-    tell(towns(0, 1), |both| {
-        both.lead(both.town.names.there[0], Way::Narrow);
-        let long = Sample { payload: vec![1; NARROW_MTU], ..both.town.to_vip(40_000, SYN) };
-        let before = both.flows();
-        both.ends(Program::Xdp, &long, Reason::NeedsStack);
-        both.ends(Program::Ingress, &long, Reason::TooBig);
-        assert_eq!(both.flows(), before);
-        both.forwarded(Program::Ingress, &both.town.to_vip(40_000, SYN));
-        both.ends(Program::Ingress, &long, Reason::TooBig);
     });
 }
 

@@ -1,0 +1,131 @@
+//! ICMP: errors about flows go to whom the flow's own packets go, with the packet that they quote
+//! translated back; echo is answered for what lives nowhere but here.
+
+use super::{
+    Draft, Family, Hook, Job,
+    ingress::{odd, way_out},
+};
+use crate::{
+    abi::{FrontendKey, Kind},
+    addr::Addr,
+    icmp::{Message, Span, readdressed, translate_quote},
+    packet::Packet,
+    parse::L3,
+    table::Role,
+    verdict::Reason,
+    wire::Icmp,
+    world::{Network, Store},
+};
+
+/// An ICMP packet that comes in on an uplink: what becomes of it, with everything looked up.
+#[inline(always)]
+pub fn judge<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
+    packet: &P,
+    job: &mut Job<'_, A, S, N>,
+) -> Reason {
+    let segment = &job.draft.segment;
+    let Some(icmp) = packet.get::<Icmp>(A::L4).filter(|_| fits::<A, P>(packet, segment.length))
+    else {
+        return odd(job, Reason::BadLength);
+    };
+    match A::message(icmp.kind) {
+        Message::Error => error(packet, job),
+        Message::EchoRequest => echo(job),
+        Message::Link => Reason::NotService,
+        Message::Other => odd(job, Reason::Protocol),
+    }
+}
+
+/// Whether the IP packet has room for an ICMP header and ends within the frame.
+#[inline(always)]
+fn fits<A: Family, P: Packet + ?Sized>(packet: &P, length: u16) -> bool {
+    let end = L3 + length as usize;
+    A::QUOTE <= end && end <= packet.len()
+}
+
+/// An echo request: an external address is nobody's but ours, a ClusterIP is nobody's at all.
+#[inline(always)]
+fn echo<A: Addr, S: Store<A>, N: Network<A>>(job: &Job<'_, A, S, N>) -> Reason {
+    let key = FrontendKey::of_address(job.draft.segment.tuple.dst);
+    match job.store.frontend(&key).and_then(|address| address.kind()) {
+        Some(Kind::VirtualAddress) => Reason::Echo,
+        Some(Kind::ClusterAddress) => Reason::EchoRefused,
+        _ => odd(job, Reason::Protocol),
+    }
+}
+
+/// Finds the flow of the packet that an error quotes, which was an answer in it: its key is left in
+/// `draft.reply`, its entry in `draft.found`.
+#[inline(always)]
+fn find_flow<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
+    packet: &P,
+    job: &mut Job<'_, A, S, N>,
+) -> bool {
+    let draft = &mut *job.draft;
+    let Some(ip_header) = A::quote(packet, &mut draft.reply) else { return false };
+    draft.span = Span { ip_header, length: draft.segment.length };
+    // An error goes to who sent the packet.
+    draft.reply.dst == draft.segment.tuple.dst
+        && job.store.find_flow(&draft.reply, &mut draft.found)
+}
+
+#[inline(always)]
+fn error<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
+    packet: &P,
+    job: &mut Job<'_, A, S, N>,
+) -> Reason {
+    let key = FrontendKey::of_address(job.draft.segment.tuple.dst);
+    if job.store.frontend(&key).is_none() || !find_flow(packet, job) {
+        return odd(job, Reason::ErrorUnknown);
+    }
+    let entry = &job.draft.found.entry;
+    job.draft.to = job.draft.segment.tuple;
+    job.draft.to.dst = entry.to.dst;
+    job.outcome.backend = entry.backend;
+    match (entry.role, job.network.hook()) {
+        (Role::ToLocal, Hook::Xdp) => Reason::NeedsStack,
+        // The one who found the error stays its source: the backend knows the client too.
+        (Role::ToLocal, Hook::Tc) => Reason::ErrorLocal,
+        // Beyond this node nobody else's addresses would be accepted.
+        (Role::ToRemote | Role::ReplyRemote, _) => {
+            job.draft.to.src = entry.to.src;
+            way_out(job).err().unwrap_or(Reason::ErrorRemote)
+        }
+        (Role::ReplyLocal, _) => Reason::NotService,
+    }
+}
+
+/// An ICMP packet that leaves on an uplink: perhaps about a packet to a backend on this node, of
+/// which the client knows another address.
+#[inline(always)]
+pub fn judge_leaving<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
+    packet: &P,
+    job: &mut Job<'_, A, S, N>,
+) -> Reason {
+    let is_error = packet.get::<Icmp>(A::L4).is_some_and(|icmp| {
+        matches!(A::message(icmp.kind), Message::Error)
+            && fits::<A, P>(packet, job.draft.segment.length)
+    });
+    if !is_error || !find_flow(packet, job) || job.draft.found.entry.role != Role::ReplyLocal {
+        return Reason::NotService;
+    }
+    let entry = &job.draft.found.entry;
+    job.draft.to = job.draft.segment.tuple;
+    job.draft.to.src = entry.to.src;
+    job.draft.to.dst = entry.to.dst;
+    job.outcome.backend = entry.backend;
+    Reason::ErrorLocal
+}
+
+/// Translates the packet that an error quotes, and the addresses round it to `draft.to`'s; with
+/// `hops`, takes one from TTL or hop limit.
+#[inline(never)]
+pub fn write<A: Family, P: Packet + ?Sized>(
+    packet: &mut P,
+    draft: &Draft<A>,
+    hops: bool,
+) -> Option<()> {
+    let outer = readdressed(&draft.segment.tuple, &draft.to);
+    translate_quote(packet, &draft.reply, &draft.found.entry.to, &draft.span, outer)?;
+    A::addresses(packet, &draft.to, hops)
+}
