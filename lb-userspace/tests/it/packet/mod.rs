@@ -23,6 +23,7 @@ mod remote;
 #[path = "../../../../lb-common/tests/rules/support.rs"]
 mod support;
 mod tables_flows;
+#[cfg(all(feature = "lab", target_os = "linux"))]
 mod tables_maps;
 #[expect(dead_code, reason = "lb-common's own tests use the rest")]
 #[path = "../../../../lb-common/tests/rules/town.rs"]
