@@ -22,6 +22,7 @@ mod remote;
 #[expect(dead_code, reason = "lb-common's own tests use the rest")]
 #[path = "../../../../lb-common/tests/rules/support.rs"]
 mod support;
+#[cfg(all(feature = "lab", target_os = "linux"))]
 mod tables_flows;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 mod tables_maps;
