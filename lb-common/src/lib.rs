@@ -4,8 +4,8 @@
 //! and tables through [`world::World`] and [`world::Store`], and never know which world they are in.
 //! Addresses and ports are big-endian bytes everywhere here.
 #![cfg_attr(not(test), no_std)]
-// For the BPF target: compare-and-exchange (`abi::Word`), an empty `asm!` (`branchless`).
-#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch, core_intrinsics))]
+// For the BPF target: compare-and-exchange (`abi::Word`).
+#![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
 #![cfg_attr(target_arch = "bpf", expect(internal_features, reason = "see above"))]
 
 #[cfg(feature = "model")]
@@ -13,10 +13,10 @@ extern crate std;
 
 pub mod abi;
 pub mod addr;
-mod branchless;
 pub mod checksum;
 pub mod flow;
 pub mod hash;
+pub mod hops;
 pub mod icmp;
 pub mod limits;
 #[cfg(feature = "model")]

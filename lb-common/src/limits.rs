@@ -8,12 +8,14 @@ pub const BACKENDS: u32 = 262_144;
 pub const FRONTENDS: u32 = 131_072;
 /// Lines of backend lists and rings: 64 B each, 64 MiB when full; the map is sized at start.
 pub const ARENA_LINES: u32 = 1_048_576;
-/// Sets of the flow table of each family by default: 64 MiB for both (IPv4 256 B, IPv6 512 B a set).
-pub const FLOW_SETS_V4: u32 = 131_072;
+/// Sets of the flow table of each family by default: 64 MiB for both (IPv4 1 KiB, IPv6 2 KiB a set).
+pub const FLOW_SETS_V4: u32 = 32_768;
 /// See [`FLOW_SETS_V4`].
-pub const FLOW_SETS_V6: u32 = 65_536;
-/// Flows in a set.
-pub const FLOW_WAYS: usize = 4;
+pub const FLOW_SETS_V6: u32 = 16_384;
+/// Flow entries in a set.
+pub const FLOW_WAYS: usize = 16;
+/// Next hops that are remembered: 32 B each, 32 KiB.
+pub const HOPS: u32 = 1024;
 /// Socket translations remembered for replies and for datagrams (each 64 B and the kernel's 64 B).
 pub const SOCKETS: u32 = 65_536;
 /// Addresses and ports of local backends whose replies are looked at on the way out.

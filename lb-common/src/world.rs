@@ -2,9 +2,10 @@
 //! in tests.
 
 use crate::{
-    abi::{Backend, FlowSet, Frontend, FrontendKey, Line, NextHop, Service, Settings},
+    abi::{Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line, NextHop, Service, Settings},
     addr::Addr,
     flow::Tuple,
+    hops,
     path::{Draft, Hook, Keep, Outcome, Trace, steps},
     table::{self, Entry, Found, Insert},
     tracking::Side,
@@ -19,9 +20,17 @@ pub trait World: Sized {
     fn service(&self, id: u32) -> Option<&Service>;
     fn line(&self, index: u32) -> Option<&Line>;
     fn backend(&self, id: u32) -> Option<&Backend>;
+    /// A place of the table of next hops; `place` is below [`crate::limits::HOPS`].
+    fn hop(&self, place: u32) -> Option<&HopSlot>;
     /// Monotonic time in ticks ([`Settings::TICK_SHIFT`]).
     fn now(&self) -> u32;
     fn random(&self) -> u32;
+
+    /// [`hops::remember`].
+    #[inline(always)]
+    fn remember(&self, hop: &NextHop) -> u64 {
+        hops::remember(self, hop)
+    }
 }
 
 /// The tables that there are once for each family, and the large steps on them.

@@ -7,8 +7,8 @@ use aya_ebpf::{
 };
 use lb_common::{
     abi::{
-        Backend, Count, FlowSet, Frontend, FrontendKey, Line, Service, Settings, SocketChoice,
-        SocketKey, SocketPeer, SourceKey,
+        Backend, Count, FlowSet, Frontend, FrontendKey, HopSlot, Line, Service, Settings,
+        SocketChoice, SocketKey, SocketPeer, SourceKey,
     },
     addr::{V4, V6},
     limits,
@@ -60,6 +60,10 @@ pub static SOCKET_PEERS: LruHashMap<SocketKey, SocketPeer> =
 #[map]
 pub static SOCKET_CHOICES: LruHashMap<SocketKey, SocketChoice> =
     LruHashMap::with_max_entries(limits::SOCKETS, 0);
+
+/// Next hops that are remembered; nobody's loss when they go with the programs.
+#[map]
+pub static HOPS: Array<HopSlot> = Array::with_max_entries(limits::HOPS, 0);
 
 /// By interface index; bit 0: XDP may send there.
 #[map]

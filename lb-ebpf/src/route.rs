@@ -81,11 +81,12 @@ impl<A: Addr> Network<A> for Place {
             params.__bindgen_anon_4.ipv6_dst = words(tuple.dst.to_slot());
         }
         let result = self.context.fib_lookup(params);
-        let hop = NextHop { interface: params.ifindex, src: params.smac, dst: params.dmac };
+        let mtu = helpers::mtu(params);
+        let hop = NextHop::new(params.ifindex, mtu, params.smac, params.dmac);
         match (result, self.hook) {
             (BPF_FIB_LKUP_RET_SUCCESS, Hook::Xdp) if self.reaches(hop.interface) => Route::Hop(hop),
             (BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH, Hook::Tc) => Route::Hop(hop),
-            (BPF_FIB_LKUP_RET_FRAG_NEEDED, _) => Route::TooBig(helpers::mtu(params)),
+            (BPF_FIB_LKUP_RET_FRAG_NEEDED, _) => Route::TooBig(mtu),
             (BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH, _) => Route::Stack,
             _ => Route::None,
         }

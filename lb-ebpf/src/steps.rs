@@ -3,8 +3,10 @@
 //! a function is all that the verifier knows inside it.
 
 use lb_common::{
+    abi::NextHop,
     addr::{V4, V6},
     flow::Tuple,
+    hops,
     path::{Draft, Outcome, Trace, steps},
     table::{self, Entry, Found, Insert},
     tracking::Side,
@@ -32,6 +34,13 @@ fn given_mut<'a, T>(argument: *mut T) -> Option<&'a mut T> {
 
 /// `Side` as a number.
 const SERVER: u32 = Side::Server as u32;
+
+/// [`hops::remember`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn remember(hop: *const NextHop) -> u64 {
+    given(hop).map_or(0, |hop| hops::remember(&LIVE, hop))
+}
 
 macro_rules! steps {
     ($family:ty, $find:ident, $insert:ident, $keeps:ident, $decide:ident, $record:ident, $track:ident) => {

@@ -2,7 +2,10 @@
 
 use aya_ebpf::maps::lpm_trie::Key;
 use lb_common::{
-    abi::{Backend, FlowSet, Frontend, FrontendKey, Line, Service, Settings, SourceKey},
+    abi::{
+        Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line, NextHop, Service, Settings,
+        SourceKey,
+    },
     addr::{V4, V6},
     flow::Tuple,
     path::{Draft, Keep, Outcome, Trace},
@@ -37,6 +40,16 @@ impl<const LIVE: bool> World for Kernel<LIVE> {
     #[inline(always)]
     fn backend(&self, id: u32) -> Option<&Backend> {
         maps::BACKENDS.get(id)
+    }
+
+    #[inline(always)]
+    fn hop(&self, place: u32) -> Option<&HopSlot> {
+        maps::HOPS.get(place)
+    }
+
+    #[inline(always)]
+    fn remember(&self, hop: &NextHop) -> u64 {
+        steps::remember(hop)
     }
 
     /// The coarse clock costs a few nanoseconds (kernel 5.11).

@@ -90,5 +90,5 @@ impl<A: Addr> Default for FlowSet<A> {
     }
 }
 
-const _: () = assert!(size_of::<FlowSet<crate::addr::V4>>() == 256);
-const _: () = assert!(size_of::<FlowSet<crate::addr::V6>>() == 512);
+const _: () = assert!(size_of::<FlowSet<crate::addr::V4>>() == 1024);
+const _: () = assert!(size_of::<FlowSet<crate::addr::V6>>() == 2048);

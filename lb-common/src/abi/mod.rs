@@ -12,7 +12,7 @@ mod service;
 mod settings;
 mod socket;
 
-pub use backend::{Backend, BackendState, NextHop};
+pub use backend::{Backend, BackendState, HopSlot, NextHop};
 pub use flow::{FlowSet, FlowWords, WORDS_V4, WORDS_V6, Word};
 pub use frontend::{Frontend, FrontendKey, Kind, SourceKey};
 pub use report::{Question, Report};

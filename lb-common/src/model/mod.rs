@@ -16,8 +16,9 @@ use core::cell::{Cell, RefCell};
 use std::{collections::BTreeMap, vec::Vec};
 
 use crate::{
-    abi::{Backend, Line, Service, Settings},
+    abi::{Backend, HopSlot, Line, Service, Settings},
     addr::{V4, V6},
+    limits::HOPS,
     path::{Hook, Notes},
 };
 
@@ -29,6 +30,8 @@ pub struct TestWorld {
     pub backends: BTreeMap<u32, Backend>,
     /// The arena, from its first line.
     pub lines: Vec<Line>,
+    /// Next hops that are remembered.
+    pub hops: Vec<HopSlot>,
     pub v4: Tables<V4>,
     pub v6: Tables<V6>,
     /// Ticks.
@@ -52,6 +55,7 @@ impl TestWorld {
             services: BTreeMap::new(),
             backends: BTreeMap::new(),
             lines: Vec::new(),
+            hops: (0..HOPS).map(|_| HopSlot::default()).collect(),
             v4: Tables::new(Self::FLOW_SETS),
             v6: Tables::new(Self::FLOW_SETS),
             now: Cell::new(1000),

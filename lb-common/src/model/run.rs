@@ -2,7 +2,7 @@ use std::{vec, vec::Vec};
 
 use super::TestWorld;
 use crate::{
-    abi::{Backend, FlowSet, Frontend, FrontendKey, Line, Service, Settings},
+    abi::{Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line, Service, Settings},
     addr::Addr,
     packet::Frame,
     path::{Notes, Outcome, Trace, arrive, leave},
@@ -85,6 +85,10 @@ impl World for Explaining<'_> {
 
     fn backend(&self, id: u32) -> Option<&Backend> {
         self.0.backend(id)
+    }
+
+    fn hop(&self, place: u32) -> Option<&HopSlot> {
+        self.0.hop(place)
     }
 
     fn now(&self) -> u32 {

@@ -6,7 +6,7 @@ use std::{
 
 use super::TestWorld;
 use crate::{
-    abi::{Backend, FlowSet, Frontend, FrontendKey, Line, NextHop, Service, Settings},
+    abi::{Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line, NextHop, Service, Settings},
     addr::{Addr, V4, V6},
     flow::Tuple,
     limits::{BACKENDS, SERVICES},
@@ -32,8 +32,7 @@ pub struct Tables<A: Addr> {
 
 impl<A: Addr + Ord> Tables<A> {
     /// Interface and addresses of the default route.
-    pub const HOP: NextHop =
-        NextHop { interface: 7, src: [2, 0, 0, 0, 0, 0xaa], dst: [2, 0, 0, 0, 0, 0xbb] };
+    pub const HOP: NextHop = NextHop::new(7, 9000, [2, 0, 0, 0, 0, 0xaa], [2, 0, 0, 0, 0, 0xbb]);
 
     pub(super) fn new(flow_sets: u32) -> Self {
         Self {
@@ -93,6 +92,10 @@ impl World for TestWorld {
     fn backend(&self, id: u32) -> Option<&Backend> {
         static ZERO: LazyLock<Backend> = LazyLock::new(Backend::default);
         (id < BACKENDS).then(|| self.backends.get(&id).unwrap_or(&ZERO))
+    }
+
+    fn hop(&self, place: u32) -> Option<&HopSlot> {
+        self.hops.get(place as usize)
     }
 
     fn now(&self) -> u32 {

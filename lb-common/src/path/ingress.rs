@@ -2,7 +2,8 @@ use super::{Hook, Job, Keep};
 use crate::{
     abi::{FrontendKey, Kind},
     addr::Addr,
-    table::Role,
+    hops::{self, Way},
+    table::{self, Role},
     tracking::Side,
     verdict::Reason,
     wire::proto,
@@ -127,7 +128,8 @@ fn from_backend<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>)
     Reason::ReplyRemote
 }
 
-/// Finds the way out of what the packet becomes: `outcome.hop`.
+/// Finds the way out of what the packet becomes: `outcome.hop`. XDP remembers it for a second; tc,
+/// which hands packets to the neighbour's queue, asks each time.
 #[inline(always)]
 pub fn way_out<A: Addr, S: Store<A>, N: Network<A>>(
     job: &mut Job<'_, A, S, N>,
@@ -136,8 +138,20 @@ pub fn way_out<A: Addr, S: Store<A>, N: Network<A>>(
     if segment.ttl <= 1 {
         return Err(Reason::TtlExpired);
     }
+    let remembers = matches!(job.network.hook(), Hook::Xdp);
+    let known = !job.outcome.opened;
+    if remembers && known {
+        match hops::recall(job.store, job.draft.found.entry.way) {
+            Way::Hop(hop) if segment.length <= hop.mtu => {
+                job.outcome.hop = hop;
+                return Ok(());
+            }
+            Way::Stack => return Err(Reason::NeedsStack),
+            Way::Hop(_) | Way::Unknown => {}
+        }
+    }
     let route = job.network.route(&job.draft.to, segment.length, segment.headers);
-    match (route, job.network.hook()) {
+    let way = match (route, job.network.hook()) {
         (Route::Hop(hop), _) => {
             job.outcome.hop = hop;
             Ok(())
@@ -146,7 +160,20 @@ pub fn way_out<A: Addr, S: Store<A>, N: Network<A>>(
             job.outcome.mtu = mtu;
             Err(Reason::TooBig)
         }
+        (Route::Stack, Hook::Xdp) if known => {
+            table::set_way(job.store, &job.draft.found, hops::by_stack(job.store));
+            Err(Reason::NeedsStack)
+        }
         (Route::Stack | Route::None, Hook::Xdp) => Err(Reason::NeedsStack),
         (Route::Stack | Route::None, Hook::Tc) => Err(Reason::NoRoute),
+    };
+    if way.is_ok() && remembers {
+        let word = job.store.remember(&job.outcome.hop);
+        if known {
+            table::set_way(job.store, &job.draft.found, word);
+        } else {
+            job.draft.entry.way = word;
+        }
     }
+    way
 }

@@ -110,6 +110,7 @@ fn choice<A: Addr, S: Store<A>>(
     draft.entry.state = if mid_stream { State::Established } else { State::HalfOpen };
     draft.entry.backend = id;
     draft.entry.generation = backend.generation();
+    draft.entry.way = 0;
     draft.entry.role = Role::ToLocal;
     if !local {
         draft.to.src = A::from_slot(backend.source());
@@ -160,6 +161,7 @@ fn entries<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>) -> Result<(), 
         return Ok(());
     }
     draft.entry.role = if keeps_port { Role::ReplyLocal } else { Role::ReplyRemote };
+    let way = core::mem::take(&mut draft.entry.way);
     match store.insert_flow(&draft.reply, &draft.entry, &mut draft.other) {
         Insert::Done => {}
         Insert::Full => return Err(Reason::FlowTableFull),
@@ -167,6 +169,7 @@ fn entries<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>) -> Result<(), 
         Insert::Exists | Insert::Contended => return Err(Reason::Contended),
     }
     draft.entry.role = role;
+    draft.entry.way = way;
     draft.entry.to = draft.to;
     match store.insert_flow(&draft.segment.tuple, &draft.entry, &mut draft.other) {
         Insert::Done => Ok(()),

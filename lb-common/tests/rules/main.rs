@@ -6,6 +6,7 @@ mod anything;
 mod checksum;
 mod concurrency;
 mod hash;
+mod hops;
 mod masquerade;
 mod parse;
 mod path;

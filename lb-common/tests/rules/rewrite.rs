@@ -146,7 +146,7 @@ fn a_packet_out_of_reach_is_left_as_it_was() {
 fn a_next_hop_is_the_frames_new_pair_of_link_addresses() {
     let sent = tcp("192.0.2.9:40000", "10.96.0.10:80", ACK);
     let (mut bytes, length) = (sent.bytes(), sent.bytes().len());
-    let hop = NextHop { interface: 3, src: [6; 6], dst: [7; 6] };
+    let hop = NextHop::new(3, 1500, [6; 6], [7; 6]);
     link(&mut Frame::new(&mut bytes, length), &hop).expect("an Ethernet frame");
     assert_eq!(Sample::read(&bytes), Sample { macs: ([7; 6], [6; 6]), ..sent });
     assert_eq!(link(&mut Frame::new(&mut [0; 13], 13), &hop), None);

@@ -19,7 +19,8 @@ use aya::{
 };
 use lb_common::{
     abi::{
-        Backend, Count, Frontend, FrontendKey, Line, Service, Settings, WORDS_V4, WORDS_V6, Words,
+        Backend, Count, FlowSet, Frontend, FrontendKey, Line, Service, Settings, WORDS_V4,
+        WORDS_V6, Words,
     },
     addr::{V4, V6},
 };
@@ -166,8 +167,8 @@ impl Maps {
             services,
             backends,
             arena,
-            flows_v4: source.mapped("FLOWS_V4", 256)?,
-            flows_v6: source.mapped("FLOWS_V6", 512)?,
+            flows_v4: source.mapped("FLOWS_V4", size_of::<FlowSet<V4>>() as u32)?,
+            flows_v6: source.mapped("FLOWS_V6", size_of::<FlowSet<V6>>() as u32)?,
             frontends_v4,
             frontends_v6,
             locals_v4,

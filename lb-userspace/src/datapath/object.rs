@@ -9,7 +9,11 @@ use aya::{
     Ebpf, EbpfError, EbpfLoader,
     programs::{Program, ProgramError},
 };
-use lb_common::limits;
+use lb_common::{
+    abi::FlowSet,
+    addr::{V4, V6},
+    limits,
+};
 
 /// A loaded object: its programs, and its maps until they are taken.
 pub type Object = Ebpf;
@@ -42,15 +46,15 @@ impl Sizes {
     /// family, rounded down to a power of two of sets.
     pub fn with_flow_bytes(flow_bytes: u64) -> Self {
         let sets = |bytes_per_set: u64| {
-            let sets = (flow_bytes / 2 / bytes_per_set).clamp(64, 1 << 24) as u32;
+            let sets = (flow_bytes / 2 / bytes_per_set).clamp(16, 1 << 24) as u32;
             1 << sets.ilog2()
         };
         Self {
             services: limits::SERVICES,
             backends: limits::BACKENDS,
             arena_lines: limits::ARENA_LINES,
-            flow_sets_v4: sets(256),
-            flow_sets_v6: sets(512),
+            flow_sets_v4: sets(size_of::<FlowSet<V4>>() as u64),
+            flow_sets_v6: sets(size_of::<FlowSet<V6>>() as u64),
         }
     }
 }
@@ -217,12 +221,11 @@ fn refused(error: EbpfError, or: impl FnOnce(EbpfError) -> LoadError) -> LoadErr
 /// touched.
 pub fn layout() -> u64 {
     use lb_common::abi::{
-        Backend, Count, FlowSet, Frontend, FrontendKey, Line, Service, Settings, SocketChoice,
-        SocketKey, SocketPeer, SourceKey,
+        Backend, Count, Frontend, FrontendKey, Line, Service, Settings, SocketChoice, SocketKey,
+        SocketPeer, SourceKey,
     };
-    use lb_common::addr::{V4, V6};
     /// To be raised when a layout changes without a size that does.
-    const REVISION: usize = 1;
+    const REVISION: usize = 2;
     [
         REVISION,
         size_of::<Backend>(),

@@ -123,10 +123,15 @@ impl Both {
             let expiry = (meta as u32).wrapping_sub(ticks);
             meta & !u64::from(u32::MAX) | u64::from(expiry)
         };
+        let asked_earlier = |way: u64| way.wrapping_sub(u64::from(ticks) << 32);
         for (kernel, rules, flow) in self.flow_tables() {
             for table in [kernel, rules] {
-                for word in table.iter().step_by(flow).filter(|word| word.load(Relaxed) != 0) {
-                    word.store(earlier(word.load(Relaxed)), Relaxed);
+                for entry in table.chunks(flow).filter(|entry| entry[0].load(Relaxed) != 0) {
+                    entry[0].store(earlier(entry[0].load(Relaxed)), Relaxed);
+                    let way = &entry[way_at(flow)];
+                    if way.load(Relaxed) != 0 {
+                        way.store(asked_earlier(way.load(Relaxed)), Relaxed);
+                    }
                 }
             }
         }
@@ -147,8 +152,9 @@ impl Both {
     pub fn hold_locks(&self, held: bool) {
         for (kernel, rules, flow) in self.flow_tables() {
             for set in kernel.chunks(flow * FLOW_WAYS).chain(rules.chunks(flow * FLOW_WAYS)) {
-                let lock = &set[flow - 1];
-                lock.store(lock.load(Relaxed) & !1 | u64::from(held), Relaxed);
+                for lock in set.iter().skip(flow - 1).step_by(flow) {
+                    lock.store(lock.load(Relaxed) & !1 | u64::from(held), Relaxed);
+                }
             }
         }
     }
@@ -258,6 +264,14 @@ impl Both {
                     rules.store(ours & !low | theirs & low, Relaxed);
                 }
             }
+            let ways = kernel.iter().zip(rules).skip(way_at(flow)).step_by(flow);
+            for (kernel, rules) in ways {
+                let (theirs, ours) = (kernel.load(Relaxed), rules.load(Relaxed));
+                let apart = ((ours >> 32) as u32).wrapping_sub((theirs >> 32) as u32) as i32;
+                if apart.unsigned_abs() <= 1 {
+                    rules.store(theirs & !low | ours & low, Relaxed);
+                }
+            }
         }
     }
 
@@ -365,11 +379,17 @@ impl Both {
         &self.counts
     }
 
-    /// Every word of the flow tables, to compare with.
-    pub fn flows(&self) -> Vec<u64> {
-        let maps = &self.kernel.maps;
-        let words = maps.flows_v4.words().iter().chain(maps.flows_v6.words());
-        words.map(|word| word.load(Relaxed)).collect()
+    /// Every flow entry's words, to compare with; the ways out that they remember left out.
+    pub fn flows(&self) -> Vec<Vec<u64>> {
+        let mut flows = Vec::new();
+        for (kernel, _, flow) in self.flow_tables() {
+            for entry in kernel.chunks(flow).filter(|entry| entry[0].load(Relaxed) != 0) {
+                let mut words: Vec<u64> = entry.iter().map(|word| word.load(Relaxed)).collect();
+                words.remove(way_at(flow));
+                flows.push(words);
+            }
+        }
+        flows
     }
 
     /// A packet from the client to a place.
@@ -377,6 +397,11 @@ impl Both {
     pub fn from_client(&self, port: u16, dst: &str, dport: u16, flags: u8) -> Sample {
         self.town.packet(self.town.names.client, port, dst, dport, flags)
     }
+}
+
+/// The word of an entry that remembers its way; entries have so many words.
+const fn way_at(flow: usize) -> usize {
+    if flow == WORDS_V4 { 6 } else { 12 }
 }
 
 /// Ticks of the clock that the programs read.

@@ -2,13 +2,14 @@
 
 use lb_common::{
     abi::{Answer, Scope, Service},
+    limits::FLOW_WAYS,
     verdict::Reason,
 };
 
 use super::{
     both::{Both, tell, tell_arriving, towns},
     kernel::Program,
-    support::{ACK, SYN},
+    support::{ACK, SYN, Sample},
     town::{NODE_PORT, SERVICE},
 };
 
@@ -158,14 +159,19 @@ fn a_full_flow_table_refuses_new_flows_and_known_ones_go_on() {
         || towns(0, 1),
         |both, program| {
             both.rebuild(|world| world.with_flow_sets(1));
-            // Two entries a flow, four places.
-            let known = [40_000, 40_001];
-            let first = known.map(|port| both.forwarded(program, &both.town.to_vip(port, SYN)));
-            both.ends(program, &both.town.to_vip(40_002, SYN), Reason::FlowTableFull);
-            let again = known.map(|port| both.forwarded(program, &both.town.to_vip(port, SYN)));
-            assert_eq!(again, first);
+            // Two entries a flow.
+            let known = 40_000..40_000 + FLOW_WAYS as u16 / 2;
+            let mut all = || -> Vec<Sample> {
+                let sent = known.clone().map(|port| both.town.to_vip(port, SYN));
+                sent.collect::<Vec<_>>().iter().map(|sent| both.forwarded(program, sent)).collect()
+            };
+            let first = all();
+            assert_eq!(all(), first);
+            let one_more = both.town.to_vip(known.end, SYN);
+            both.ends(program, &one_more, Reason::FlowTableFull);
+            both.forwarded(program, &both.town.to_vip(known.start, SYN));
             both.wait(both.town.world.settings.timeouts.half_open + 1);
-            let _ = both.forwarded(program, &both.town.to_vip(40_002, SYN));
+            both.forwarded(program, &one_more);
         },
     );
 }

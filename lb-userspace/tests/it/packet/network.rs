@@ -16,14 +16,14 @@ pub const UPLINK: u32 = 7;
 /// Another uplink, with the hop [`SECOND_HOP`].
 pub const SECOND: u32 = 8;
 pub const SECOND_HOP: NextHop =
-    NextHop { interface: SECOND, src: [2, 0, 0, 0, 0, 0xac], dst: [2, 0, 0, 0, 0, 0xbc] };
+    NextHop::new(SECOND, 9000, [2, 0, 0, 0, 0, 0xac], [2, 0, 0, 0, 0, 0xbc]);
 /// A hop on [`UPLINK`] that can be made known.
 pub const FOUND_HOP: NextHop =
-    NextHop { interface: UPLINK, src: [2, 0, 0, 0, 0, 0xaa], dst: [2, 0, 0, 0, 0, 0xbe] };
+    NextHop::new(UPLINK, 9000, [2, 0, 0, 0, 0, 0xaa], [2, 0, 0, 0, 0, 0xbe]);
 /// An interface that takes packets of up to [`NARROW_MTU`] bytes.
 const NARROW: u32 = 9;
 const NARROW_HOP: NextHop =
-    NextHop { interface: NARROW, src: [2, 0, 0, 0, 0, 0xad], dst: [2, 0, 0, 0, 0, 0xbd] };
+    NextHop::new(NARROW, 1280, [2, 0, 0, 0, 0, 0xad], [2, 0, 0, 0, 0, 0xbd]);
 pub const NARROW_MTU: u16 = 1280;
 
 const SET_UP: &str = "\
@@ -102,9 +102,7 @@ impl Way {
             Self::Second => Route::Hop(SECOND_HOP),
             Self::Found => Route::Hop(FOUND_HOP),
             // The neighbour's queue fills the addresses in.
-            Self::NoNeighbour if !xdp => {
-                Route::Hop(NextHop { interface: UPLINK, ..NextHop::default() })
-            }
+            Self::NoNeighbour if !xdp => Route::Hop(NextHop::new(UPLINK, 0, [0; 6], [0; 6])),
             Self::Narrow if !xdp => Route::Hop(NARROW_HOP),
             Self::NoNeighbour | Self::Narrow => Route::Stack,
             Self::Nowhere => Route::None,

@@ -1,6 +1,7 @@
 //! Backends on other nodes, and the ways there.
 
 use lb_common::{
+    abi::Settings,
     path::Outcome,
     verdict::{Reason, Verdict},
 };
@@ -162,7 +163,7 @@ fn a_neighbour_that_is_still_to_be_found_is_left_to_tc_and_its_queue() {
 }
 
 #[test]
-fn a_next_hop_that_moves_is_followed_with_the_next_packet() {
+fn a_next_hop_that_moves_is_followed_within_a_second() {
     tell_arriving(
         || towns(0, 1),
         |both, program| {
@@ -175,6 +176,7 @@ fn a_next_hop_that_moves_is_followed_with_the_next_packet() {
             let first = both.forwarded(program, &sent);
             assert_eq!(first.macs, ([2, 0, 0, 0, 0, 0xbe], HOP.src));
             both.lead(both.town.names.there[0], Way::Uplink);
+            both.wait(Settings::SECOND + 1);
             let second = both.forwarded(program, &sent);
             assert_eq!(second.macs, (HOP.dst, HOP.src));
             assert_eq!((second.src, second.dst), (first.src, first.dst), "the same flow");

@@ -3,9 +3,10 @@
 use std::{collections::BTreeMap, sync::atomic::AtomicU64};
 
 use lb_common::{
-    abi::{Backend, FlowSet, Frontend, FrontendKey, Line, Service, Settings},
+    abi::{Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line, Service, Settings},
     addr::{Addr, V4, V6},
     flow::Tuple,
+    limits::FLOW_WAYS,
     table::{self, Entry, Found, Insert, Role},
     tracking::State,
     world::{Store, World},
@@ -34,6 +35,9 @@ impl World for FlowsOnly<'_> {
         None
     }
     fn backend(&self, _: u32) -> Option<&Backend> {
+        None
+    }
+    fn hop(&self, _: u32) -> Option<&HopSlot> {
         None
     }
     fn now(&self) -> u32 {
@@ -72,8 +76,14 @@ fn insert<A: Addr>(words: &[AtomicU64], settings: Settings, port: u16, state: St
         dport: [0xdd; 2],
         protocol: 6,
     };
-    let entry =
-        Entry { state, role: Role::ToRemote, to: tuple(!port), backend, generation: 0xcccc };
+    let entry = Entry {
+        state,
+        role: Role::ToRemote,
+        to: tuple(!port),
+        backend,
+        generation: 0xcccc,
+        way: 0,
+    };
     let mut existing = Found::default();
     assert_eq!(table::insert(&world, &tuple(port), &entry, &mut existing), Insert::Done);
 }
@@ -86,7 +96,7 @@ fn flows_that_the_rules_wrote_are_found_with_their_backends() {
     insert::<V4>(maps.flows_v4.words(), settings, 2, State::HalfOpen, 8);
     insert::<V6>(maps.flows_v6.words(), settings, 1, State::Established, 7);
     let flows = maps.flows(NOW + 1);
-    assert_eq!((flows.entries, flows.capacity), (3, 128));
+    assert_eq!((flows.entries, flows.capacity), (3, 2 * 16 * FLOW_WAYS as u64));
     assert_eq!(flows.by_backend, BTreeMap::from([(7, 2), (8, 1)]));
     let later = maps.flows(NOW + settings.timeouts.half_open + 1);
     assert_eq!(later.by_backend, BTreeMap::from([(7, 2)]), "the half-open one is over");

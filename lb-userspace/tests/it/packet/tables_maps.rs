@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, net::IpAddr};
 use aya::maps::{Map, MapData, PerCpuValues};
 use lb_common::{
     abi::{
-        Backend, Count, Frontend, FrontendKey, Line, Service, Settings, SocketChoice, SocketKey,
-        SocketPeer,
+        Backend, Count, FlowSet, Frontend, FrontendKey, Line, Service, Settings, SocketChoice,
+        SocketKey, SocketPeer,
     },
     addr::{V4, V6},
     verdict::Reason,
@@ -44,8 +44,8 @@ fn shape(name: &str) -> (u32, u32, u32, u32, u32) {
         "SERVICES" => array(size::<Service>(), 32, MMAPABLE),
         "BACKENDS" => array(size::<Backend>(), 64, MMAPABLE),
         "ARENA" => array(size::<Line>(), 512, MMAPABLE),
-        "FLOWS_V4" => array(256, 16, MMAPABLE),
-        "FLOWS_V6" => array(512, 16, MMAPABLE),
+        "FLOWS_V4" => array(size::<FlowSet<V4>>(), 16, MMAPABLE),
+        "FLOWS_V6" => array(size::<FlowSet<V6>>(), 16, MMAPABLE),
         "FRONTENDS_V4" => hash(size::<FrontendKey<V4>>(), size::<Frontend>(), 8),
         "FRONTENDS_V6" => hash(size::<FrontendKey<V6>>(), size::<Frontend>(), 8),
         "LOCALS_V4" => hash(size::<FrontendKey<V4>>(), 4, 8),
