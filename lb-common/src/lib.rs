@@ -24,6 +24,7 @@ pub mod model;
 pub mod packet;
 pub mod parse;
 pub mod path;
+pub mod ports;
 pub mod reject;
 pub mod rewrite;
 pub mod select;

@@ -24,8 +24,12 @@ pub const LOCAL_BACKENDS: u32 = 32_768;
 pub const UPLINKS: u32 = 256;
 /// CIDRs of each kind and family in [`crate::abi::Settings`].
 pub const CIDRS: usize = 4;
-/// How many source ports are tried for a new flow before it is refused.
+/// How many source ports are tried for a flow to a backend of this node whose own is not free.
 pub const PORT_TRIES: u32 = 4;
+/// Source ports towards one backend elsewhere, at most.
+pub const SNAT_PORTS: u32 = 30_720;
+/// Backends elsewhere whose source ports are known to be taken: 4 KiB each, when used.
+pub const PORT_POOLS: u32 = 32_768;
 /// How often a lock on a flow set is tried before the packet is dropped.
 pub const LOCK_TRIES: u32 = 16;
 /// Source ranges of each family.

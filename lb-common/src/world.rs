@@ -2,11 +2,15 @@
 //! in tests.
 
 use crate::{
-    abi::{Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line, NextHop, Service, Settings},
+    abi::{
+        Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line, NextHop, PoolKey, PortPool,
+        Service, Settings,
+    },
     addr::Addr,
     flow::Tuple,
     hops,
     path::{Draft, Hook, Keep, Outcome, Trace, steps},
+    ports::{self, Lease},
     table::{self, Entry, Found, Insert},
     tracking::Side,
 };
@@ -45,6 +49,26 @@ pub trait Store<A: Addr>: World {
     /// Whether `source` may reach the load-balancer addresses of `service`.
     fn allows_source(&self, service: u32, source: A) -> bool;
     fn flow_set(&self, index: u32) -> Option<&FlowSet<A>>;
+    /// The source ports towards a backend elsewhere; `None` if there is no room to note them.
+    fn port_pool(&self, key: &PoolKey) -> Option<&PortPool>;
+
+    /// [`PortPool::take`].
+    #[inline(always)]
+    fn take_port(&self, pool: &PortPool, count: u32, from: u32) -> u32 {
+        pool.take(count, from)
+    }
+
+    /// [`ports::reclaim`].
+    #[inline(always)]
+    fn reclaim(&self, draft: &mut Draft<A>) {
+        ports::reclaim(self, draft);
+    }
+
+    /// [`steps::lease`].
+    #[inline(always)]
+    fn lease(&self, draft: &mut Draft<A>, outcome: &mut Outcome, tries: u32) -> Lease {
+        steps::lease(self, draft, outcome, tries)
+    }
 
     /// [`table::find`].
     #[inline(always)]

@@ -1,14 +1,14 @@
 //! Every map, and typed access to it. Sizes here are defaults; the agent sets them at load.
 
 use aya_ebpf::{
-    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC},
+    bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST},
     macros::map,
     maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
 };
 use lb_common::{
     abi::{
-        Backend, Count, FlowSet, Frontend, FrontendKey, HopSlot, Line, Service, Settings,
-        SocketChoice, SocketKey, SocketPeer, SourceKey,
+        Backend, Count, FlowSet, Frontend, FrontendKey, HopSlot, Line, PoolKey, PortPool, Service,
+        Settings, SocketChoice, SocketKey, SocketPeer, SourceKey,
     },
     addr::{V4, V6},
     limits,
@@ -39,6 +39,14 @@ pub static FLOWS_V4: Array<FlowSet<V4>> =
 #[map]
 pub static FLOWS_V6: Array<FlowSet<V6>> =
     Array::with_max_entries(limits::FLOW_SETS_V6, BPF_F_MMAPABLE);
+
+/// Source ports towards backends on other nodes.
+#[map]
+pub static PORT_POOLS: HashMap<PoolKey, PortPool> =
+    HashMap::with_max_entries(limits::PORT_POOLS, BPF_F_NO_PREALLOC);
+/// What a pool is at first.
+#[map]
+static NO_PORTS: Array<PortPool> = Array::with_max_entries(1, 0);
 
 #[map]
 pub static LOCALS_V4: HashMap<FrontendKey<V4>, u32> =
@@ -123,6 +131,22 @@ macro_rules! lookups {
 lookups! {
     frontend_v4: FRONTENDS_V4<FrontendKey<V4>, Frontend>,
     frontend_v6: FRONTENDS_V6<FrontendKey<V6>, Frontend>,
+}
+
+/// The source ports towards a backend; noted from now on if they were not.
+#[inline(always)]
+pub fn port_pool(key: &PoolKey) -> Option<&'static PortPool> {
+    // SAFETY: a map that is not preallocated: a value is not reused while it is read, and all of it
+    // is atomics.
+    let known = unsafe { PORT_POOLS.get(key) };
+    if known.is_some() {
+        return known;
+    }
+    let none = NO_PORTS.get(0)?;
+    // Whoever was faster has noted the same.
+    let _ = PORT_POOLS.insert(key, none, u64::from(BPF_NOEXIST));
+    // SAFETY: as above.
+    unsafe { PORT_POOLS.get(key) }
 }
 
 /// Whether XDP may send on an interface.

@@ -3,11 +3,13 @@
 //! a function is all that the verifier knows inside it.
 
 use lb_common::{
-    abi::NextHop,
+    abi::{NextHop, PortPool},
     addr::{V4, V6},
     flow::Tuple,
     hops,
+    limits::SNAT_PORTS,
     path::{Draft, Outcome, Trace, steps},
+    ports,
     table::{self, Entry, Found, Insert},
     tracking::Side,
 };
@@ -42,8 +44,19 @@ pub extern "C" fn remember(hop: *const NextHop) -> u64 {
     given(hop).map_or(0, |hop| hops::remember(&LIVE, hop))
 }
 
+/// [`PortPool::take`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn take_port(pool: *const PortPool, count: u32, from: u32) -> u32 {
+    let Some(pool) = given(pool) else { return SNAT_PORTS };
+    pool.take(count, from)
+}
+
 macro_rules! steps {
-    ($family:ty, $find:ident, $insert:ident, $keeps:ident, $decide:ident, $record:ident, $track:ident) => {
+    (
+        $family:ty, $find:ident, $insert:ident, $keeps:ident, $decide:ident, $record:ident,
+        $track:ident, $reclaim:ident, $lease:ident
+    ) => {
         /// [`table::find`]; non-zero if there is one.
         #[unsafe(no_mangle)]
         #[inline(never)]
@@ -113,8 +126,31 @@ macro_rules! steps {
             steps::track(&LIVE, draft, side);
             0
         }
+
+        /// [`ports::reclaim`]; always zero, because the verifier wants a number.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $reclaim(draft: *mut Draft<$family>) -> u32 {
+            let Some(draft) = given_mut(draft) else { return 0 };
+            ports::reclaim(&LIVE, draft);
+            0
+        }
+
+        /// [`steps::lease`]; a [`ports::Lease`] as a number.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $lease(
+            draft: *mut Draft<$family>,
+            outcome: *mut Outcome,
+            tries: u32,
+        ) -> u32 {
+            let (Some(draft), Some(outcome)) = (given_mut(draft), given_mut(outcome)) else {
+                return 0;
+            };
+            steps::lease(&LIVE, draft, outcome, tries) as u32
+        }
     };
 }
 
-steps!(V4, find_v4, insert_v4, keeps_v4, decide_v4, record_v4, track_v4);
-steps!(V6, find_v6, insert_v6, keeps_v6, decide_v6, record_v6, track_v6);
+steps!(V4, find_v4, insert_v4, keeps_v4, decide_v4, record_v4, track_v4, reclaim_v4, lease_v4);
+steps!(V6, find_v6, insert_v6, keeps_v6, decide_v6, record_v6, track_v6, reclaim_v6, lease_v6);

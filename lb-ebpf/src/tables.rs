@@ -3,12 +3,13 @@
 use aya_ebpf::maps::lpm_trie::Key;
 use lb_common::{
     abi::{
-        Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line, NextHop, Service, Settings,
-        SourceKey,
+        Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line, NextHop, PoolKey, PortPool,
+        Service, Settings, SourceKey,
     },
     addr::{V4, V6},
     flow::Tuple,
     path::{Draft, Keep, Outcome, Trace},
+    ports::Lease,
     table::{Entry, Found, Insert},
     tracking::Side,
     world::{Store, World},
@@ -67,7 +68,8 @@ impl<const LIVE: bool> World for Kernel<LIVE> {
 macro_rules! store {
     (
         $family:ty, $frontend:ident, $locals:ident, $sources:ident, $flows:ident,
-        $find:ident, $insert:ident, $keeps:ident, $decide:ident, $record:ident, $track:ident
+        $find:ident, $insert:ident, $keeps:ident, $decide:ident, $record:ident, $track:ident,
+        $reclaim:ident, $lease:ident
     ) => {
         impl<const LIVE: bool> Store<$family> for Kernel<LIVE> {
             #[inline(always)]
@@ -89,6 +91,31 @@ macro_rules! store {
             #[inline(always)]
             fn flow_set(&self, index: u32) -> Option<&FlowSet<$family>> {
                 maps::$flows.get(index)
+            }
+
+            #[inline(always)]
+            fn port_pool(&self, key: &PoolKey) -> Option<&PortPool> {
+                if LIVE { maps::port_pool(key) } else { None }
+            }
+
+            #[inline(always)]
+            fn take_port(&self, pool: &PortPool, count: u32, from: u32) -> u32 {
+                steps::take_port(pool, count, from)
+            }
+
+            #[inline(always)]
+            fn reclaim(&self, draft: &mut Draft<$family>) {
+                steps::$reclaim(draft);
+            }
+
+            #[inline(always)]
+            fn lease(
+                &self,
+                draft: &mut Draft<$family>,
+                outcome: &mut Outcome,
+                tries: u32,
+            ) -> Lease {
+                Lease::from_number(steps::$lease(draft, outcome, tries))
             }
 
             #[inline(always)]
@@ -151,7 +178,9 @@ store!(
     keeps_v4,
     decide_v4,
     record_v4,
-    track_v4
+    track_v4,
+    reclaim_v4,
+    lease_v4
 );
 store!(
     V6,
@@ -164,5 +193,7 @@ store!(
     keeps_v6,
     decide_v6,
     record_v6,
-    track_v6
+    track_v6,
+    reclaim_v6,
+    lease_v6
 );

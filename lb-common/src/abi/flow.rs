@@ -31,6 +31,12 @@ impl Word {
     pub fn replace_if(&self, old: u64, new: u64) -> bool {
         self.0.compare_exchange(old, new, SeqCst, SeqCst).is_ok()
     }
+
+    /// Adds, and returns what there was.
+    #[inline(always)]
+    pub fn add(&self, more: u64) -> u64 {
+        self.0.fetch_add(more, Relaxed)
+    }
 }
 
 /// LLVM cannot translate the library's atomic loads for this target, and the library leaves
@@ -55,6 +61,14 @@ impl Word {
         use core::intrinsics::{AtomicOrdering::SeqCst, atomic_cxchg};
         // SAFETY: as in `set`.
         unsafe { atomic_cxchg::<u64, { SeqCst }, { SeqCst }>(self.0.as_ptr(), old, new) }.1
+    }
+
+    /// Adds, and returns what there was (kernel 5.12).
+    #[inline(always)]
+    pub fn add(&self, more: u64) -> u64 {
+        use core::intrinsics::{AtomicOrdering::SeqCst, atomic_xadd};
+        // SAFETY: as in `set`.
+        unsafe { atomic_xadd::<u64, u64, { SeqCst }>(self.0.as_ptr(), more) }
     }
 }
 

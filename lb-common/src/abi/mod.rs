@@ -7,6 +7,7 @@
 mod backend;
 mod flow;
 mod frontend;
+mod ports;
 mod report;
 mod service;
 mod settings;
@@ -15,6 +16,7 @@ mod socket;
 pub use backend::{Backend, BackendState, HopSlot, NextHop};
 pub use flow::{FlowSet, FlowWords, WORDS_V4, WORDS_V6, Word};
 pub use frontend::{Frontend, FrontendKey, Kind, SourceKey};
+pub use ports::{PoolKey, PortPool};
 pub use report::{Question, Report};
 pub use service::{Answer, Line, SLOTS_PER_LINE, Scope, Service, SizeClass};
 pub use settings::{CidrSet, Settings, Timeouts};
@@ -70,8 +72,8 @@ impl Count {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        Backend, Count, Frontend, FrontendKey, Line, NextHop, Service, Settings, SocketChoice,
-        SocketKey, SocketPeer, SourceKey,
+        Backend, Count, Frontend, FrontendKey, Line, NextHop, PoolKey, Service, Settings,
+        SocketChoice, SocketKey, SocketPeer, SourceKey,
     };
     use crate::addr::{V4, V6};
 
@@ -90,6 +92,7 @@ mod pod {
         FrontendKey<V6>,
         Line,
         NextHop,
+        PoolKey,
         Service,
         Settings,
         SocketChoice,

@@ -10,7 +10,7 @@ mod store;
 
 pub use build::Modelled;
 pub use run::{Explaining, Run};
-pub use store::Tables;
+pub use store::{Pools, Tables};
 
 use core::cell::{Cell, RefCell};
 use std::{collections::BTreeMap, vec::Vec};
@@ -34,6 +34,8 @@ pub struct TestWorld {
     pub hops: Vec<HopSlot>,
     pub v4: Tables<V4>,
     pub v6: Tables<V6>,
+    /// Source ports towards backends elsewhere, of both families.
+    pub pools: Pools,
     /// Ticks.
     pub now: Cell<u32>,
     /// What the next random draw starts from.
@@ -58,6 +60,7 @@ impl TestWorld {
             hops: (0..HOPS).map(|_| HopSlot::default()).collect(),
             v4: Tables::new(Self::FLOW_SETS),
             v6: Tables::new(Self::FLOW_SETS),
+            pools: Pools::default(),
             now: Cell::new(1000),
             random: Cell::new(1),
             notes: RefCell::default(),

@@ -2,7 +2,10 @@ use std::{vec, vec::Vec};
 
 use super::TestWorld;
 use crate::{
-    abi::{Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line, Service, Settings},
+    abi::{
+        Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line, PoolKey, PortPool, Service,
+        Settings,
+    },
     addr::Addr,
     packet::Frame,
     path::{Notes, Outcome, Trace, arrive, leave},
@@ -118,5 +121,9 @@ where
 
     fn flow_set(&self, index: u32) -> Option<&FlowSet<A>> {
         self.0.flow_set(index)
+    }
+
+    fn port_pool(&self, key: &PoolKey) -> Option<&PortPool> {
+        <TestWorld as Store<A>>::port_pool(self.0, key)
     }
 }

@@ -1,4 +1,6 @@
 use std::{
+    boxed::Box,
+    cell::OnceCell,
     collections::{BTreeMap, BTreeSet},
     sync::LazyLock,
     vec::Vec,
@@ -6,7 +8,10 @@ use std::{
 
 use super::TestWorld;
 use crate::{
-    abi::{Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line, NextHop, Service, Settings},
+    abi::{
+        Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line, NextHop, PoolKey, PortPool,
+        Service, Settings,
+    },
     addr::{Addr, V4, V6},
     flow::Tuple,
     limits::{BACKENDS, SERVICES},
@@ -72,6 +77,18 @@ impl<A: Addr + Ord> Tables<A> {
     }
 }
 
+/// The pools that were asked for, in that order.
+#[derive(Default)]
+pub struct Pools([OnceCell<(PoolKey, Box<PortPool>)>; 16]);
+
+impl Pools {
+    /// The pool of a backend; made if there is none yet.
+    fn get(&self, key: &PoolKey) -> Option<&PortPool> {
+        let made = self.0.iter().map(|cell| cell.get_or_init(|| (*key, Box::default())));
+        made.into_iter().find(|(owner, _)| owner == key).map(|(_, pool)| &**pool)
+    }
+}
+
 impl World for TestWorld {
     const LIVE: bool = true;
 
@@ -127,6 +144,10 @@ macro_rules! store {
 
             fn flow_set(&self, index: u32) -> Option<&FlowSet<$family>> {
                 self.$tables.flows.get(index as usize)
+            }
+
+            fn port_pool(&self, key: &PoolKey) -> Option<&PortPool> {
+                self.pools.get(key)
             }
         }
 

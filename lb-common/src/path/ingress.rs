@@ -3,6 +3,7 @@ use crate::{
     abi::{FrontendKey, Kind},
     addr::Addr,
     hops::{self, Way},
+    ports::Lease,
     table::{self, Role},
     tracking::Side,
     verdict::Reason,
@@ -29,7 +30,7 @@ pub fn judge<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) ->
         job.trace.source = job.draft.to.src.to_slot();
     }
     if job.outcome.opened {
-        if !job.store.record(job.draft, job.outcome) {
+        if !lease(job) || !job.store.record(job.draft, job.outcome) {
             job.outcome.opened = false;
             return job.outcome.reason;
         }
@@ -38,6 +39,21 @@ pub fn judge<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) ->
         job.store.track(job.draft, side);
     }
     reason
+}
+
+/// Gets a new flow its source port.
+#[inline(always)]
+fn lease<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) -> bool {
+    let mut tries = 0;
+    while S::LIVE && tries < Lease::TRIES {
+        match job.store.lease(job.draft, job.outcome, tries) {
+            Lease::Refused => return false,
+            Lease::Done => return true,
+            Lease::Look => job.store.reclaim(job.draft),
+        }
+        tries += 1;
+    }
+    !S::LIVE
 }
 
 /// Finds or chooses what the packet becomes: `draft.to`, and whether that is a new flow.

@@ -103,18 +103,18 @@ pub struct Notes {
 /// The part of the notes that depends on the family.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Draft<A> {
-    segment: Segment<A>,
+    pub(crate) segment: Segment<A>,
     /// The frontend that the packet is to.
     frontend: Frontend,
-    found: Found<A>,
+    pub(crate) found: Found<A>,
     /// Whether `found` is to make room for the flow's new entry.
     reselects: bool,
     /// What the packet becomes.
-    to: Tuple<A>,
+    pub(crate) to: Tuple<A>,
     /// The key of the flow's other entry.
-    reply: Tuple<A>,
-    entry: Entry<A>,
-    other: Found<A>,
+    pub(crate) reply: Tuple<A>,
+    pub(crate) entry: Entry<A>,
+    pub(crate) other: Found<A>,
     /// Of an ICMP error.
     span: Span,
 }

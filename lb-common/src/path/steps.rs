@@ -9,6 +9,7 @@ use crate::{
     addr::Addr,
     hash,
     limits::PORT_TRIES,
+    ports::{self, Lease},
     select::{Choice, Pick, choose},
     table::{self, Insert, Role},
     tracking::{Side, State, next, opens, timeout},
@@ -124,11 +125,28 @@ const fn takes_over(settings: &Settings, now: u32) -> bool {
     settings.takeover_until != 0 && settings.takeover_until.wrapping_sub(now) as i32 > 0
 }
 
-/// Finds a source port whose replies are nobody else's, and writes the reply entry, then the forward
-/// entry; `draft.to` is then what the flow's packets become. `false`: `outcome.reason` says why not.
+/// Gives the flow a source port whose replies are nobody else's: `draft.to` is then what its packets
+/// become, and `draft.reply` the key of its reply entry.
 ///
 /// A remote backend sees a port of this node's range. A local one sees the client's own port, unless
 /// the client already uses it for another of our addresses with the same backend.
+#[inline(always)]
+pub fn lease<A: Addr, S: Store<A>>(
+    store: &S,
+    draft: &mut Draft<A>,
+    outcome: &mut Outcome,
+    tries: u32,
+) -> Lease {
+    let Some(settings) = store.settings() else { return Lease::Refused };
+    draft.entry.to = draft.segment.tuple.reply();
+    if !matches!(draft.entry.role, Role::ToLocal) {
+        return ports::lease(store, settings, draft, outcome, tries);
+    }
+    outcome.reason = Reason::SnatPortsFull;
+    if keep_port(store, settings, draft) { Lease::Done } else { Lease::Refused }
+}
+
+/// Writes the reply entry, then the forward entry. `false`: `outcome.reason` says why not.
 #[inline(always)]
 pub fn record<A: Addr, S: Store<A>>(
     store: &S,
@@ -146,20 +164,14 @@ pub fn record<A: Addr, S: Store<A>>(
 
 #[inline(always)]
 fn entries<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>) -> Result<(), Reason> {
-    let Some(settings) = store.settings() else { return Err(Reason::FlowTableFull) };
-    if draft.reselects && S::LIVE {
-        table::release(store, &draft.found);
-    }
-    let hash = hash::tuple(settings.seed, &draft.segment.tuple);
-    let role = draft.entry.role;
-    let keeps_port = matches!(role, Role::ToLocal);
-    draft.entry.to = draft.segment.tuple.reply();
-    if !find_port(store, settings, draft, hash.rotate_left(17), keeps_port) {
-        return Err(Reason::SnatPortsFull);
-    }
     if !S::LIVE {
         return Ok(());
     }
+    if draft.reselects {
+        table::release(store, &draft.found);
+    }
+    let role = draft.entry.role;
+    let keeps_port = matches!(role, Role::ToLocal);
     draft.entry.role = if keeps_port { Role::ReplyLocal } else { Role::ReplyRemote };
     let way = core::mem::take(&mut draft.entry.way);
     match store.insert_flow(&draft.reply, &draft.entry, &mut draft.other) {
@@ -186,22 +198,15 @@ fn entries<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>) -> Result<(), 
     }
 }
 
-/// Sets the source port of `draft.to`, and `draft.reply`, to one that is free for this flow.
+/// Leaves `draft.to` the client's own port, unless that is taken: then another. `draft.reply` is the
+/// key of its reply entry.
 #[inline(always)]
-fn find_port<A: Addr, S: Store<A>>(
-    store: &S,
-    settings: &Settings,
-    draft: &mut Draft<A>,
-    mut hash: u64,
-    keeps_port: bool,
-) -> bool {
+fn keep_port<A: Addr, S: Store<A>>(store: &S, settings: &Settings, draft: &mut Draft<A>) -> bool {
+    let mut hash = hash::tuple(settings.seed, &draft.segment.tuple).rotate_left(17);
     let first = u32::from(settings.snat_first);
     let ports = u32::from(settings.snat_last) - first + 1;
     // No branch on the port: the verifier would walk the loop once for each outcome.
     let port = |hash: u64| ((first + hash::scale(hash, ports)) as u16).to_be_bytes();
-    if !keeps_port {
-        draft.to.sport = port(hash);
-    }
     let mut tries = 0;
     while tries < PORT_TRIES {
         draft.reply = draft.to.reply();
@@ -232,6 +237,7 @@ pub fn track<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>, side: Side) 
     if state == old && expiry.wrapping_sub(draft.found.expiry()) < Settings::SECOND {
         return;
     }
+    ports::answered(store, settings, draft, state);
     table::refresh(store, &draft.found, state);
     draft.reply = draft.found.entry.to.reply();
     if store.find_flow(&draft.reply, &mut draft.other) {

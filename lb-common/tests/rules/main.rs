@@ -10,6 +10,7 @@ mod hops;
 mod masquerade;
 mod parse;
 mod path;
+mod ports;
 mod reject;
 mod rewrite;
 mod select;

@@ -1,5 +1,7 @@
 //! What no single value shows: keys that contradict each other or the host.
 
+use lb_common::limits::SNAT_PORTS;
+
 use super::{Config, ConfigError, NodePortAddress, Period, PortRange, SourceKind, Timeouts};
 
 /// What API servers give to NodePorts unless told otherwise.
@@ -31,6 +33,10 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
     }
     if config.snat_ports.overlaps(NODE_PORTS) {
         let message = format!("{} overlaps with NodePorts ({NODE_PORTS})", config.snat_ports);
+        return Err(ConfigError::key("snatPorts", message));
+    }
+    if config.snat_ports.count() > SNAT_PORTS {
+        let message = format!("{} are more than {SNAT_PORTS} ports", config.snat_ports);
         return Err(ConfigError::key("snatPorts", message));
     }
     if config.flow_table_bytes.0 < LEAST_FLOW_TABLE {

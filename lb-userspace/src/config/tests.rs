@@ -58,6 +58,7 @@ fn a_wrong_line_is_named_with_its_key() {
 fn keys_that_contradict_each_other_are_refused_by_name() {
     for (text, want) in [
         ("snatPorts: 1024-30000", "snatPorts: 1024-30000 overlaps with NodePorts (30000-32767)"),
+        ("snatPorts: 33000-65000", "snatPorts: 33000-65000 are more than 30720 ports"),
         ("source: files", "files: source `files` needs at least one -f PATH"),
         (
             "source: kubernetes\nfiles: [/etc/lb]",

@@ -129,6 +129,11 @@ pub struct PortRange {
 }
 
 impl PortRange {
+    /// How many ports there are.
+    pub const fn count(self) -> u32 {
+        self.last as u32 - self.first as u32 + 1
+    }
+
     /// Whether a port is in both.
     pub const fn overlaps(self, other: Self) -> bool {
         self.first <= other.last && other.first <= self.last

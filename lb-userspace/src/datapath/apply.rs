@@ -5,7 +5,7 @@ use std::{fmt, io, net::IpAddr};
 use aya::maps::{HashMap, LpmTrie, MapData, MapError, lpm_trie::Key};
 use ipnet::IpNet;
 use lb_common::{
-    abi::{Count, Frontend, FrontendKey, Line, Service, Words},
+    abi::{Backend, BackendState, Count, Frontend, FrontendKey, Line, PoolKey, Service, Words},
     addr::{V4, V6},
 };
 
@@ -65,7 +65,7 @@ impl Maps {
                 check("BACKEND_COUNTS", id, result)?;
                 check("BACKEND_NAMES", id, absent_is_fine(self.backend_names.remove(id)))
             }
-            Op::Backend { id, row } => found(self.backends.write(*id, row), "BACKENDS", *id),
+            Op::Backend { id, row } => self.write_backend(*id, row),
             Op::Segment { first, lines } => self.write_segment(*first, lines),
             Op::PutFrontend { at, frontend } => self.put_frontend(*at, *frontend),
             Op::RemoveFrontend(at) => self.remove_frontend(*at),
@@ -74,6 +74,16 @@ impl Maps {
             Op::PutSource { service, network } => self.put_source(*service, *network),
             Op::RemoveSource { service, network } => self.remove_source(*service, *network),
         }
+    }
+
+    /// With a backend go the notes on source ports towards it. If another id has the same address,
+    /// its next flows make new ones.
+    fn write_backend(&mut self, id: u32, row: &Backend) -> Result<(), WriteError> {
+        if row.state() == BackendState::Free {
+            let key = PoolKey::new(*row.address(), row.port(), row.protocol(), row.is_v6());
+            check("PORT_POOLS", &id, absent_is_fine(self.port_pools.remove(&key)))?;
+        }
+        found(self.backends.write(id, row), "BACKENDS", id)
     }
 
     /// The head counts last; until then the segment is nobody's.

@@ -19,8 +19,8 @@ use aya::{
 };
 use lb_common::{
     abi::{
-        Backend, Count, FlowSet, Frontend, FrontendKey, Line, Service, Settings, WORDS_V4,
-        WORDS_V6, Words,
+        Backend, Count, FlowSet, Frontend, FrontendKey, Line, PoolKey, PortPool, Service, Settings,
+        WORDS_V4, WORDS_V6, Words,
     },
     addr::{V4, V6},
 };
@@ -30,6 +30,9 @@ use crate::plan::tables::{Capacities, NAME_LENGTH};
 
 /// A name as it lies in a map: UTF-8, zeros behind it.
 pub type Name = [u8; NAME_LENGTH];
+
+/// A [`PortPool`], which only the programs change.
+pub type PoolBytes = [u8; size_of::<PortPool>()];
 
 /// All maps. `SourceKey`s are written as bytes, so that they can be read back.
 pub struct Maps {
@@ -45,6 +48,7 @@ pub struct Maps {
     pub locals_v6: HashMap<MapData, FrontendKey<V6>, u32>,
     pub sources_v4: LpmTrie<MapData, [u8; 8], u32>,
     pub sources_v6: LpmTrie<MapData, [u8; 20], u32>,
+    pub port_pools: HashMap<MapData, PoolKey, PoolBytes>,
     pub uplinks: HashMap<MapData, u32, u32>,
     pub reasons: PerCpuArray<MapData, Count>,
     pub service_counts: PerCpuArray<MapData, Count>,
@@ -175,6 +179,7 @@ impl Maps {
             locals_v6,
             sources_v4,
             sources_v6,
+            port_pools: source.typed("PORT_POOLS")?,
             uplinks: source.typed("UPLINKS")?,
             reasons: source.typed("REASONS")?,
             service_counts: source.typed("SERVICE_COUNTS")?,

@@ -175,6 +175,7 @@ const MAPS: &[&str] = &[
     "ARENA",
     "FLOWS_V4",
     "FLOWS_V6",
+    "PORT_POOLS",
     "LOCALS_V4",
     "LOCALS_V6",
     "SOURCES_V4",
@@ -221,8 +222,8 @@ fn refused(error: EbpfError, or: impl FnOnce(EbpfError) -> LoadError) -> LoadErr
 /// touched.
 pub fn layout() -> u64 {
     use lb_common::abi::{
-        Backend, Count, Frontend, FrontendKey, Line, Service, Settings, SocketChoice, SocketKey,
-        SocketPeer, SourceKey,
+        Backend, Count, Frontend, FrontendKey, Line, PoolKey, PortPool, Service, Settings,
+        SocketChoice, SocketKey, SocketPeer, SourceKey,
     };
     /// To be raised when a layout changes without a size that does.
     const REVISION: usize = 2;
@@ -236,6 +237,8 @@ pub fn layout() -> u64 {
         size_of::<FrontendKey<V4>>(),
         size_of::<FrontendKey<V6>>(),
         size_of::<Line>(),
+        size_of::<PoolKey>(),
+        size_of::<PortPool>(),
         size_of::<Service>(),
         size_of::<Settings>(),
         size_of::<SocketChoice>(),

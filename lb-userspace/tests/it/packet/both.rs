@@ -97,6 +97,10 @@ impl Both {
         for words in [self.kernel.maps.flows_v4.words(), self.kernel.maps.flows_v6.words()] {
             words.iter().for_each(|word| word.store(0, Relaxed));
         }
+        let pools: Result<Vec<_>, _> = self.kernel.maps.port_pools.keys().collect();
+        for key in pools.expect("the pools' keys") {
+            self.kernel.maps.port_pools.remove(&key).expect("a pool");
+        }
         for to in std::mem::take(&mut self.ways).into_keys() {
             self.kernel.programs.network.lead(to, Way::Uplink);
         }

@@ -351,7 +351,7 @@ fn flows_whose_answers_would_look_alike_are_told_apart_by_their_ports() {
         |both, program| {
             // A range that leaves them no choice but to collide.
             let settings = &mut both.town.world.settings;
-            (settings.snat_first, settings.snat_last) = (2000, 2001);
+            (settings.snat_first, settings.snat_last) = (2000, 2003);
             let one = both.town.to_vip(40_000, SYN);
             let two = both.from_client(40_000, both.town.names.node, NODE_PORT, SYN);
             let seen = [both.forwarded(program, &one), both.forwarded(program, &two)];

@@ -3,7 +3,10 @@
 use std::{collections::BTreeMap, sync::atomic::AtomicU64};
 
 use lb_common::{
-    abi::{Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line, Service, Settings},
+    abi::{
+        Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line, PoolKey, PortPool, Service,
+        Settings,
+    },
     addr::{Addr, V4, V6},
     flow::Tuple,
     limits::FLOW_WAYS,
@@ -64,6 +67,10 @@ impl<A: Addr> Store<A> for FlowsOnly<'_> {
         let set = self.words.get(start..start + words)?;
         // SAFETY: a set is these words, all of them atomics, and borrowed as long as `self`.
         Some(unsafe { &*set.as_ptr().cast::<FlowSet<A>>() })
+    }
+
+    fn port_pool(&self, _: &PoolKey) -> Option<&PortPool> {
+        None
     }
 }
 

@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, net::IpAddr};
 use aya::maps::{Map, MapData, PerCpuValues};
 use lb_common::{
     abi::{
-        Backend, Count, FlowSet, Frontend, FrontendKey, Line, Service, Settings, SocketChoice,
-        SocketKey, SocketPeer,
+        Backend, Count, FlowSet, Frontend, FrontendKey, Line, PoolKey, PortPool, Service, Settings,
+        SocketChoice, SocketKey, SocketPeer,
     },
     addr::{V4, V6},
     verdict::Reason,
@@ -52,6 +52,7 @@ fn shape(name: &str) -> (u32, u32, u32, u32, u32) {
         "LOCALS_V6" => hash(size::<FrontendKey<V6>>(), 4, 8),
         "SOURCES_V4" => (TRIE, 12, 4, 2, NO_PREALLOC),
         "SOURCES_V6" => (TRIE, 24, 4, 2, NO_PREALLOC),
+        "PORT_POOLS" => hash(size::<PoolKey>(), size::<PortPool>(), 8),
         "UPLINKS" => hash(4, 4, 8),
         "SERVICE_NAMES" | "BACKEND_NAMES" => hash(4, 256, 64),
         "REASONS" => (PER_CPU_ARRAY, 4, size::<Count>(), Reason::COUNT as u32, 0),
