@@ -1,30 +1,33 @@
 use crate::{addr::Addr, limits::CIDRS};
 
 /// Some networks of one family; unused entries have an impossible network.
+///
+/// Networks are kept with every bit flipped, so that zeros are the impossible one: the kernel makes
+/// maps of zeros, and programs run on them before an agent has written anything.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CidrSet {
-    networks: [[u8; 16]; CIDRS],
+    flipped: [[u8; 16]; CIDRS],
     masks: [[u8; 16]; CIDRS],
 }
 
 impl CidrSet {
     /// Contains nothing.
-    pub const EMPTY: Self = Self { networks: [[0xff; 16]; CIDRS], masks: [[0; 16]; CIDRS] };
+    pub const EMPTY: Self = Self { flipped: [[0; 16]; CIDRS], masks: [[0; 16]; CIDRS] };
 
     /// Sets entry `index` to a network and its mask (slots of the family).
     ///
     /// # Panics
     /// If `index` is not below [`CIDRS`].
     pub fn set(&mut self, index: usize, network: [u8; 16], mask: [u8; 16]) {
-        self.networks[index] = network;
+        self.flipped[index] = flip(network);
         self.masks[index] = mask;
     }
 
     /// Whether no network was set.
     #[inline(always)]
     pub fn is_empty(&self) -> bool {
-        self.networks[0][0] == 0xff && self.masks[0][0] == 0
+        self.flipped[0][0] == 0 && self.masks[0][0] == 0
     }
 
     #[inline(always)]
@@ -32,11 +35,16 @@ impl CidrSet {
         let mut index = 0;
         let mut found = false;
         while index < CIDRS {
-            found |= address.within(&self.networks[index], &self.masks[index]);
+            found |= address.within(&flip(self.flipped[index]), &self.masks[index]);
             index += 1;
         }
         found
     }
+}
+
+#[inline(always)]
+fn flip(slot: [u8; 16]) -> [u8; 16] {
+    (!u128::from_ne_bytes(slot)).to_ne_bytes()
 }
 
 impl Default for CidrSet {

@@ -7,11 +7,38 @@ use lb_common::{
 
 use super::{
     both::{ARRIVING, Both, tcp_towns, tell, tell_arriving, towns, udp_towns},
-    kernel::Program,
-    support::{ACK, SYN, Sample},
+    kernel::{Kernel, Program},
+    support::{ACK, SYN, Sample, packet},
 };
 
+const XDP_PASS: u32 = 2;
+const TC_ACT_UNSPEC: u32 = u32::MAX;
+
 const PROGRAMS: [Program; 3] = [Program::Xdp, Program::Ingress, Program::Egress];
+
+/// The hooks are there before the agent has written a word.
+#[test]
+fn programs_whose_maps_nobody_has_written_leave_every_packet_alone() {
+    let kernel = Kernel::load();
+    for (src, dst) in [
+        ("203.0.113.9:40000", "10.96.0.1:80"),
+        ("203.0.113.9:40000", "0.0.0.0:0"),
+        ("[2001:db8::9]:40000", "[fd00:10:96::1]:80"),
+        ("[2001:db8::9]:40000", "[::]:0"),
+    ] {
+        for protocol in [proto::TCP, proto::UDP] {
+            let frame = packet(protocol, src, dst, SYN).bytes();
+            for (program, passes) in [
+                (Program::Xdp, XDP_PASS),
+                (Program::Ingress, TC_ACT_UNSPEC),
+                (Program::Egress, TC_ACT_UNSPEC),
+            ] {
+                let (action, after) = kernel.programs.run(program, &frame).expect("a test run");
+                assert_eq!((action, after), (passes, frame.clone()), "{program:?} {src} {dst}");
+            }
+        }
+    }
+}
 
 /// Where the transport header starts.
 fn transport(both: &Both) -> usize {
