@@ -42,9 +42,8 @@ impl Complaint {
 pub trait Reject: Rewrite {
     /// Turns the packet into the answer to itself; it then goes out where it came in.
     ///
-    /// `None`, perhaps with the packet spoilt, where there shall be no answer (to a RST, or to an
-    /// IPv4 packet that is too big but asks for no report) or the frame cannot be resized: then it
-    /// is dropped.
+    /// `None`, with the packet as it was, where there shall be no answer (to a RST, or to an IPv4
+    /// packet that is too big but asks for no report) or the frame cannot be resized.
     fn reject<P: Packet + ?Sized>(
         packet: &mut P,
         segment: &Segment<Self>,

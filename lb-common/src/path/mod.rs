@@ -20,6 +20,7 @@ use crate::{
     rewrite::{link, translate},
     table::{Entry, Found},
     verdict::{Reason, Verdict},
+    wire::proto,
     world::{Network, Store},
 };
 
@@ -235,15 +236,16 @@ fn write<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     let verdict = reason.verdict();
     let written = match verdict {
         Verdict::Pass | Verdict::Drop => return verdict,
-        // A RST is not answered, nor what leaves no room to write in.
-        Verdict::Reject => {
-            let complaint = Complaint { mtu: job.outcome.mtu };
-            return if A::reject(packet, segment, complaint).is_some() {
-                verdict
-            } else {
-                Verdict::Drop
-            };
-        }
+        Verdict::Reject => match A::reject(packet, segment, Complaint { mtu: job.outcome.mtu }) {
+            Some(()) => return verdict,
+            // Its answer is longer than it is, and some drivers leave no room for that: tc makes it.
+            None if segment.tuple.protocol != proto::TCP && job.network.hook() == Hook::Xdp => {
+                job.outcome.reason = Reason::NeedsStack;
+                return Verdict::Pass;
+            }
+            // A RST is not answered.
+            None => return Verdict::Drop,
+        },
         Verdict::Answer => A::answer(packet),
         Verdict::Deliver | Verdict::Forward => {
             let hops = matches!(verdict, Verdict::Forward);
