@@ -9,5 +9,5 @@ pub mod maps;
 pub mod mmap;
 pub mod object;
 pub mod rows;
-mod sys;
+pub(crate) mod sys;
 pub mod test_run;

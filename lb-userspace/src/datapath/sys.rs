@@ -10,12 +10,16 @@ use std::{
     path::Path,
 };
 
+#[cfg(feature = "lab")]
+const BPF_PROG_LOAD: i64 = 5;
+#[cfg(feature = "lab")]
+const BPF_OBJ_PIN: i64 = 6;
 const BPF_OBJ_GET: i64 = 7;
 const BPF_LINK_UPDATE: i64 = 29;
 
-/// `union bpf_attr` for BPF_OBJ_GET.
+/// `union bpf_attr` for BPF_OBJ_GET and BPF_OBJ_PIN.
 #[repr(C)]
-struct ObjGet {
+struct Obj {
     path: u64,
     fd: u32,
     flags: u32,
@@ -36,7 +40,7 @@ struct LinkUpdate {
 /// What the kernel answers; `NotFound` if nothing is there.
 pub fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let attributes = ObjGet { path: path.as_ptr() as u64, fd: 0, flags: 0 };
+    let attributes = Obj { path: path.as_ptr() as u64, fd: 0, flags: 0 };
     let fd = bpf(BPF_OBJ_GET, &attributes)?;
     // SAFETY: the kernel has just made this descriptor for us.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
@@ -56,9 +60,43 @@ pub fn update_link(link: BorrowedFd<'_>, program: impl AsFd) -> io::Result<()> {
     bpf(BPF_LINK_UPDATE, &attributes).map(drop)
 }
 
+/// `union bpf_attr` for BPF_PROG_LOAD, as far as it is needed.
+#[cfg(feature = "lab")]
+#[repr(C)]
+struct ProgLoad {
+    kind: u32,
+    count: u32,
+    instructions: u64,
+    licence: u64,
+}
+
+/// Pins an XDP program that passes every packet, for ends of cables that need one there.
+///
+/// # Errors
+/// What the kernel answers.
+#[cfg(feature = "lab")]
+pub fn pin_xdp_pass(path: &Path) -> io::Result<()> {
+    const XDP: u32 = 6;
+    // r0 = XDP_PASS; exit
+    let instructions = [[0xb7_u8, 0, 0, 0, 2, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+    let licence = c"Dual MIT/GPL";
+    let load = ProgLoad {
+        kind: XDP,
+        count: instructions.len() as u32,
+        instructions: instructions.as_ptr() as u64,
+        licence: licence.as_ptr() as u64,
+    };
+    let fd = bpf(BPF_PROG_LOAD, &load)?;
+    // SAFETY: the kernel has just made this descriptor for us.
+    let program = unsafe { OwnedFd::from_raw_fd(fd) };
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let pin = Obj { path: path.as_ptr() as u64, fd: program.as_raw_fd() as u32, flags: 0 };
+    bpf(BPF_OBJ_PIN, &pin).map(drop)
+}
+
 fn bpf<T>(command: i64, attributes: &T) -> io::Result<i32> {
-    // SAFETY: the attributes are a plain structure of the size given, and the path in them, where
-    // there is one, outlives the call.
+    // SAFETY: the attributes are a plain structure of the size given, and what they point to outlives
+    // the call.
     let result = unsafe {
         libc::syscall(libc::SYS_bpf, command, std::ptr::from_ref(attributes), size_of::<T>())
     };

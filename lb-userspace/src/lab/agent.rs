@@ -80,7 +80,7 @@ impl Agent {
                 bail!("lb agent on {} ended: {status}\n{}", self.node.name(), self.log_tail());
             }
             let answer = self.lb(["status", "-o", "json"])?;
-            if answer.status.success() {
+            if answer.status.success() && has_synced(&answer.stdout) {
                 return Ok(());
             }
             if Instant::now() > deadline {
@@ -163,5 +163,27 @@ impl Agent {
         let log = fs::read_to_string(&self.log).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(20)..].join("\n")
+    }
+}
+
+/// Whether this status says that what the manifests ask for is in the kernel: an agent that has
+/// only just begun is well, too.
+fn has_synced(status: &[u8]) -> bool {
+    let status: Value = serde_json::from_slice(status).unwrap_or_default();
+    let mut lines = status["lines"].as_array().into_iter().flatten();
+    lines.any(|line| line["key"] == "Last sync" && line["level"] == "ok")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_agent_that_has_not_synced_yet_is_not_ready() {
+        let status =
+            |level| format!(r#"{{"lines": [{{"key": "Last sync", "level": "{level}"}}]}}"#);
+        assert!(has_synced(status("ok").as_bytes()));
+        assert!(!has_synced(status("warn").as_bytes()));
+        assert!(!has_synced(b""));
     }
 }

@@ -1,10 +1,14 @@
 //! What joins hosts: cables, switches and tunnels.
 
-use std::net::IpAddr;
+use std::{fs, net::IpAddr};
 
 use anyhow::{Context as _, Result};
 
-use super::host::{Host, succeed};
+use super::{
+    bpffs,
+    host::{Host, succeed},
+};
+use crate::datapath::sys;
 
 /// One end of a cable: a host and the name of the interface there.
 pub type End<'a> = (&'a Host, &'a str);
@@ -45,10 +49,18 @@ pub fn whole_checksums((host, name): End<'_>) -> Result<()> {
     succeed(host.command("ethtool")?.args(["-K", name, "tx", "off"]))
 }
 
-/// Makes this end of a cable take packets that XDP at the other end sends back or redirects:
-/// veth receives those only with NAPI on, which GRO turns on.
+/// Makes this end of a cable take packets that XDP at the other end sends back or redirects.
+///
+/// veth queues what XDP sends back for the other end, but wakes that end only if it has an XDP
+/// program too (`veth_xdp_flush`): else the packet lies there until an ordinary one comes along. So
+/// this end gets a program that passes everything.
 pub fn takes_xdp((host, name): End<'_>) -> Result<()> {
-    succeed(host.command("ethtool")?.args(["-K", name, "gro", "on"]))
+    let pin = bpffs::scratch()?;
+    sys::pin_xdp_pass(&pin).context("an XDP program that passes everything")?;
+    let attached = host.ip(&format!("link set dev {name} xdpdrv pinned {}", pin.display()));
+    // The interface holds the program from now on.
+    fs::remove_file(&pin)?;
+    attached
 }
 
 /// A VXLAN device between two addresses, up.

@@ -38,7 +38,8 @@ impl Server {
         Ok(Self { address: bound, _task: Task::start(host, || tcp_echo(listener)) })
     }
 
-    /// Answers every datagram with `name`, a blank and what it said.
+    /// Answers every datagram with `name`, a blank and what it said; `/peer` with the client's
+    /// address and port.
     pub fn udp(host: &Host, address: SocketAddr, name: &str) -> Result<Self> {
         let socket = host
             .run(|| UdpSocket::bind(address))
@@ -72,15 +73,19 @@ fn listen(address: SocketAddr) -> Result<TcpListener> {
 
 async fn http(listener: TcpListener, name: String) {
     let listener = tokio::net::TcpListener::from_std(listener).expect("a runtime");
-    let peer = |ConnectInfo(peer): ConnectInfo<SocketAddr>| async move {
-        SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string()
-    };
+    let peer =
+        |ConnectInfo(peer): ConnectInfo<SocketAddr>| async move { canonical(peer).to_string() };
     let router = Router::new().route("/peer", get(peer)).fallback(move || {
         let name = name.clone();
         async move { name }
     });
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, service).await.expect("axum serves until it is dropped");
+}
+
+/// An IPv4 client as such, though an IPv6 socket serves it.
+fn canonical(peer: SocketAddr) -> SocketAddr {
+    SocketAddr::new(peer.ip().to_canonical(), peer.port())
 }
 
 async fn tcp_echo(listener: TcpListener) {
@@ -110,7 +115,11 @@ async fn udp(socket: UdpSocket, name: String) {
     loop {
         // An error is an ICMP message about an earlier answer: not this client's business.
         let Ok((length, client)) = socket.recv_from(&mut buffer).await else { continue };
-        let answer = [name.as_bytes(), b" ", &buffer[..length]].concat();
+        let said = match &buffer[..length] {
+            b"/peer" => canonical(client).to_string().into_bytes(),
+            other => other.to_vec(),
+        };
+        let answer = [name.as_bytes(), b" ", &said].concat();
         socket.send_to(&answer, client).await.ok();
     }
 }

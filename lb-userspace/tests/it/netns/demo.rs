@@ -17,7 +17,10 @@ use nix::{
 use super::lab_world::traces;
 
 /// An agent that does nothing, and says that it is well.
-const IDLE: &str = "#!/bin/sh\ncase $1 in agent) exec sleep 1000;; esac\n";
+const IDLE: &str = r#"#!/bin/sh
+case $1 in agent) exec sleep 1000 ;; esac
+echo '{"lines": [{"key": "Last sync", "level": "ok"}]}'
+"#;
 
 /// An agent that ends at once.
 const BROKEN: &str = "#!/bin/sh\necho no such luck >&2\ncase $1 in agent) exit 1;; esac\nexit 3\n";
