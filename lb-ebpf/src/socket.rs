@@ -76,16 +76,20 @@ where
         Dial::Backend { service, choice, .. } => {
             let to = A::from_slot(choice.backend.address());
             let to_port = choice.backend.port();
-            let peer = SocketPeer { address: address.to_slot(), port, zero: [0; 6] };
+            let peer = SocketPeer::new(address.to_slot(), port);
             let chosen =
                 SocketChoice { backend: choice.id, generation: choice.backend.generation() };
             if sticky != chosen {
                 counters::socket(service, choice.id);
-                // Full never: these maps forget the least recently used.
-                let _ = maps::SOCKET_PEERS.insert(key(call, to, to_port, protocol), peer, 0);
                 if protocol == proto::UDP {
+                    // Full never: these maps forget the least recently used.
                     let _ = maps::SOCKET_CHOICES.insert(dialled, chosen, 0);
                 }
+            }
+            // Where two services have one backend, a socket is told the one that it dialled last.
+            let backend = key(call, to, to_port, protocol);
+            if maps::peer(&backend) != Some(&peer) {
+                let _ = maps::SOCKET_PEERS.insert(backend, peer, 0);
             }
             form(to).write(call);
             call.set_port(to_port);
@@ -98,8 +102,8 @@ where
 fn restore<A: Addr, B: Address>(call: &Call, address: A, form: impl FnOnce(A) -> B) -> i32 {
     let key = key(call, address, call.port(), call.protocol());
     if let Some(peer) = maps::peer(&key) {
-        form(A::from_slot(&peer.address)).write(call);
-        call.set_port(peer.port);
+        form(A::from_slot(peer.address())).write(call);
+        call.set_port(peer.port());
     }
     PROCEED
 }

@@ -27,12 +27,31 @@ impl SocketKey {
 }
 
 /// What a socket dialled, by the backend that answers it: for recvmsg and getpeername.
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketPeer {
-    pub address: [u8; 16],
-    pub port: [u8; 2],
-    pub zero: [u8; 6],
+    address: [u8; 16],
+    /// A whole word: padding behind a port is written unaligned.
+    port: u64,
+}
+
+impl SocketPeer {
+    #[inline(always)]
+    pub const fn new(address: [u8; 16], port: [u8; 2]) -> Self {
+        Self { address, port: u16::from_ne_bytes(port) as u64 }
+    }
+
+    /// A slot.
+    #[inline(always)]
+    pub const fn address(&self) -> &[u8; 16] {
+        &self.address
+    }
+
+    /// Big-endian.
+    #[inline(always)]
+    pub const fn port(&self) -> [u8; 2] {
+        (self.port as u16).to_ne_bytes()
+    }
 }
 
 /// The backend that an unconnected UDP socket's datagrams to one frontend go to.

@@ -7,3 +7,7 @@ mod lab_world;
 mod net_changes;
 mod net_namespace;
 mod net_uplinks;
+mod objects;
+mod outside;
+mod sockets;
+mod world;

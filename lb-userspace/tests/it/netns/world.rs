@@ -1,0 +1,258 @@
+//! Where the stories of real traffic happen: two nodes, pods on them, and a client outside.
+//!
+//! ```text
+//!   pods 10.244.1.0/24        pods 10.244.2.0/24
+//!        n1 192.168.10.1           n2 192.168.10.2
+//!             └────────── router ──────────┘
+//!                           │
+//!                  client 203.0.113.9
+//! ```
+//!
+//! The router sends every load-balancer address to n1, where the agent is.
+
+use std::{
+    fs, io,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    time::Instant,
+};
+
+use lb_userspace::lab::{self, Agent, AgentOptions, Host, Lab, PATIENCE, Server, link};
+use serde_json::Value;
+
+use super::objects::NodeFacts;
+
+/// Where every pod listens, over TCP and UDP.
+pub const POD_PORT: u16 = 8080;
+
+/// The two families, as places in pairs of addresses.
+pub const V4: usize = 0;
+pub const V6: usize = 1;
+pub const FAMILIES: [usize; 2] = [V4, V6];
+
+/// A transport.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Over {
+    Tcp,
+    Udp,
+}
+
+impl Over {
+    pub const BOTH: [Self; 2] = [Self::Tcp, Self::Udp];
+
+    /// Who answers there, asked from a new socket.
+    pub fn ask(self, from: &Host, target: SocketAddr) -> io::Result<String> {
+        match self {
+            Self::Tcp => lab::get(from, target),
+            Self::Udp => {
+                let answer = lab::udp_ask(from, target, "who?")?;
+                Ok(answer.trim_end_matches(" who?").to_owned())
+            }
+        }
+    }
+
+    /// The same in one word for comparing: the server's name, or what went wrong.
+    pub fn who(self, from: &Host, target: SocketAddr) -> String {
+        self.ask(from, target).unwrap_or_else(|error| error.to_string())
+    }
+
+    /// Whom a server there believes to talk to.
+    pub fn peer(self, from: &Host, target: SocketAddr) -> io::Result<SocketAddr> {
+        let answer = match self {
+            Self::Tcp => lab::get_path(from, target, "/peer")?,
+            Self::Udp => lab::udp_ask(from, target, "/peer")?,
+        };
+        let peer = answer.rsplit(' ').next().unwrap_or_default();
+        peer.parse().map_err(|_| io::Error::other(format!("no address: {answer}")))
+    }
+}
+
+/// A pod with its servers.
+pub struct Pod {
+    pub name: String,
+    /// The node's number, from 1.
+    pub node: u8,
+    pub host: Host,
+    /// IPv4 and IPv6.
+    pub addresses: [IpAddr; 2],
+    _servers: [Server; 2],
+}
+
+/// All machines. The lab goes last.
+pub struct World {
+    pub nodes: [Host; 2],
+    // It only has to be there.
+    _router: Host,
+    pub client: Host,
+    manifests: PathBuf,
+    draft: PathBuf,
+    pub lab: Lab,
+}
+
+impl World {
+    /// The machines, joined; no pods yet, and manifests of the two nodes alone.
+    pub fn new(label: &str) -> Self {
+        let world = Self::bare(label);
+        for number in [1, 2] {
+            let other = 3 - number;
+            for family in FAMILIES {
+                let net = pod_net(other, family);
+                world.node(number).route(&net, node_address(other, family)).unwrap();
+            }
+        }
+        world
+    }
+
+    /// The same without a way from node to node for packets of pods.
+    pub fn bare(label: &str) -> Self {
+        let lab = Lab::new(label).unwrap();
+        let router = lab.host("router").unwrap();
+        router.forward().unwrap();
+        for (bridge, v4, v6) in [
+            ("inner", "192.168.10.254/24", "fd00:192:168::fe/64"),
+            ("outer", "203.0.113.254/24", "2001:db8::fe/64"),
+        ] {
+            link::bridge(&router, bridge).unwrap();
+            router.address(bridge, v4).unwrap();
+            router.address(bridge, v6).unwrap();
+        }
+        let nodes = [1, 2].map(|number| node(&lab, &router, number));
+        for net in ["198.51.100.0/24", "2001:db8:51::/64", "10.96.0.0/16", "fd00:10:96::/112"] {
+            let family = if net.contains(':') { V6 } else { V4 };
+            router.route(net, node_address(1, family)).unwrap();
+        }
+        let client = lab.host("client").unwrap();
+        plug(&client, &router, "outer");
+        client.address("eth0", "203.0.113.9/24").unwrap();
+        client.address("eth0", "2001:db8::9/64").unwrap();
+        client.route("default", address("203.0.113.254")).unwrap();
+        client.route("default", address("2001:db8::fe")).unwrap();
+        let manifests = lab.folder().join("manifests");
+        fs::create_dir(&manifests).unwrap();
+        let draft = lab.folder().join("draft");
+        let world = Self { nodes, _router: router, client, manifests, draft, lab };
+        world.put("nodes", &[1, 2].map(|number| NodeFacts { number }.manifest()));
+        world
+    }
+
+    /// Node 1 or 2.
+    pub fn node(&self, number: u8) -> &Host {
+        &self.nodes[usize::from(number) - 1]
+    }
+
+    /// A pod with the `number`th address of its node's range; it answers over TCP and UDP.
+    pub fn pod(&self, node: u8, number: u8) -> Pod {
+        let name = format!("pod-{node}-{number}");
+        let host = self.lab.pod(self.node(node), &name).unwrap();
+        link::plug((&host, "eth0"), (self.node(node), "pods"), &format!("v-{number}")).unwrap();
+        link::whole_checksums((&host, "eth0")).unwrap();
+        let addresses = FAMILIES.map(|family| pod_address(node, number, family));
+        for (own, length) in addresses.iter().zip([24, 64]) {
+            host.address("eth0", &format!("{own}/{length}")).unwrap();
+        }
+        for family in FAMILIES {
+            host.route("default", pod_address(node, 1, family)).unwrap();
+        }
+        let servers = servers(&host, &name);
+        Pod { name, node, host, addresses, _servers: servers }
+    }
+
+    /// Replaces a file of manifests in one step; the moment when it was there to be read.
+    pub fn put(&self, name: &str, objects: &[Value]) -> Instant {
+        let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        self.put_text(&format!("{name}.json"), &list.to_string())
+    }
+
+    /// The same with any text.
+    pub fn put_text(&self, file: &str, text: &str) -> Instant {
+        fs::write(&self.draft, text).unwrap();
+        let moment = Instant::now();
+        fs::rename(&self.draft, self.manifests.join(file)).unwrap();
+        moment
+    }
+
+    /// How agents are started here, with more flags.
+    pub fn options(&self, flags: &[&str]) -> AgentOptions {
+        let ranges = [
+            ["--pod-cidr", "10.244.0.0/16"],
+            ["--pod-cidr", "fd00:10:244::/48"],
+            ["--service-cidr", "10.96.0.0/16"],
+            ["--service-cidr", "fd00:10:96::/112"],
+            // Strangers in mid-stream are refused at once, as after the first ten minutes.
+            ["--takeover", "0s"],
+        ];
+        let flags = ranges.iter().flatten().chain(flags);
+        AgentOptions {
+            binary: env!("CARGO_BIN_EXE_lb").into(),
+            manifests: self.manifests.clone(),
+            flags: flags.map(|&flag| flag.to_owned()).collect(),
+        }
+    }
+
+    /// Starts the agent of a node, and waits until what the manifests say is in the kernel.
+    pub fn agent(&self, node: u8, flags: &[&str]) -> Agent {
+        Agent::start(&self.lab, self.node(node), self.options(flags)).unwrap()
+    }
+}
+
+/// A server of each transport, both with that name.
+pub fn servers(host: &Host, name: &str) -> [Server; 2] {
+    let any = SocketAddr::new(address("::"), POD_PORT);
+    [Server::http(host, any, name).unwrap(), Server::udp(host, any, name).unwrap()]
+}
+
+/// Asks the agent again, as soon as it has answered, until it shows what is waited for.
+pub fn until_shown(agent: &Agent, words: &[&str], what: &str, shown: impl Fn(&Value) -> bool) {
+    let deadline = Instant::now() + 10 * PATIENCE;
+    loop {
+        let document = agent.json(words).unwrap();
+        if shown(&document) {
+            return;
+        }
+        assert!(Instant::now() < deadline, "never {what}: {document:#}");
+    }
+}
+
+pub fn address(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+/// A node's own address.
+pub fn node_address(number: u8, family: usize) -> IpAddr {
+    let texts = [format!("192.168.10.{number}"), format!("fd00:192:168::{number}")];
+    address(&texts[family])
+}
+
+/// The range of a node's pods.
+pub fn pod_net(node: u8, family: usize) -> String {
+    [format!("10.244.{node}.0/24"), format!("fd00:10:244:{node}::/64")][family].clone()
+}
+
+fn pod_address(node: u8, number: u8, family: usize) -> IpAddr {
+    let texts = [format!("10.244.{node}.{number}"), format!("fd00:10:244:{node}::{number:x}")];
+    address(&texts[family])
+}
+
+fn node(lab: &Lab, router: &Host, number: u8) -> Host {
+    let node = lab.node(&format!("n{number}")).unwrap();
+    node.forward().unwrap();
+    plug(&node, router, "inner");
+    for (family, (length, gateway)) in
+        [(24, "192.168.10.254"), (64, "fd00:192:168::fe")].into_iter().enumerate()
+    {
+        node.address("eth0", &format!("{}/{length}", node_address(number, family))).unwrap();
+        node.route("default", address(gateway)).unwrap();
+    }
+    link::bridge(&node, "pods").unwrap();
+    for (family, length) in [24, 64].into_iter().enumerate() {
+        node.address("pods", &format!("{}/{length}", pod_address(number, 1, family))).unwrap();
+    }
+    node
+}
+
+/// A cable to the router, fit for XDP at the host's end.
+fn plug(host: &Host, router: &Host, bridge: &str) {
+    link::plug((host, "eth0"), (router, bridge), host.name()).unwrap();
+    link::whole_checksums((host, "eth0")).unwrap();
+    link::takes_xdp((router, host.name())).unwrap();
+}
