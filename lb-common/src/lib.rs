@@ -13,6 +13,7 @@ extern crate std;
 
 pub mod abi;
 pub mod addr;
+pub mod affinity;
 pub mod checksum;
 pub mod flow;
 pub mod hash;

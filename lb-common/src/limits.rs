@@ -16,8 +16,11 @@ pub const FLOW_SETS_V6: u32 = 16_384;
 pub const FLOW_WAYS: usize = 16;
 /// Next hops that are remembered: 32 B each, 32 KiB.
 pub const HOPS: u32 = 1024;
-/// Socket translations remembered for replies and for datagrams (each 64 B and the kernel's 64 B).
+/// Socket translations remembered for replies and for datagrams (each 64 B and the kernel's 64 B),
+/// and connected sockets with their backends (16 B and the kernel's 64 B).
 pub const SOCKETS: u32 = 65_536;
+/// Clients whose backend is remembered for session affinity (40 B and the kernel's 64 B each).
+pub const AFFINITY: u32 = 65_536;
 /// Addresses and ports of local backends whose replies are looked at on the way out.
 pub const LOCAL_BACKENDS: u32 = 32_768;
 /// Uplinks.

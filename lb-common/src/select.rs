@@ -23,6 +23,28 @@ pub enum Pick {
     Hash(u64),
     /// Any.
     Random(u32),
+    /// The next after that of the last connection.
+    Turn(u32),
+    /// The less loaded of two that these bits name.
+    Better(u32),
+}
+
+impl Pick {
+    /// How a service chooses where a ring is asked for, or is not; `hash` is all the chance there is.
+    #[inline(always)]
+    pub fn of<W: World>(world: &W, id: u32, service: &Service, ring: bool, hash: u64) -> Self {
+        // Other bits than those that name a ring's slot or a flow's set.
+        let chance = (hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32;
+        if service.takes_turns() {
+            Self::Turn(world.turn(id))
+        } else if service.counts_connections() {
+            Self::Better(chance)
+        } else if ring {
+            Self::Hash(hash)
+        } else {
+            Self::Random(chance)
+        }
+    }
 }
 
 /// The answer of a service for a scope: from its ring for hashes where there is one, else its list.
@@ -80,14 +102,52 @@ fn look_up<W: World>(
     if head.service() != service_id || head.generation() != answer.generation() {
         return None;
     }
-    let slot = match pick {
-        Pick::Hash(hash) => hash::scale(hash, head.slots()),
-        Pick::Random(random) => hash::scale(u64::from(random) << 32, head.slots()),
-    };
+    let slots = head.slots();
+    match pick {
+        Pick::Hash(hash) => in_slot(world, service_id, answer, hash::scale(hash, slots)),
+        Pick::Random(random) => {
+            in_slot(world, service_id, answer, hash::scale(u64::from(random) << 32, slots))
+        }
+        Pick::Turn(turn) => in_slot(world, service_id, answer, turn.checked_rem(slots)?),
+        Pick::Better(random) => better(world, service_id, answer, slots, random),
+    }
+}
+
+/// The backend in a slot, if it is the service's own.
+#[inline(always)]
+fn in_slot<W: World>(
+    world: &W,
+    service_id: u32,
+    answer: Answer,
+    slot: u32,
+) -> Option<(u32, &Backend)> {
     let (line, place) = Line::place(slot);
     let id = world.line(answer.line().wrapping_add(line))?.0[place % crate::abi::SLOTS_PER_LINE];
     let backend = world.backend(id)?;
     let is_ours = backend.service() == service_id
         && !matches!(backend.state(), BackendState::Free | BackendState::Gone);
     is_ours.then_some((id, backend))
+}
+
+/// The one of two different slots whose backend has fewer connections for its weight. Lists repeat
+/// a backend by its weight, so that among equals the weight decides as well.
+#[inline(always)]
+fn better<W: World>(
+    world: &W,
+    service_id: u32,
+    answer: Answer,
+    slots: u32,
+    random: u32,
+) -> Option<(u32, &Backend)> {
+    let slot = hash::scale(u64::from(random) << 32, slots);
+    // The low bits, which the first draw hardly looks at, name one of the others.
+    let step = 1 + hash::scale(u64::from(random.wrapping_mul(0x9e37_79b9)) << 32, slots - 1);
+    let other = (slot + step).checked_rem(slots)?;
+    let first = in_slot(world, service_id, answer, slot)?;
+    let second = in_slot(world, service_id, answer, other)?;
+    // Loads compared without a division: a/w(a) against b/w(b).
+    let load = |of: (u32, &Backend), against: &Backend| {
+        u64::from(world.load(of.0)) * u64::from(against.weight())
+    };
+    Some(if load(second, first.1) < load(first, second.1) { second } else { first })
 }

@@ -2,10 +2,11 @@
 //! sendmsg(), so that no packet carries the service address.
 
 use crate::{
-    abi::{Answer, Backend, BackendState, FrontendKey, Kind, SocketChoice},
+    abi::{AffinityKey, Answer, Backend, BackendState, FrontendKey, Kind, SocketChoice},
     addr::Addr,
+    affinity,
     path::{Outcome, SourceClass, is_barred},
-    select::{Choice, Pick, choose},
+    select::{Choice, Pick},
     verdict::Reason,
     world::Store,
 };
@@ -28,12 +29,15 @@ pub enum Dial<'a> {
 /// are held against it. The hooks do not know it, for the kernel picks it after them; `lb explain` is
 /// told it.
 ///
+/// `namespace` is the cookie of the socket's network namespace: to session affinity its client.
+///
 /// `sticky` is the backend that this socket's earlier datagrams went to; it stays as long as it
 /// serves. [`SocketChoice::NONE`] if there were none.
 #[inline(always)]
 pub fn dial<A: Addr, S: Store<A>>(
     store: &S,
     source: Option<A>,
+    namespace: Option<u64>,
     address: A,
     port: [u8; 2],
     protocol: u8,
@@ -59,8 +63,17 @@ pub fn dial<A: Addr, S: Store<A>>(
         return Dial::Backend { service: id, kind, choice };
     }
     let scope = SourceClass::Node.scope(kind, service);
-    match choose(store, id, scope, Pick::Random(store.random())) {
-        Ok(choice) => Dial::Backend { service: id, kind, choice },
+    let client = match namespace {
+        Some(cookie) => AffinityKey::of_namespace(id, cookie),
+        None => AffinityKey::nobody(id),
+    };
+    let chance = u64::from(store.random()) | u64::from(store.random()) << 32;
+    let pick = Pick::of(store, id, service, service.ring_inside(), chance);
+    match affinity::choose(store, &client, service, scope, pick) {
+        Ok(choice) => {
+            affinity::note(store, &client, choice.id, choice.backend.generation());
+            Dial::Backend { service: id, kind, choice }
+        }
         Err(reason) => Dial::Refused { service: id, reason },
     }
 }

@@ -3,8 +3,8 @@
 
 use crate::{
     abi::{
-        Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line, NextHop, PoolKey, PortPool,
-        Service, Settings,
+        AffinityEntry, AffinityKey, Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line,
+        NextHop, PoolKey, PortPool, Service, Settings,
     },
     addr::Addr,
     flow::Tuple,
@@ -34,6 +34,23 @@ pub trait World: Sized {
     #[inline(always)]
     fn remember(&self, hop: &NextHop) -> u64 {
         hops::remember(self, hop)
+    }
+
+    // What choices may depend on beside the tables; a world without it has no clients to remember.
+
+    /// What is remembered of a client.
+    fn affinity(&self, _key: &AffinityKey) -> Option<AffinityEntry> {
+        None
+    }
+    fn keep_client(&self, _key: &AffinityKey, _entry: &AffinityEntry) {}
+    /// Whose turn it is among a service's backends.
+    fn turn(&self, _service: u32) -> u32 {
+        0
+    }
+    fn next_turn(&self, _service: u32) {}
+    /// Connections that are open to a backend.
+    fn load(&self, _backend: u32) -> u32 {
+        0
     }
 }
 

@@ -1,7 +1,7 @@
 //! Counts per CPU: by reason, by service, by backend.
 
 use lb_common::{
-    abi::Count,
+    abi::{Count, Service},
     path::Outcome,
     verdict::{Reason, Verdict},
 };
@@ -25,7 +25,16 @@ pub fn packet(verdict: Verdict, outcome: &Outcome, bytes: usize) {
     }
     if outcome.backend != Outcome::NOBODY {
         add(&maps::BACKEND_COUNTS, outcome.backend, &count);
+        if outcome.opened && counts_connections(outcome.service) {
+            maps::load(outcome.backend, 0, 1);
+        }
     }
+}
+
+/// Whether a service chooses by how many connections are open.
+#[inline(always)]
+pub fn counts_connections(service: u32) -> bool {
+    maps::SERVICES.get(service).is_some_and(Service::counts_connections)
 }
 
 /// Counts a socket that was translated.

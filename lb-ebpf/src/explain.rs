@@ -46,7 +46,7 @@ where
     let mut outcome = Outcome::default();
     let mut trace = Trace { class, source: question.src, ..Trace::default() };
     let Question { port, protocol, .. } = question;
-    let reason = match dial(&store, Some(src), dst, port, protocol, SocketChoice::NONE) {
+    let reason = match dial(&store, Some(src), None, dst, port, protocol, SocketChoice::NONE) {
         Dial::Untouched => Reason::NotService,
         Dial::Refused { service, reason } => {
             outcome.service = service;

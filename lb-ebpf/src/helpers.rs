@@ -7,7 +7,9 @@ use aya_ebpf::{
     bindings::bpf_fib_lookup as FibParams,
     helpers::{
         bpf_fib_lookup, bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_redirect,
-        generated::{bpf_ktime_get_coarse_ns, bpf_redirect_neigh, bpf_set_retval},
+        generated::{
+            bpf_get_netns_cookie, bpf_ktime_get_coarse_ns, bpf_redirect_neigh, bpf_set_retval,
+        },
     },
 };
 
@@ -28,6 +30,13 @@ impl Context {
         let size = size_of::<FibParams>() as i32;
         // SAFETY: the context is the running program's, the parameters are of the size given.
         unsafe { bpf_fib_lookup(self.0, &raw mut *params, size, 0) as u32 }
+    }
+
+    /// Tells one network namespace from any other (kernel 5.7).
+    #[inline(always)]
+    pub fn namespace_cookie(self) -> u64 {
+        // SAFETY: the context is the running program's.
+        unsafe { bpf_get_netns_cookie(self.0) }
     }
 
     /// Tells one socket from any other.

@@ -7,8 +7,8 @@ use aya_ebpf::{
 };
 use lb_common::{
     abi::{
-        Backend, Count, FlowSet, Frontend, FrontendKey, HopSlot, Line, PoolKey, PortPool, Service,
-        Settings, SocketChoice, SocketKey, SocketPeer, SourceKey,
+        AffinityEntry, AffinityKey, Backend, Count, FlowSet, Frontend, FrontendKey, HopSlot, Line,
+        PoolKey, PortPool, Service, Settings, SocketChoice, SocketKey, SocketPeer, SourceKey, Word,
     },
     addr::{V4, V6},
     limits,
@@ -72,6 +72,22 @@ pub static SOCKET_CHOICES: LruHashMap<SocketKey, SocketChoice> =
 /// Next hops that are remembered; nobody's loss when they go with the programs.
 #[map]
 pub static HOPS: Array<HopSlot> = Array::with_max_entries(limits::HOPS, 0);
+
+/// The backends that connected sockets talk to, by the sockets' cookies.
+#[map]
+pub static SOCKET_BACKENDS: LruHashMap<u64, SocketChoice> =
+    LruHashMap::with_max_entries(limits::SOCKETS, 0);
+
+/// What is remembered of clients: see `lb_common::affinity`.
+#[map]
+pub static AFFINITY: LruHashMap<AffinityKey, AffinityEntry> =
+    LruHashMap::with_max_entries(limits::AFFINITY, 0);
+/// How many turns each service has given.
+#[map]
+pub static TURNS: Array<Word> = Array::with_max_entries(limits::SERVICES, 0);
+/// Open connections of each backend: flows (counted anew by the agent), then sockets.
+#[map]
+pub static LOADS: Array<[Word; 2]> = Array::with_max_entries(limits::BACKENDS, BPF_F_MMAPABLE);
 
 /// By interface index; bit 0: XDP may send there.
 #[map]
@@ -163,12 +179,34 @@ pub fn choice(key: &SocketKey) -> SocketChoice {
     unsafe { SOCKET_CHOICES.get(key) }.copied().unwrap_or(SocketChoice::NONE)
 }
 
+/// The backend that a connected socket talks to.
+#[inline(always)]
+pub fn socket_backend(cookie: u64) -> Option<SocketChoice> {
+    // SAFETY: a value may be reused under us: then the backend's generation does not fit.
+    unsafe { SOCKET_BACKENDS.get(cookie) }.copied()
+}
+
+/// What is remembered of a client.
+#[inline(always)]
+pub fn affinity(key: &AffinityKey) -> Option<AffinityEntry> {
+    // SAFETY: a value may be reused under us: the rules hold it against the backend it names.
+    unsafe { AFFINITY.get(key) }.copied()
+}
+
 /// What a socket dialled.
 #[inline(always)]
 pub fn peer(key: &SocketKey) -> Option<&'static SocketPeer> {
     // SAFETY: a value may be reused under us only once the socket has been idle for as many others
     // as the map holds; its bytes are valid whatever they are.
     unsafe { SOCKET_PEERS.get(key) }
+}
+
+/// Changes how many flows (`of` is 0) or sockets (1) a backend has open.
+#[inline(always)]
+pub fn load(backend: u32, of: usize, change: i64) {
+    if let Some(words) = LOADS.get(backend) {
+        words[of].add(change as u64);
+    }
 }
 
 /// Adds to an element of this CPU.

@@ -70,7 +70,8 @@ where
     let store = Kernel::<true>;
     let dialled = key(call, address, port, protocol);
     let sticky = if protocol == proto::UDP { maps::choice(&dialled) } else { SocketChoice::NONE };
-    match dial(&store, None, address, port, protocol, sticky) {
+    let namespace = Some(call.context().namespace_cookie());
+    match dial(&store, None, namespace, address, port, protocol, sticky) {
         Dial::Untouched => PROCEED,
         Dial::Refused { service, reason } => refuse(service, reason),
         Dial::Backend { service, choice, .. } => {

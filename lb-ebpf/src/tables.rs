@@ -3,8 +3,8 @@
 use aya_ebpf::maps::lpm_trie::Key;
 use lb_common::{
     abi::{
-        Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line, NextHop, PoolKey, PortPool,
-        Service, Settings, SourceKey,
+        AffinityEntry, AffinityKey, Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line,
+        NextHop, PoolKey, PortPool, Service, Settings, SourceKey,
     },
     addr::{V4, V6},
     flow::Tuple,
@@ -62,6 +62,39 @@ impl<const LIVE: bool> World for Kernel<LIVE> {
     #[inline(always)]
     fn random(&self) -> u32 {
         helpers::random()
+    }
+
+    #[inline(always)]
+    fn affinity(&self, key: &AffinityKey) -> Option<AffinityEntry> {
+        maps::affinity(key)
+    }
+
+    #[inline(always)]
+    fn keep_client(&self, key: &AffinityKey, entry: &AffinityEntry) {
+        if LIVE {
+            // Full never: the map forgets the least recently used.
+            let _ = maps::AFFINITY.insert(key, entry, 0);
+        }
+    }
+
+    #[inline(always)]
+    fn turn(&self, service: u32) -> u32 {
+        maps::TURNS.get(service).map_or(0, |turns| turns.get() as u32)
+    }
+
+    #[inline(always)]
+    fn next_turn(&self, service: u32) {
+        if let Some(turns) = maps::TURNS.get(service)
+            && LIVE
+        {
+            turns.add(1);
+        }
+    }
+
+    #[inline(always)]
+    fn load(&self, backend: u32) -> u32 {
+        let Some([flows, sockets]) = maps::LOADS.get(backend) else { return 0 };
+        (flows.get() + sockets.get()) as u32
     }
 }
 

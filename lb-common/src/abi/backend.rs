@@ -1,4 +1,4 @@
-use super::{Word, Words};
+use super::{Scope, Word, Words};
 
 /// Where a backend is in its life.
 #[repr(u8)]
@@ -40,8 +40,10 @@ impl Backend {
     const LOCAL: u8 = 1;
     const SERVING: u8 = 2;
     const V6: u8 = 4;
+    const IN_CLUSTER: u8 = 8;
+    const IN_LOCAL: u8 = 16;
 
-    /// An active backend of `service`. `address` and `source` are slots of its family
+    /// An active backend of `service`, in both of its sets. `address` and `source` are slots of its family
     /// ([`crate::addr::Addr::to_slot`]); `source` is the address this node uses towards it.
     /// `identity` is a hash of address, port, protocol and the pod's uid.
     #[expect(clippy::too_many_arguments, reason = "a record of plain values, built in one place")]
@@ -57,7 +59,10 @@ impl Backend {
     ) -> Self {
         Self {
             state: BackendState::Active as u8,
-            flags: Self::SERVING | if v6 { Self::V6 } else { 0 },
+            flags: Self::SERVING
+                | Self::IN_CLUSTER
+                | Self::IN_LOCAL
+                | if v6 { Self::V6 } else { 0 },
             port,
             generation,
             service,
@@ -82,6 +87,20 @@ impl Backend {
         self
     }
 
+    /// Which of the service's sets new connections find it in.
+    pub const fn with_sets(mut self, cluster: bool, local: bool) -> Self {
+        self.flags &= !(Self::IN_CLUSTER | Self::IN_LOCAL);
+        self.flags |= if cluster { Self::IN_CLUSTER } else { 0 };
+        self.flags |= if local { Self::IN_LOCAL } else { 0 };
+        self
+    }
+
+    /// The address that this node uses towards it (a slot).
+    pub const fn with_source(mut self, source: [u8; 16]) -> Self {
+        self.source = source;
+        self
+    }
+
     pub const fn with_weight(mut self, weight: u16) -> Self {
         self.weight = weight;
         self
@@ -101,6 +120,16 @@ impl Backend {
     #[inline(always)]
     pub const fn is_local(&self) -> bool {
         self.flags & Self::LOCAL != 0
+    }
+
+    /// Whether it is in the set of this scope.
+    #[inline(always)]
+    pub const fn is_in(&self, scope: Scope) -> bool {
+        let set = match scope {
+            Scope::Cluster => Self::IN_CLUSTER,
+            Scope::Local => Self::IN_LOCAL,
+        };
+        self.flags & set != 0
     }
 
     /// Whether the endpoint serves; UDP flows leave one that does not.
@@ -130,6 +159,7 @@ impl Backend {
         self.service
     }
 
+    #[inline(always)]
     pub const fn weight(&self) -> u16 {
         self.weight
     }

@@ -4,6 +4,7 @@
 //! (`BPF_F_MMAPABLE`, kernel 5.5), so that one aligned 64-bit store publishes a change: types that
 //! live there are whole 64-bit words, and their word that makes them count is named in their docs.
 
+mod affinity;
 mod backend;
 mod flow;
 mod frontend;
@@ -13,6 +14,7 @@ mod service;
 mod settings;
 mod socket;
 
+pub use affinity::{AffinityEntry, AffinityKey};
 pub use backend::{Backend, BackendState, HopSlot, NextHop};
 pub use flow::{FlowSet, FlowWords, WORDS_V4, WORDS_V6, Word};
 pub use frontend::{Frontend, FrontendKey, Kind, SourceKey};
@@ -72,8 +74,8 @@ impl Count {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        Backend, Count, Frontend, FrontendKey, Line, NextHop, PoolKey, Service, Settings,
-        SocketChoice, SocketKey, SocketPeer, SourceKey,
+        AffinityEntry, AffinityKey, Backend, Count, Frontend, FrontendKey, Line, NextHop, PoolKey,
+        Service, Settings, SocketChoice, SocketKey, SocketPeer, SourceKey,
     };
     use crate::addr::{V4, V6};
 
@@ -85,6 +87,8 @@ mod pod {
     }
 
     pod!(
+        AffinityEntry,
+        AffinityKey,
         Backend,
         Count,
         Frontend,

@@ -18,8 +18,8 @@ pub struct Service {
     local_list: Answer,
     local_ring: Answer,
     flags: u32,
-    /// Seconds; zero is off.
-    affinity_seconds: u32,
+    /// Seconds in the low bits, zero is off; above them the epoch.
+    affinity: u32,
     /// Tells one owner of this slot from the next.
     generation: u32,
     zero: u32,
@@ -36,6 +36,10 @@ impl Service {
     const RANDOM_OUTSIDE: u32 = 4;
     const MAGLEV_INSIDE: u32 = 8;
     const SOURCE_RANGES: u32 = 16;
+    const TURNS: u32 = 32;
+    const LEAST: u32 = 64;
+    /// 86,400 seconds fit.
+    const SECONDS_BITS: u32 = 17;
 
     /// Word index of each answer, for stores that publish one.
     pub const fn answer_word(scope: Scope, ring: bool) -> usize {
@@ -54,7 +58,7 @@ impl Service {
             local_list: Answer::UNSET,
             local_ring: Answer::UNSET,
             flags: 0,
-            affinity_seconds,
+            affinity: affinity_seconds & ((1 << Self::SECONDS_BITS) - 1),
             generation,
             zero: 0,
             spare: [0; 2],
@@ -79,6 +83,25 @@ impl Service {
         if !ring_outside {
             self.flags |= Self::RANDOM_OUTSIDE;
         }
+        self
+    }
+
+    /// Backends take turns, inside and outside.
+    pub const fn with_turns(mut self) -> Self {
+        self.flags |= Self::TURNS;
+        self
+    }
+
+    /// The less loaded of two random backends is chosen, inside and outside.
+    pub const fn with_least_connections(mut self) -> Self {
+        self.flags |= Self::LEAST;
+        self
+    }
+
+    /// See [`Service::affinity_epoch`].
+    pub const fn with_affinity_epoch(mut self, epoch: u32) -> Self {
+        self.affinity =
+            (self.affinity & ((1 << Self::SECONDS_BITS) - 1)) | epoch << Self::SECONDS_BITS;
         self
     }
 
@@ -133,8 +156,26 @@ impl Service {
         self.flags & Self::SOURCE_RANGES != 0
     }
 
+    #[inline(always)]
+    pub const fn takes_turns(&self) -> bool {
+        self.flags & Self::TURNS != 0
+    }
+
+    #[inline(always)]
+    pub const fn counts_connections(&self) -> bool {
+        self.flags & Self::LEAST != 0
+    }
+
+    /// How long a client keeps its backend; zero is off.
+    #[inline(always)]
     pub const fn affinity_seconds(&self) -> u32 {
-        self.affinity_seconds
+        self.affinity & ((1 << Self::SECONDS_BITS) - 1)
+    }
+
+    /// Raised when affinity is switched on: what was remembered before does not count.
+    #[inline(always)]
+    pub const fn affinity_epoch(&self) -> u32 {
+        self.affinity >> Self::SECONDS_BITS
     }
 
     pub const fn generation(&self) -> u32 {

@@ -16,7 +16,7 @@ use core::cell::{Cell, RefCell};
 use std::{collections::BTreeMap, vec::Vec};
 
 use crate::{
-    abi::{Backend, HopSlot, Line, Service, Settings},
+    abi::{AffinityEntry, AffinityKey, Backend, HopSlot, Line, Service, Settings},
     addr::{V4, V6},
     limits::HOPS,
     path::{Hook, Notes},
@@ -40,6 +40,12 @@ pub struct TestWorld {
     pub now: Cell<u32>,
     /// What the next random draw starts from.
     pub random: Cell<u32>,
+    /// What is remembered of clients.
+    pub affinity: RefCell<BTreeMap<AffinityKey, AffinityEntry>>,
+    /// How many turns each service has given.
+    pub turns: RefCell<BTreeMap<u32, u32>>,
+    /// Open connections of each backend.
+    pub loads: RefCell<BTreeMap<u32, u32>>,
     /// Kept from packet to packet, as the kernel does: nothing in them may matter to the next.
     notes: RefCell<Notes>,
 }
@@ -63,6 +69,9 @@ impl TestWorld {
             pools: Pools::default(),
             now: Cell::new(1000),
             random: Cell::new(1),
+            affinity: RefCell::default(),
+            turns: RefCell::default(),
+            loads: RefCell::default(),
             notes: RefCell::default(),
         }
     }

@@ -3,8 +3,8 @@ use std::{vec, vec::Vec};
 use super::TestWorld;
 use crate::{
     abi::{
-        Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line, PoolKey, PortPool, Service,
-        Settings,
+        AffinityEntry, AffinityKey, Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line,
+        PoolKey, PortPool, Service, Settings,
     },
     addr::Addr,
     packet::Frame,
@@ -100,6 +100,18 @@ impl World for Explaining<'_> {
 
     fn random(&self) -> u32 {
         self.0.random()
+    }
+
+    fn affinity(&self, key: &AffinityKey) -> Option<AffinityEntry> {
+        self.0.affinity(key)
+    }
+
+    fn turn(&self, service: u32) -> u32 {
+        self.0.turn(service)
+    }
+
+    fn load(&self, backend: u32) -> u32 {
+        self.0.load(backend)
     }
 }
 

@@ -9,8 +9,8 @@ use std::{
 use super::TestWorld;
 use crate::{
     abi::{
-        Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line, NextHop, PoolKey, PortPool,
-        Service, Settings,
+        AffinityEntry, AffinityKey, Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line,
+        NextHop, PoolKey, PortPool, Service, Settings,
     },
     addr::{Addr, V4, V6},
     flow::Tuple,
@@ -124,6 +124,26 @@ impl World for TestWorld {
         let next = self.random.get().wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         self.random.set(next);
         next
+    }
+
+    fn affinity(&self, key: &AffinityKey) -> Option<AffinityEntry> {
+        self.affinity.borrow().get(key).copied()
+    }
+
+    fn keep_client(&self, key: &AffinityKey, entry: &AffinityEntry) {
+        self.affinity.borrow_mut().insert(*key, *entry);
+    }
+
+    fn turn(&self, service: u32) -> u32 {
+        self.turns.borrow().get(&service).copied().unwrap_or_default()
+    }
+
+    fn next_turn(&self, service: u32) {
+        *self.turns.borrow_mut().entry(service).or_default() += 1;
+    }
+
+    fn load(&self, backend: u32) -> u32 {
+        self.loads.borrow().get(&backend).copied().unwrap_or_default()
     }
 }
 

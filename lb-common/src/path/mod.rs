@@ -10,7 +10,7 @@ pub mod steps;
 pub use source::{SourceClass, is_barred, masquerade};
 
 use crate::{
-    abi::{Answer, Frontend, Kind, NextHop},
+    abi::{AffinityKey, Answer, Frontend, Kind, NextHop},
     addr::{V4, V6},
     flow::Tuple,
     icmp::{Messages, Span},
@@ -105,6 +105,8 @@ pub struct Notes {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Draft<A> {
     pub(crate) segment: Segment<A>,
+    /// To session affinity.
+    client: AffinityKey,
     /// The frontend that the packet is to.
     frontend: Frontend,
     pub(crate) found: Found<A>,

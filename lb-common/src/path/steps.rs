@@ -5,12 +5,12 @@
 
 use super::{Draft, Keep, Outcome, SourceClass, Trace, is_barred, masquerade};
 use crate::{
-    abi::{BackendState, Settings},
+    abi::{AffinityKey, BackendState, Settings},
     addr::Addr,
-    hash,
+    affinity, hash,
     limits::PORT_TRIES,
     ports::{self, Lease},
-    select::{Choice, Pick, choose},
+    select::{Choice, Pick},
     table::{self, Insert, Role},
     tracking::{Side, State, next, opens, timeout},
     verdict::Reason,
@@ -88,13 +88,12 @@ fn choice<A: Addr, S: Store<A>>(
     }
     let outside = matches!(class, SourceClass::Outside);
     let ring = if outside { service.ring_outside() } else { service.ring_inside() };
-    let pick = if ring {
-        Pick::Hash(hash::tuple(settings.seed, tuple))
-    } else {
-        Pick::Random(store.random())
-    };
+    // Chance comes from the packet: what XDP leaves to tc is then decided there alike.
+    let hash = hash::tuple(settings.seed, tuple);
+    let pick = Pick::of(store, frontend.service(), service, ring, hash);
+    draft.client = AffinityKey::of_address(frontend.service(), tuple.src.to_slot());
     let Choice { id, backend, answer } =
-        choose(store, frontend.service(), class.scope(kind, service), pick)?;
+        affinity::choose(store, &draft.client, service, class.scope(kind, service), pick)?;
     let local = backend.is_local();
     let address = A::from_slot(backend.address());
     let hairpin = local && address == tuple.src;
@@ -184,7 +183,10 @@ fn entries<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>) -> Result<(), 
     draft.entry.way = way;
     draft.entry.to = draft.to;
     match store.insert_flow(&draft.segment.tuple, &draft.entry, &mut draft.other) {
-        Insert::Done => Ok(()),
+        Insert::Done => {
+            affinity::note(store, &draft.client, draft.entry.backend, draft.entry.generation);
+            Ok(())
+        }
         // Another CPU was faster with a packet of the same flow: its choice stands. This packet may
         // follow it on the same way out; else it is for its sender to send again.
         Insert::Exists

@@ -2,6 +2,8 @@
 //! figures, or a naive model written here.
 
 mod abi;
+mod affinity;
+mod algorithms;
 mod anything;
 mod checksum;
 mod concurrency;

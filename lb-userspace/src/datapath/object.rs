@@ -143,6 +143,8 @@ fn load(sizes: Sizes, pins: Option<&Path>, programs: Programs) -> Result<Object,
         .map_max_entries("BACKENDS", backends)
         .map_max_entries("BACKEND_COUNTS", counted(backends))
         .map_max_entries("BACKEND_NAMES", backends)
+        .map_max_entries("TURNS", services)
+        .map_max_entries("LOADS", backends)
         .map_max_entries("ARENA", arena_lines)
         .map_max_entries("FLOWS_V4", flow_sets_v4)
         .map_max_entries("FLOWS_V6", flow_sets_v6);
@@ -182,6 +184,10 @@ const MAPS: &[&str] = &[
     "SOURCES_V6",
     "SOCKET_PEERS",
     "SOCKET_CHOICES",
+    "SOCKET_BACKENDS",
+    "AFFINITY",
+    "TURNS",
+    "LOADS",
     "UPLINKS",
     "REASONS",
     "SERVICE_COUNTS",
@@ -222,13 +228,15 @@ fn refused(error: EbpfError, or: impl FnOnce(EbpfError) -> LoadError) -> LoadErr
 /// touched.
 pub fn layout() -> u64 {
     use lb_common::abi::{
-        Backend, Count, Frontend, FrontendKey, Line, PoolKey, PortPool, Service, Settings,
-        SocketChoice, SocketKey, SocketPeer, SourceKey,
+        AffinityEntry, AffinityKey, Backend, Count, Frontend, FrontendKey, Line, PoolKey, PortPool,
+        Service, Settings, SocketChoice, SocketKey, SocketPeer, SourceKey,
     };
     /// To be raised when a layout changes without a size that does.
     const REVISION: usize = 3;
     [
         REVISION,
+        size_of::<AffinityEntry>(),
+        size_of::<AffinityKey>(),
         size_of::<Backend>(),
         size_of::<Count>(),
         size_of::<FlowSet<V4>>(),

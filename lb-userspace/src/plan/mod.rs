@@ -101,6 +101,13 @@ pub struct BackendSet {
     pub when_empty: WhenEmpty,
 }
 
+impl BackendSet {
+    /// Whether a backend is in it.
+    pub fn has(&self, backend: &Backend) -> bool {
+        self.backends.binary_search_by_key(&backend.address, |one| one.address).is_ok()
+    }
+}
+
 /// The verdict of an empty backend set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

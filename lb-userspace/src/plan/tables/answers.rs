@@ -23,9 +23,11 @@ pub(super) enum Wanted {
 /// How a port chooses: whether rings are asked for inside, and outside.
 pub(super) fn choice(plan: &PortPlan) -> (bool, bool) {
     match plan.algorithm {
-        Some(Algorithm::Random) => (false, false),
+        Some(Algorithm::Random | Algorithm::RoundRobin | Algorithm::LeastConnections) => {
+            (false, false)
+        }
         Some(Algorithm::Maglev) => (true, true),
-        Some(Algorithm::RoundRobin | Algorithm::LeastConnections) | None => (false, true),
+        None => (false, true),
     }
 }
 

@@ -17,6 +17,7 @@ use super::{
     op::Place,
     record::{ANSWERS, claims, fingerprint, identity},
 };
+use crate::model::Algorithm;
 use crate::plan::{self, FrontendKind, PortPlan, ServicePlan, arena::Segment};
 
 /// One port's next state.
@@ -109,7 +110,7 @@ impl Tables {
             Some(record) => record.row.generation(),
             None => self.generation(),
         };
-        let rules = rules(plan, generation);
+        let rules = rules(plan, generation, self.services.get(&id).map(|record| &record.row));
         Ok(Draft { id, key, rules, members, answers, frontends, ranges })
     }
 
@@ -177,14 +178,14 @@ impl Tables {
                 None => self.take_backend(taken)?,
             };
             self.check_local(id, &place, backend.local, taken)?;
-            let row = self.row(environment, service, id, place, identity, backend);
+            let row = self.row(environment, service, id, place, identity, (plan, backend));
             members.insert(identity, Member { id, place, row, name });
         }
         for backend in &plan.retired {
             let (place, name, identity) = who(plan, backend);
             let Some(id) = self.known(service, identity) else { continue };
             self.check_local(id, &place, backend.local, taken)?;
-            let row = self.row(environment, service, id, place, identity, backend);
+            let row = self.row(environment, service, id, place, identity, (plan, backend));
             let row = row.with_state(BackendState::Retired, backend.serving);
             members.entry(identity).or_insert(Member { id, place, row, name });
         }
@@ -234,7 +235,7 @@ impl Tables {
         id: u32,
         place: Place,
         identity: u64,
-        backend: &plan::Backend,
+        (plan, backend): (&PortPlan, &plan::Backend),
     ) -> Backend {
         let generation = match self.backends.get(&id) {
             Some(record) => record.row.generation(),
@@ -254,6 +255,7 @@ impl Tables {
         .with_state(BackendState::Active, backend.serving)
         .with_local(backend.local)
         .with_weight(backend.weight)
+        .with_sets(plan.cluster.has(backend), plan.local.has(backend))
     }
 
     fn draft_answers(
@@ -321,11 +323,22 @@ fn who(plan: &PortPlan, backend: &plan::Backend) -> (Place, BackendName, u64) {
     (place, name, identity)
 }
 
-fn rules(plan: &PortPlan, generation: u32) -> Service {
+fn rules(plan: &PortPlan, generation: u32, old: Option<&Service>) -> Service {
     let (inside, outside) = answers::choice(plan);
+    // Clients that were remembered before affinity was switched off are strangers.
+    let epoch = old.map_or(0, |old| match (old.affinity_seconds(), plan.affinity_seconds) {
+        (0, Some(_)) => old.affinity_epoch().wrapping_add(1),
+        _ => old.affinity_epoch(),
+    });
     let rules = Service::new(generation, plan.affinity_seconds.unwrap_or(0))
         .with_policies(answers::scope(plan.internal), answers::scope(plan.external))
+        .with_affinity_epoch(epoch)
         .with_choice(inside, outside);
+    let rules = match plan.algorithm {
+        Some(Algorithm::RoundRobin) => rules.with_turns(),
+        Some(Algorithm::LeastConnections) => rules.with_least_connections(),
+        Some(Algorithm::Random | Algorithm::Maglev) | None => rules,
+    };
     if plan.source_ranges.is_empty() { rules } else { rules.with_source_ranges() }
 }
 
@@ -335,21 +348,4 @@ pub(super) fn slot(address: std::net::IpAddr) -> [u8; 16] {
         std::net::IpAddr::V4(v4) => V4(v4.octets()).to_slot(),
         std::net::IpAddr::V6(v6) => V6(v6.octets()).to_slot(),
     }
-}
-
-/// The row with another source.
-pub(super) fn with_source(row: &Backend, source: Option<std::net::IpAddr>) -> Backend {
-    Backend::new(
-        row.service(),
-        row.generation(),
-        *row.address(),
-        row.port(),
-        row.protocol(),
-        row.is_v6(),
-        source.map_or([0; 16], slot),
-        row.identity(),
-    )
-    .with_state(row.state(), row.is_serving())
-    .with_local(row.is_local())
-    .with_weight(row.weight())
 }

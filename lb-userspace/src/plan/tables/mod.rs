@@ -182,7 +182,7 @@ impl Tables {
         let mut ops = Vec::new();
         for (id, record) in &mut self.backends {
             let source = environment.source_of(record.place.address, record.row.is_local());
-            let row = draft::with_source(&record.row, source);
+            let row = record.row.with_source(source.map_or([0; 16], draft::slot));
             if row != record.row {
                 record.row = row;
                 ops.push(Op::Backend { id: *id, row });

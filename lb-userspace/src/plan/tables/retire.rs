@@ -99,7 +99,8 @@ impl Tables {
         self.limbo.extend(contents.map(|content| (None, Limbo::Segment(content.segment))));
         record.steps = [0; 2];
         if !is_unset(&record.row) {
-            record.row = Service::new(record.row.generation(), 0);
+            let (generation, epoch) = (record.row.generation(), record.row.affinity_epoch());
+            record.row = Service::new(generation, 0).with_affinity_epoch(epoch);
             ops.push(Op::Service { id, row: record.row });
         }
     }
