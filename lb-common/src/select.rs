@@ -16,17 +16,20 @@ pub struct Choice<'a> {
     pub answer: Answer,
 }
 
-/// What the choice depends on.
+/// What the choice depends on: a way to choose, and bits that it takes.
+///
+/// All of them carry a whole word: the compiler may look at it before it knows which it is, and the
+/// verifier wants what is looked at to have been written.
 #[derive(Clone, Copy, Debug)]
 pub enum Pick {
     /// The same hash gets the same backend as long as the set lasts.
     Hash(u64),
-    /// Any.
-    Random(u32),
+    /// Any; as a hash, but never by a ring.
+    Random(u64),
     /// The next after that of the last connection.
-    Turn(u32),
+    Turn(u64),
     /// The less loaded of two that these bits name.
-    Better(u32),
+    Better(u64),
 }
 
 impl Pick {
@@ -34,7 +37,7 @@ impl Pick {
     #[inline(always)]
     pub fn of<W: World>(world: &W, id: u32, service: &Service, ring: bool, hash: u64) -> Self {
         // Other bits than those that name a ring's slot or a flow's set.
-        let chance = (hash.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 32) as u32;
+        let chance = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
         if service.takes_turns() {
             Self::Turn(world.turn(id))
         } else if service.counts_connections() {
@@ -103,14 +106,12 @@ fn look_up<W: World>(
         return None;
     }
     let slots = head.slots();
-    match pick {
-        Pick::Hash(hash) => in_slot(world, service_id, answer, hash::scale(hash, slots)),
-        Pick::Random(random) => {
-            in_slot(world, service_id, answer, hash::scale(u64::from(random) << 32, slots))
-        }
-        Pick::Turn(turn) => in_slot(world, service_id, answer, turn.checked_rem(slots)?),
-        Pick::Better(random) => better(world, service_id, answer, slots, random),
-    }
+    let slot = match pick {
+        Pick::Hash(hash) | Pick::Random(hash) => hash::scale(hash, slots),
+        Pick::Turn(turn) => turn.checked_rem(u64::from(slots))? as u32,
+        Pick::Better(random) => return better(world, service_id, answer, slots, random),
+    };
+    in_slot(world, service_id, answer, slot)
 }
 
 /// The backend in a slot, if it is the service's own.
@@ -137,11 +138,11 @@ fn better<W: World>(
     service_id: u32,
     answer: Answer,
     slots: u32,
-    random: u32,
+    random: u64,
 ) -> Option<(u32, &Backend)> {
-    let slot = hash::scale(u64::from(random) << 32, slots);
-    // The low bits, which the first draw hardly looks at, name one of the others.
-    let step = 1 + hash::scale(u64::from(random.wrapping_mul(0x9e37_79b9)) << 32, slots - 1);
+    let slot = hash::scale(random, slots);
+    // The low half names one of the others.
+    let step = 1 + hash::scale(random << 32, slots.wrapping_sub(1));
     let other = (slot + step).checked_rem(slots)?;
     let first = in_slot(world, service_id, answer, slot)?;
     let second = in_slot(world, service_id, answer, other)?;

@@ -44,7 +44,7 @@ pub trait World: Sized {
     }
     fn keep_client(&self, _key: &AffinityKey, _entry: &AffinityEntry) {}
     /// Whose turn it is among a service's backends.
-    fn turn(&self, _service: u32) -> u32 {
+    fn turn(&self, _service: u32) -> u64 {
         0
     }
     fn next_turn(&self, _service: u32) {}

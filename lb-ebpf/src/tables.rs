@@ -4,7 +4,7 @@ use aya_ebpf::maps::lpm_trie::Key;
 use lb_common::{
     abi::{
         AffinityEntry, AffinityKey, Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line,
-        NextHop, PoolKey, PortPool, Service, Settings, SourceKey,
+        NextHop, PoolKey, PortPool, Service, Settings, SourceKey, Word,
     },
     addr::{V4, V6},
     flow::Tuple,
@@ -78,8 +78,8 @@ impl<const LIVE: bool> World for Kernel<LIVE> {
     }
 
     #[inline(always)]
-    fn turn(&self, service: u32) -> u32 {
-        maps::TURNS.get(service).map_or(0, |turns| turns.get() as u32)
+    fn turn(&self, service: u32) -> u64 {
+        maps::TURNS.get(service).map_or(0, Word::get)
     }
 
     #[inline(always)]

@@ -43,7 +43,7 @@ pub struct TestWorld {
     /// What is remembered of clients.
     pub affinity: RefCell<BTreeMap<AffinityKey, AffinityEntry>>,
     /// How many turns each service has given.
-    pub turns: RefCell<BTreeMap<u32, u32>>,
+    pub turns: RefCell<BTreeMap<u32, u64>>,
     /// Open connections of each backend.
     pub loads: RefCell<BTreeMap<u32, u32>>,
     /// Kept from packet to packet, as the kernel does: nothing in them may matter to the next.

@@ -106,7 +106,7 @@ impl World for Explaining<'_> {
         self.0.affinity(key)
     }
 
-    fn turn(&self, service: u32) -> u32 {
+    fn turn(&self, service: u32) -> u64 {
         self.0.turn(service)
     }
 

@@ -134,7 +134,7 @@ impl World for TestWorld {
         self.affinity.borrow_mut().insert(*key, *entry);
     }
 
-    fn turn(&self, service: u32) -> u32 {
+    fn turn(&self, service: u32) -> u64 {
         self.turns.borrow().get(&service).copied().unwrap_or_default()
     }
 
