@@ -35,5 +35,8 @@ pub const SNAT_PORTS: u32 = 30_720;
 pub const PORT_POOLS: u32 = 32_768;
 /// How often a lock on a flow set is tried before the packet is dropped.
 pub const LOCK_TRIES: u32 = 16;
+/// Packets whose first fragment was seen, of both families: 120 B each, 1 MiB; the least recently
+/// used is forgotten.
+pub const FRAGMENTS: u32 = 8192;
 /// Source ranges of each family.
 pub const SOURCE_RANGES: u32 = 32_768;

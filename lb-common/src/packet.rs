@@ -32,6 +32,11 @@ pub trait Packet {
         ipv4: bool,
     ) -> Option<()>;
 
+    /// Bytes outside every checksum change by `delta`: for who keeps a sum over the whole packet.
+    fn readdressed(&mut self, delta: Delta) {
+        let _ = delta;
+    }
+
     /// Makes the frame `len` bytes long; bytes gained are arbitrary.
     ///
     /// `None` where there is no room.

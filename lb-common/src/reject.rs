@@ -60,6 +60,9 @@ impl Reject for V4 {
     ) -> Option<()> {
         if segment.tuple.protocol == proto::TCP && complaint.mtu == 0 {
             reset_v4(packet, segment)
+        } else if segment.has_extras(Self::L4) {
+            // What must be quoted is longer than what these answers quote.
+            None
         } else {
             complain_v4(packet, complaint)
         }
@@ -75,6 +78,9 @@ impl Reject for V6 {
     ) -> Option<()> {
         if segment.tuple.protocol == proto::TCP && complaint.mtu == 0 {
             reset_v6(packet, segment)
+        } else if segment.has_extras(Self::L4) {
+            // What must be quoted is longer than what these answers quote.
+            None
         } else {
             complain_v6(packet, complaint)
         }
@@ -87,7 +93,8 @@ impl Reject for V6 {
 fn reset_v4<P: Packet + ?Sized>(packet: &mut P, segment: &Segment<V4>) -> Option<()> {
     let eth = packet.get::<Eth>(0)?.reversed();
     let ip = answer_v4(packet.get::<Ipv4>(L3)?, proto::TCP, Tcp::LEN);
-    let tcp = reset(packet.get::<Tcp>(L4_V4)?, segment.length as usize - Ipv4::LEN)?;
+    let l4 = segment.transport();
+    let tcp = reset(packet.get::<Tcp>(l4)?, (L3 + segment.length as usize).wrapping_sub(l4))?;
     let sum = pseudo(proto::TCP, Tcp::LEN).bytes(&ip.src).bytes(&ip.dst);
     let tcp = checked_tcp(tcp, sum);
     packet.resize(L4_V4 + Tcp::LEN)?;
@@ -123,7 +130,8 @@ fn complain_v4<P: Packet + ?Sized>(packet: &mut P, complaint: Complaint) -> Opti
 fn reset_v6<P: Packet + ?Sized>(packet: &mut P, segment: &Segment<V6>) -> Option<()> {
     let eth = packet.get::<Eth>(0)?.reversed();
     let ip = answer_v6(packet.get::<Ipv6>(L3)?, proto::TCP, Tcp::LEN);
-    let tcp = reset(packet.get::<Tcp>(L4_V6)?, segment.length as usize - Ipv6::LEN)?;
+    let l4 = segment.transport();
+    let tcp = reset(packet.get::<Tcp>(l4)?, (L3 + segment.length as usize).wrapping_sub(l4))?;
     let tcp = checked_tcp(tcp, pseudo_v6(&ip, proto::TCP, Tcp::LEN));
     packet.resize(L4_V6 + Tcp::LEN)?;
     *packet.get_mut(0)? = eth;

@@ -52,7 +52,8 @@ impl Rewrite for V6 {
     }
 }
 
-/// Makes a packet of flow `from` one of flow `to`.
+/// Makes a packet of flow `from`, whose transport header is at `l4`, one of flow `to`. With `l4`
+/// zero it has none, being a later fragment.
 ///
 /// `None`, with nothing changed, where the headers do not lie in reach.
 #[inline(never)]
@@ -60,20 +61,26 @@ pub fn translate<A: Rewrite, P: Packet + ?Sized>(
     packet: &mut P,
     from: &Tuple<A>,
     to: &Tuple<A>,
+    l4: usize,
     hop: bool,
 ) -> Option<()> {
     let pseudo = from.src.replaced(to.src, from.dst.replaced(to.dst, Delta::ZERO));
     let header = Delta::ZERO.replace2(from.sport, to.sport).replace2(from.dport, to.dport);
-    if from.protocol == proto::TCP {
-        let tcp = packet.get_mut::<Tcp>(A::L4)?;
+    if l4 == 0 {
+        // IPv6 addresses are in no checksum of this packet that would make up for them.
+        if !A::IS_V4 {
+            packet.readdressed(pseudo);
+        }
+    } else if from.protocol == proto::TCP {
+        let tcp = packet.get_mut::<Tcp>(l4)?;
         tcp.src = to.sport;
         tcp.dst = to.dport;
-        packet.transport_checksum(A::L4 + Tcp::CHECKSUM_AT, pseudo, header, false, A::IS_V4)?;
+        packet.transport_checksum(l4 + Tcp::CHECKSUM_AT, pseudo, header, false, A::IS_V4)?;
     } else {
-        let udp = packet.get_mut::<Udp>(A::L4)?;
+        let udp = packet.get_mut::<Udp>(l4)?;
         udp.src = to.sport;
         udp.dst = to.dport;
-        packet.transport_checksum(A::L4 + Udp::CHECKSUM_AT, pseudo, header, true, A::IS_V4)?;
+        packet.transport_checksum(l4 + Udp::CHECKSUM_AT, pseudo, header, true, A::IS_V4)?;
     }
     A::addresses(packet, to, hop)
 }

@@ -100,9 +100,9 @@ reasons! {
     TtlExpired = "ttl-expired": Drop,
     /// Lengths in the headers contradict the frame.
     BadLength = "bad-length": Drop,
-    /// IPv4 options, to a service address.
-    IpOptions = "ip-options": Drop,
-    /// A fragment, to a service address.
+    /// IPv6 extension headers that nobody may read past, or too many, to a service address.
+    ExtensionHeaders = "extension-headers": Drop,
+    /// A fragment that cannot be followed, to a service address.
     Fragment = "fragment": Drop,
     /// An ICMP error about no flow of ours, to a service address.
     ErrorUnknown = "error-unknown": Drop,

@@ -3,13 +3,13 @@
 
 use crate::{
     abi::{
-        AffinityEntry, AffinityKey, Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line,
-        NextHop, PoolKey, PortPool, Service, Settings,
+        AffinityEntry, AffinityKey, Backend, FlowSet, FragmentKey, FragmentPorts, Frontend,
+        FrontendKey, HopSlot, Line, NextHop, PoolKey, PortPool, Service, Settings,
     },
     addr::Addr,
     flow::Tuple,
     hops,
-    path::{Draft, Hook, Keep, Outcome, Trace, steps},
+    path::{Draft, Hook, Keep, Outcome, Trace, fragment, steps},
     ports::{self, Lease},
     table::{self, Entry, Found, Insert},
     tracking::Side,
@@ -68,6 +68,22 @@ pub trait Store<A: Addr>: World {
     fn flow_set(&self, index: u32) -> Option<&FlowSet<A>>;
     /// The source ports towards a backend elsewhere; `None` if there is no room to note them.
     fn port_pool(&self, key: &PoolKey) -> Option<&PortPool>;
+
+    /// What the first fragment of a packet said.
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts>;
+    fn note_fragment(&self, key: &FragmentKey, ports: &FragmentPorts);
+
+    /// [`fragment::note`].
+    #[inline(always)]
+    fn note_first(&self, draft: &Draft<A>) -> bool {
+        fragment::note(self, draft)
+    }
+
+    /// [`fragment::recall`].
+    #[inline(always)]
+    fn recall_first(&self, draft: &mut Draft<A>) -> bool {
+        fragment::recall(self, draft)
+    }
 
     /// [`PortPool::take`].
     #[inline(always)]

@@ -59,6 +59,9 @@ pub fn uplink_xdp(context: XdpContext) -> u32 {
 /// Uplink, on the way in.
 #[classifier]
 pub fn uplink_ingress(context: TcContext) -> i32 {
+    if packet::is_tagged(&context) {
+        return TC_ACT_UNSPEC;
+    }
     let interface = packet::interface(&context);
     let place = Place::new(Context::new(context.as_ptr()), interface, Hook::Tc);
     let place = place.joined(packet::joined(&context));
@@ -81,6 +84,9 @@ pub fn uplink_ingress(context: TcContext) -> i32 {
 /// Uplink, on the way out: replies of backends on this node.
 #[classifier]
 pub fn uplink_egress(context: TcContext) -> i32 {
+    if packet::is_tagged(&context) {
+        return TC_ACT_UNSPEC;
+    }
     let interface = packet::interface(&context);
     let place = Place::new(Context::new(context.as_ptr()), interface, Hook::Tc);
     let mut frame = TcPacket(&context);

@@ -7,8 +7,9 @@ use aya_ebpf::{
 };
 use lb_common::{
     abi::{
-        AffinityEntry, AffinityKey, Backend, Count, FlowSet, Frontend, FrontendKey, HopSlot, Line,
-        PoolKey, PortPool, Service, Settings, SocketChoice, SocketKey, SocketPeer, SourceKey, Word,
+        AffinityEntry, AffinityKey, Backend, Count, FlowSet, FragmentKey, FragmentPorts, Frontend,
+        FrontendKey, HopSlot, Line, PoolKey, PortPool, Service, Settings, SocketChoice, SocketKey,
+        SocketPeer, SourceKey, Word,
     },
     addr::{V4, V6},
     limits,
@@ -47,6 +48,11 @@ pub static PORT_POOLS: HashMap<PoolKey, PortPool> =
 /// What a pool is at first.
 #[map]
 static NO_PORTS: Array<PortPool> = Array::with_max_entries(1, 0);
+
+/// Packets whose first fragment was seen.
+#[map]
+pub static FRAGMENTS: LruHashMap<FragmentKey, FragmentPorts> =
+    LruHashMap::with_max_entries(limits::FRAGMENTS, 0);
 
 #[map]
 pub static LOCALS_V4: HashMap<FrontendKey<V4>, u32> =
@@ -163,6 +169,14 @@ pub fn port_pool(key: &PoolKey) -> Option<&'static PortPool> {
     let _ = PORT_POOLS.insert(key, none, u64::from(BPF_NOEXIST));
     // SAFETY: as above.
     unsafe { PORT_POOLS.get(key) }
+}
+
+/// What the first fragment of a packet said.
+#[inline(always)]
+pub fn fragment(key: &FragmentKey) -> Option<FragmentPorts> {
+    // SAFETY: a value may be reused under us: then a fragment goes where no flow is known, or is
+    // one more that a backend cannot put together.
+    unsafe { FRAGMENTS.get(key) }.copied()
 }
 
 /// Whether XDP may send on an interface.

@@ -3,7 +3,7 @@
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
-    helpers::{bpf_l4_csum_replace, bpf_skb_change_tail, bpf_xdp_adjust_tail},
+    helpers::{bpf_csum_update, bpf_l4_csum_replace, bpf_skb_change_tail, bpf_xdp_adjust_tail},
     programs::{TcContext, XdpContext},
 };
 use lb_common::{
@@ -13,8 +13,8 @@ use lb_common::{
 };
 
 /// As much of a frame as the rules read: an ICMPv6 error, and the eight bytes that must be quoted of
-/// TCP or UDP behind IPv6; the same with all options that IPv4 may have.
-pub const HEADERS: usize = 128;
+/// TCP or UDP behind IPv6; TCP behind the longest chain of extension headers.
+pub const HEADERS: usize = 144;
 
 /// A frame at XDP.
 pub struct XdpPacket<'a>(pub &'a XdpContext);
@@ -27,6 +27,13 @@ pub struct TcPacket<'a>(pub &'a TcContext);
 pub fn interface(context: &TcContext) -> u32 {
     // SAFETY: a field of the program's own context that is always readable.
     unsafe { (*context.skb.skb).ifindex }
+}
+
+/// Whether the frame has a VLAN tag that the device took off: it is for the VLAN's own device.
+#[inline(always)]
+pub fn is_tagged(context: &TcContext) -> bool {
+    // SAFETY: a field of the program's own context that is always readable.
+    unsafe { (*context.skb.skb).vlan_present != 0 }
 }
 
 /// Bytes of payload in each of the packets that hardware joined to this one (kernel 5.7); zero: it
@@ -144,6 +151,13 @@ impl Packet for TcPacket<'_> {
         let replaced = (!ipv4 && replace(pseudo.sum(), pseudo_flags | BPF_F_IPV6))
             || replace(pseudo.sum(), pseudo_flags);
         replaced.then_some(())
+    }
+
+    #[inline(always)]
+    fn readdressed(&mut self, delta: Delta) {
+        let folded = (delta.sum() & 0xffff) + (delta.sum() >> 16);
+        // SAFETY: the helper takes this program's own context; it refuses where no sum is kept.
+        unsafe { bpf_csum_update(self.0.as_ptr().cast(), folded) };
     }
 
     #[inline(always)]

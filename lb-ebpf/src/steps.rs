@@ -8,7 +8,7 @@ use lb_common::{
     flow::Tuple,
     hops,
     limits::SNAT_PORTS,
-    path::{Draft, Outcome, Trace, steps},
+    path::{Draft, Outcome, Trace, fragment, steps},
     ports,
     table::{self, Entry, Found, Insert},
     tracking::Side,
@@ -55,7 +55,7 @@ pub extern "C" fn take_port(pool: *const PortPool, count: u32, from: u32) -> u32
 macro_rules! steps {
     (
         $family:ty, $find:ident, $insert:ident, $keeps:ident, $decide:ident, $record:ident,
-        $track:ident, $reclaim:ident, $lease:ident
+        $track:ident, $reclaim:ident, $lease:ident, $note:ident, $recall:ident
     ) => {
         /// [`table::find`]; non-zero if there is one.
         #[unsafe(no_mangle)]
@@ -136,6 +136,22 @@ macro_rules! steps {
             0
         }
 
+        /// [`fragment::note`]; non-zero if the fragment may go on.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $note(draft: *const Draft<$family>) -> u32 {
+            let Some(draft) = given(draft) else { return 0 };
+            u32::from(fragment::note(&LIVE, draft))
+        }
+
+        /// [`fragment::recall`]; non-zero if the first fragment was seen.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $recall(draft: *mut Draft<$family>) -> u32 {
+            let Some(draft) = given_mut(draft) else { return 0 };
+            u32::from(fragment::recall(&READING, draft))
+        }
+
         /// [`steps::lease`]; a [`ports::Lease`] as a number.
         #[unsafe(no_mangle)]
         #[inline(never)]
@@ -152,5 +168,11 @@ macro_rules! steps {
     };
 }
 
-steps!(V4, find_v4, insert_v4, keeps_v4, decide_v4, record_v4, track_v4, reclaim_v4, lease_v4);
-steps!(V6, find_v6, insert_v6, keeps_v6, decide_v6, record_v6, track_v6, reclaim_v6, lease_v6);
+steps!(
+    V4, find_v4, insert_v4, keeps_v4, decide_v4, record_v4, track_v4, reclaim_v4, lease_v4,
+    note_v4, recall_v4
+);
+steps!(
+    V6, find_v6, insert_v6, keeps_v6, decide_v6, record_v6, track_v6, reclaim_v6, lease_v6,
+    note_v6, recall_v6
+);

@@ -3,8 +3,8 @@
 use aya_ebpf::maps::lpm_trie::Key;
 use lb_common::{
     abi::{
-        AffinityEntry, AffinityKey, Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line,
-        NextHop, PoolKey, PortPool, Service, Settings, SourceKey, Word,
+        AffinityEntry, AffinityKey, Backend, FlowSet, FragmentKey, FragmentPorts, Frontend,
+        FrontendKey, HopSlot, Line, NextHop, PoolKey, PortPool, Service, Settings, SourceKey, Word,
     },
     addr::{V4, V6},
     flow::Tuple,
@@ -102,7 +102,7 @@ macro_rules! store {
     (
         $family:ty, $frontend:ident, $locals:ident, $sources:ident, $flows:ident,
         $find:ident, $insert:ident, $keeps:ident, $decide:ident, $record:ident, $track:ident,
-        $reclaim:ident, $lease:ident
+        $reclaim:ident, $lease:ident, $note:ident, $recall:ident
     ) => {
         impl<const LIVE: bool> Store<$family> for Kernel<LIVE> {
             #[inline(always)]
@@ -124,6 +124,29 @@ macro_rules! store {
             #[inline(always)]
             fn flow_set(&self, index: u32) -> Option<&FlowSet<$family>> {
                 maps::$flows.get(index)
+            }
+
+            #[inline(always)]
+            fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts> {
+                maps::fragment(key)
+            }
+
+            #[inline(always)]
+            fn note_fragment(&self, key: &FragmentKey, ports: &FragmentPorts) {
+                if LIVE {
+                    // Full never: the map forgets the least recently used.
+                    let _ = maps::FRAGMENTS.insert(key, ports, 0);
+                }
+            }
+
+            #[inline(always)]
+            fn note_first(&self, draft: &Draft<$family>) -> bool {
+                steps::$note(draft) != 0
+            }
+
+            #[inline(always)]
+            fn recall_first(&self, draft: &mut Draft<$family>) -> bool {
+                steps::$recall(draft) != 0
             }
 
             #[inline(always)]
@@ -213,7 +236,9 @@ store!(
     record_v4,
     track_v4,
     reclaim_v4,
-    lease_v4
+    lease_v4,
+    note_v4,
+    recall_v4
 );
 store!(
     V6,
@@ -228,5 +253,7 @@ store!(
     record_v6,
     track_v6,
     reclaim_v6,
-    lease_v6
+    lease_v6,
+    note_v6,
+    recall_v6
 );

@@ -7,6 +7,7 @@
 mod affinity;
 mod backend;
 mod flow;
+mod fragment;
 mod frontend;
 mod ports;
 mod report;
@@ -17,6 +18,7 @@ mod socket;
 pub use affinity::{AffinityEntry, AffinityKey};
 pub use backend::{Backend, BackendState, HopSlot, NextHop};
 pub use flow::{FlowSet, FlowWords, WORDS_V4, WORDS_V6, Word};
+pub use fragment::{FragmentKey, FragmentPorts};
 pub use frontend::{Frontend, FrontendKey, Kind, SourceKey};
 pub use ports::{PoolKey, PortPool};
 pub use report::{Question, Report};

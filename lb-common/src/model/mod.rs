@@ -16,7 +16,10 @@ use core::cell::{Cell, RefCell};
 use std::{collections::BTreeMap, vec::Vec};
 
 use crate::{
-    abi::{AffinityEntry, AffinityKey, Backend, HopSlot, Line, Service, Settings},
+    abi::{
+        AffinityEntry, AffinityKey, Backend, FragmentKey, FragmentPorts, HopSlot, Line, Service,
+        Settings,
+    },
     addr::{V4, V6},
     limits::HOPS,
     path::{Hook, Notes},
@@ -36,6 +39,8 @@ pub struct TestWorld {
     pub v6: Tables<V6>,
     /// Source ports towards backends elsewhere, of both families.
     pub pools: Pools,
+    /// Packets whose first fragment was seen, of both families; here none is forgotten.
+    pub fragments: RefCell<BTreeMap<FragmentKey, FragmentPorts>>,
     /// Ticks.
     pub now: Cell<u32>,
     /// What the next random draw starts from.
@@ -67,6 +72,7 @@ impl TestWorld {
             v4: Tables::new(Self::FLOW_SETS),
             v6: Tables::new(Self::FLOW_SETS),
             pools: Pools::default(),
+            fragments: RefCell::default(),
             now: Cell::new(1000),
             random: Cell::new(1),
             affinity: RefCell::default(),

@@ -3,8 +3,8 @@ use std::{vec, vec::Vec};
 use super::TestWorld;
 use crate::{
     abi::{
-        AffinityEntry, AffinityKey, Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line,
-        PoolKey, PortPool, Service, Settings,
+        AffinityEntry, AffinityKey, Backend, FlowSet, FragmentKey, FragmentPorts, Frontend,
+        FrontendKey, HopSlot, Line, PoolKey, PortPool, Service, Settings,
     },
     addr::Addr,
     packet::Frame,
@@ -134,6 +134,12 @@ where
     fn flow_set(&self, index: u32) -> Option<&FlowSet<A>> {
         self.0.flow_set(index)
     }
+
+    fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts> {
+        <TestWorld as Store<A>>::fragment(self.0, key)
+    }
+
+    fn note_fragment(&self, _key: &FragmentKey, _ports: &FragmentPorts) {}
 
     fn port_pool(&self, key: &PoolKey) -> Option<&PortPool> {
         <TestWorld as Store<A>>::port_pool(self.0, key)

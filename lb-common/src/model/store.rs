@@ -9,8 +9,8 @@ use std::{
 use super::TestWorld;
 use crate::{
     abi::{
-        AffinityEntry, AffinityKey, Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line,
-        NextHop, PoolKey, PortPool, Service, Settings,
+        AffinityEntry, AffinityKey, Backend, FlowSet, FragmentKey, FragmentPorts, Frontend,
+        FrontendKey, HopSlot, Line, NextHop, PoolKey, PortPool, Service, Settings,
     },
     addr::{Addr, V4, V6},
     flow::Tuple,
@@ -164,6 +164,14 @@ macro_rules! store {
 
             fn flow_set(&self, index: u32) -> Option<&FlowSet<$family>> {
                 self.$tables.flows.get(index as usize)
+            }
+
+            fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts> {
+                self.fragments.borrow().get(key).copied()
+            }
+
+            fn note_fragment(&self, key: &FragmentKey, ports: &FragmentPorts) {
+                self.fragments.borrow_mut().insert(*key, *ports);
             }
 
             fn port_pool(&self, key: &PoolKey) -> Option<&PortPool> {

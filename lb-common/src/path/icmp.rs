@@ -10,7 +10,7 @@ use crate::{
     addr::Addr,
     icmp::{Message, Span, readdressed, translate_quote},
     packet::Packet,
-    parse::L3,
+    parse::{L3, Part},
     table::Role,
     verdict::Reason,
     wire::Icmp,
@@ -24,6 +24,9 @@ pub fn judge<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     job: &mut Job<'_, A, S, N>,
 ) -> Reason {
     let segment = &job.draft.segment;
+    if segment.part != Part::Whole || segment.has_extras(A::L4) {
+        return odd(job, Reason::Fragment);
+    }
     let Some(icmp) = packet.get::<Icmp>(A::L4).filter(|_| fits::<A, P>(packet, segment.length))
     else {
         return odd(job, Reason::BadLength);
@@ -102,10 +105,12 @@ pub fn judge_leaving<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     packet: &P,
     job: &mut Job<'_, A, S, N>,
 ) -> Reason {
-    let is_error = packet.get::<Icmp>(A::L4).is_some_and(|icmp| {
-        matches!(A::message(icmp.kind), Message::Error)
-            && fits::<A, P>(packet, job.draft.segment.length)
-    });
+    let segment = &job.draft.segment;
+    let plain = segment.part == Part::Whole && !segment.has_extras(A::L4);
+    let is_error = plain
+        && packet.get::<Icmp>(A::L4).is_some_and(|icmp| {
+            matches!(A::message(icmp.kind), Message::Error) && fits::<A, P>(packet, segment.length)
+        });
     if !is_error || !find_flow(packet, job) || job.draft.found.entry.role != Role::ReplyLocal {
         return Reason::NotService;
     }

@@ -3,6 +3,7 @@ use crate::{
     abi::{FrontendKey, Kind},
     addr::Addr,
     hops::{self, Way},
+    parse::Part,
     ports::Lease,
     table::{self, Role},
     tracking::Side,
@@ -54,6 +55,28 @@ fn lease<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) -> boo
         tries += 1;
     }
     !S::LIVE
+}
+
+/// A fragment that is not the first: it follows the first if that was seen and its flow is known.
+#[inline(always)]
+pub fn judge_later<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) -> Reason {
+    let follows = matches!(job.draft.segment.part, Part::Later)
+        && job.store.recall_first(job.draft)
+        && job.store.find_flow(&job.draft.segment.tuple, &mut job.draft.found);
+    if !follows {
+        return odd(job, Reason::Fragment);
+    }
+    let entry = &job.draft.found.entry;
+    job.outcome.backend = entry.backend;
+    job.draft.to = entry.to;
+    let reason = match (entry.role, job.network.hook()) {
+        (Role::ToLocal, Hook::Xdp) => return Reason::NeedsStack,
+        (Role::ToLocal, Hook::Tc) => return Reason::ToLocal,
+        (Role::ToRemote, _) => Reason::ToRemote,
+        (Role::ReplyRemote, _) => Reason::ReplyRemote,
+        (Role::ReplyLocal, _) => return Reason::NotService,
+    };
+    way_out(job).err().unwrap_or(reason)
 }
 
 /// Finds or chooses what the packet becomes: `draft.to`, and whether that is a new flow.

@@ -2,6 +2,7 @@
 //! tests.
 
 mod egress;
+pub mod fragment;
 mod icmp;
 mod ingress;
 mod source;
@@ -15,7 +16,7 @@ use crate::{
     flow::Tuple,
     icmp::{Messages, Span},
     packet::Packet,
-    parse::{Ip, Segment, version},
+    parse::{Ip, Part, Segment, version},
     reject::{Complaint, Reject},
     rewrite::{link, translate},
     table::{Entry, Found},
@@ -184,8 +185,9 @@ fn arrive_in<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     mut job: Job<'_, A, S, N>,
 ) -> Verdict {
     let reason = match A::parse(packet, &mut job.draft.segment) {
-        Ok(()) => ingress::judge(&mut job),
+        Ok(()) => first(ingress::judge(&mut job), &job),
         Err(Reason::NotIp) => Reason::NotIp,
+        Err(Reason::Fragment) => ingress::judge_later(&mut job),
         Err(Reason::Protocol) if job.draft.segment.tuple.protocol == A::ICMP => {
             icmp::judge(packet, &mut job)
         }
@@ -217,13 +219,32 @@ fn leave_in<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     mut job: Job<'_, A, S, N>,
 ) -> Verdict {
     let reason = match A::parse(packet, &mut job.draft.segment) {
-        Ok(()) => egress::judge(&mut job),
+        Ok(()) => first(egress::judge(&mut job), &job),
+        Err(Reason::Fragment) if recalls(&mut job) => egress::judge(&mut job),
         Err(Reason::Protocol) if job.draft.segment.tuple.protocol == A::ICMP => {
             icmp::judge_leaving(packet, &mut job)
         }
         Err(_) => Reason::NotService,
     };
     write(packet, job, reason)
+}
+
+/// What becomes of a packet for which `reason` was found: if it is a first fragment that goes on, those
+/// behind it shall follow.
+#[inline(always)]
+fn first<A: Family, S: Store<A>, N: Network<A>>(reason: Reason, job: &Job<'_, A, S, N>) -> Reason {
+    let goes_on = matches!(reason.verdict(), Verdict::Deliver | Verdict::Forward);
+    let is_first = matches!(job.draft.segment.part, Part::First);
+    if S::LIVE && is_first && goes_on && !job.store.note_first(job.draft) {
+        return Reason::Fragment;
+    }
+    reason
+}
+
+/// Whether the packet is a later fragment whose first was seen: its ports are known then.
+#[inline(always)]
+fn recalls<A: Family, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) -> bool {
+    matches!(job.draft.segment.part, Part::Later) && job.store.recall_first(job.draft)
 }
 
 /// Makes of the packet what was decided.
@@ -241,7 +262,11 @@ fn write<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
         Verdict::Reject => match A::reject(packet, segment, Complaint { mtu: job.outcome.mtu }) {
             Some(()) => return verdict,
             // Its answer is longer than it is, and some drivers leave no room for that: tc makes it.
-            None if segment.tuple.protocol != proto::TCP && job.network.hook() == Hook::Xdp => {
+            None if segment.tuple.protocol != proto::TCP
+                && job.outcome.mtu == 0
+                && !segment.has_extras(A::L4)
+                && job.network.hook() == Hook::Xdp =>
+            {
                 job.outcome.reason = Reason::NeedsStack;
                 return Verdict::Pass;
             }
@@ -254,7 +279,9 @@ fn write<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
             let written = if segment.tuple.protocol == A::ICMP {
                 icmp::write(packet, job.draft, hops)
             } else {
-                translate(packet, &segment.tuple, to, hops)
+                let later = matches!(segment.part, Part::Later);
+                let l4 = if later { 0 } else { segment.transport() };
+                translate(packet, &segment.tuple, to, l4, hops)
             };
             if hops { written.and_then(|()| link(packet, &job.outcome.hop)) } else { written }
         }

@@ -24,12 +24,6 @@ impl Ipv4 {
     pub const VERSION_IHL: u8 = 0x45;
     /// Don't fragment.
     pub const DF: [u8; 2] = [0x40, 0x00];
-
-    /// Whether the packet is a fragment (more to come, or not the first).
-    #[inline(always)]
-    pub const fn is_fragment(&self) -> bool {
-        u16::from_be_bytes(self.flags_fragment) & 0x3fff != 0
-    }
 }
 
 header! {
@@ -43,5 +37,28 @@ header! {
         hop_limit: u8,
         src: [u8; 16],
         dst: [u8; 16],
+    }
+}
+
+header! {
+    /// The start of an IPv6 extension header that says how long it is (RFC 8200).
+    pub struct Extension {
+        next: u8,
+        /// In units of eight bytes, the first not counted.
+        length: u8,
+        rest: [u8; 6],
+    }
+}
+
+impl Extension {
+    const HOP_BY_HOP: u8 = 0;
+    pub const ROUTING: u8 = 43;
+    pub const FRAGMENT: u8 = 44;
+    const DESTINATION: u8 = 60;
+
+    /// Whether this next header is one that the rules read past.
+    #[inline(always)]
+    pub const fn is_one(next: u8) -> bool {
+        matches!(next, Self::HOP_BY_HOP | Self::ROUTING | Self::FRAGMENT | Self::DESTINATION)
     }
 }

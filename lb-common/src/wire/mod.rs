@@ -10,7 +10,7 @@ pub use eth::Eth;
 pub use header::Header;
 pub(crate) use header::header;
 pub use icmp::Icmp;
-pub use ip::{Ipv4, Ipv6};
+pub use ip::{Extension, Ipv4, Ipv6};
 pub use transport::{Ports, Tcp, Udp};
 
 /// IANA protocol numbers.

@@ -19,7 +19,7 @@ fn translated<A: Rewrite + FromIp>(sample: &Sample, to: &Sample, hop: bool) -> V
     let mut bytes = sample.bytes();
     let length = bytes.len();
     let mut frame = Frame::new(&mut bytes, length);
-    translate(&mut frame, &flow(sample), &flow(to), hop).expect("a whole packet");
+    translate(&mut frame, &flow(sample), &flow(to), A::L4, hop).expect("a whole packet");
     bytes
 }
 
@@ -107,7 +107,7 @@ fn an_ipv4_udp_packet_without_a_checksum_still_has_none() {
     let from: Tuple<V4> = tuple(proto::UDP, "192.0.2.9:40000", "10.96.0.10:80");
     let to = tuple(proto::UDP, "10.1.0.1:1024", "10.2.0.7:8080");
     let length = bytes.len();
-    translate(&mut Frame::new(&mut bytes, length), &from, &to, true).expect("a whole packet");
+    translate(&mut Frame::new(&mut bytes, length), &from, &to, 34, true).expect("a whole packet");
     let mut want = Sample { ttl: 63, ..udp("10.1.0.1:1024", "10.2.0.7:8080") }.bytes();
     want[40..42].fill(0);
     assert_eq!(bytes, want);
@@ -123,7 +123,8 @@ fn damage_on_the_way_is_never_repaired() {
         let length = bytes.len();
         let from: Tuple<V4> = tuple(proto::TCP, "192.0.2.9:40000", "10.96.0.10:80");
         let to = tuple(proto::TCP, "10.1.0.1:1024", "10.2.0.7:8080");
-        translate(&mut Frame::new(&mut bytes, length), &from, &to, true).expect("a whole packet");
+        translate(&mut Frame::new(&mut bytes, length), &from, &to, 34, true)
+            .expect("a whole packet");
         assert_ne!(bytes, want, "{name}");
         let read = std::panic::catch_unwind(|| Sample::read(&bytes));
         assert!(read.is_err(), "a packet with a broken {name} reads as right");
@@ -137,7 +138,7 @@ fn a_packet_out_of_reach_is_left_as_it_was() {
     let to = tuple(proto::TCP, "10.1.0.1:1024", "10.2.0.7:8080");
     for length in 0..54 {
         let mut bytes = sent.clone();
-        assert_eq!(translate(&mut Frame::new(&mut bytes, length), &from, &to, true), None);
+        assert_eq!(translate(&mut Frame::new(&mut bytes, length), &from, &to, 34, true), None);
         assert_eq!(bytes, sent, "{length} bytes");
     }
 }

@@ -4,6 +4,7 @@ mod demo;
 mod lab_agent;
 mod lab_traffic;
 mod lab_world;
+mod mtu;
 mod net_changes;
 mod net_namespace;
 mod net_uplinks;

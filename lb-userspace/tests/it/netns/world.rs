@@ -81,8 +81,7 @@ pub struct Pod {
 /// All machines. The lab goes last.
 pub struct World {
     pub nodes: [Host; 2],
-    // It only has to be there.
-    _router: Host,
+    router: Host,
     pub client: Host,
     manifests: PathBuf,
     draft: PathBuf,
@@ -130,9 +129,14 @@ impl World {
         let manifests = lab.folder().join("manifests");
         fs::create_dir(&manifests).unwrap();
         let draft = lab.folder().join("draft");
-        let world = Self { nodes, _router: router, client, manifests, draft, lab };
+        let world = Self { nodes, router, client, manifests, draft, lab };
         world.put("nodes", &[1, 2].map(|number| NodeFacts { number }.manifest()));
         world
+    }
+
+    /// What joins the nodes and the client.
+    pub const fn router(&self) -> &Host {
+        &self.router
     }
 
     /// Node 1 or 2.

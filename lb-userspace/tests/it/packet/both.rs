@@ -101,6 +101,7 @@ impl Both {
         for key in pools.expect("the pools' keys") {
             self.kernel.maps.port_pools.remove(&key).expect("a pool");
         }
+        self.kernel.programs.forget_fragments();
         for to in std::mem::take(&mut self.ways).into_keys() {
             self.kernel.programs.network.lead(to, Way::Uplink);
         }

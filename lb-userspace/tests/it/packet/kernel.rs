@@ -8,7 +8,7 @@ use std::{
 
 use aya::{
     Ebpf, TestRun as _, TestRunOptions, TestRunResult,
-    maps::{Map, MapData},
+    maps::{HashMap, Map, MapData},
     programs::{Program as Loaded, ProgramError},
 };
 use ipnet::IpNet;
@@ -111,6 +111,17 @@ impl Programs {
         });
         let maps = maps.expect("the object's maps");
         (Self { object: RefCell::new(object), network }, maps)
+    }
+
+    /// Makes every packet one of which no fragment was seen.
+    pub fn forget_fragments(&self) {
+        let mut object = self.object.borrow_mut();
+        let map = object.map_mut("FRAGMENTS").expect("a map of the object");
+        let mut fragments: HashMap<_, [u8; 40], [u8; 8]> = map.try_into().expect("a hash map");
+        let keys: Result<Vec<_>, _> = fragments.keys().collect();
+        for key in keys.expect("the fragments' keys") {
+            fragments.remove(&key).expect("a fragment");
+        }
     }
 
     /// Runs a program on a frame; its return code and the frame afterwards. `None` if the kernel has

@@ -8,6 +8,7 @@ mod drops;
 mod explain_command;
 mod explain_live;
 mod explain_reference;
+mod extras;
 mod flows;
 mod hammer;
 mod icmp;

@@ -68,22 +68,6 @@ fn odd_everywhere(both: &mut Both, reason: Reason, change: impl Fn(&mut Vec<u8>)
 }
 
 #[test]
-fn ipv4_options_of_every_length() {
-    let v4 = || towns(1, 1).into_iter().filter(|town| town.names.v4).collect();
-    tell(v4(), |both| {
-        for words in 1..=10_u8 {
-            odd_everywhere(both, Reason::IpOptions, |frame| {
-                frame[14] = 0x45 + words;
-                let options = vec![1; usize::from(words) * 4];
-                frame.splice(34..34, options);
-                let length = frame.len() as u16 - 14;
-                frame[16..18].copy_from_slice(&length.to_be_bytes());
-            });
-        }
-    });
-}
-
-#[test]
 fn header_lengths_that_cannot_be() {
     tell(towns(1, 1), |both| {
         let names = both.town.names;
@@ -98,36 +82,6 @@ fn header_lengths_that_cannot_be() {
             }
         }
         both.run(Program::Ingress, &both.town.to_vip(40_000, SYN).bytes());
-    });
-}
-
-#[test]
-fn every_kind_of_ipv4_fragment() {
-    let v4 = || towns(1, 1).into_iter().filter(|town| town.names.v4).collect();
-    tell(v4(), |both| {
-        // More to come; the same with "don't fragment"; the last; one in the middle; the furthest.
-        for bits in [0x2000_u16, 0x6000, 0x0001, 0x2001, 0x1fff] {
-            odd_everywhere(both, Reason::Fragment, |frame| {
-                frame[20..22].copy_from_slice(&bits.to_be_bytes());
-            });
-        }
-    });
-}
-
-#[test]
-fn ipv6_extension_headers_of_every_kind() {
-    let v6 = || towns(1, 1).into_iter().filter(|town| !town.names.v4).collect();
-    tell(v6(), |both| {
-        // Hop-by-hop, routing, fragment, ESP, authentication, none, destination, mobility.
-        for header in [0, 43, 44, 50, 51, 59, 60, 135] {
-            odd_everywhere(both, Reason::Protocol, |frame| {
-                let next = frame[20];
-                frame[20] = header;
-                frame.splice(54..54, [next, 0, 0, 0, 0, 0, 0, 0]);
-                let length = frame.len() as u16 - 54;
-                frame[18..20].copy_from_slice(&length.to_be_bytes());
-            });
-        }
     });
 }
 

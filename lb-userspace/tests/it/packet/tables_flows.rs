@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, sync::atomic::AtomicU64};
 
 use lb_common::{
     abi::{
-        Backend, FlowSet, Frontend, FrontendKey, HopSlot, Line, PoolKey, PortPool, Service,
-        Settings,
+        Backend, FlowSet, FragmentKey, FragmentPorts, Frontend, FrontendKey, HopSlot, Line,
+        PoolKey, PortPool, Service, Settings,
     },
     addr::{Addr, V4, V6},
     flow::Tuple,
@@ -68,6 +68,12 @@ impl<A: Addr> Store<A> for FlowsOnly<'_> {
         // SAFETY: a set is these words, all of them atomics, and borrowed as long as `self`.
         Some(unsafe { &*set.as_ptr().cast::<FlowSet<A>>() })
     }
+
+    fn fragment(&self, _: &FragmentKey) -> Option<FragmentPorts> {
+        None
+    }
+
+    fn note_fragment(&self, _: &FragmentKey, _: &FragmentPorts) {}
 
     fn port_pool(&self, _: &PoolKey) -> Option<&PortPool> {
         None
