@@ -126,8 +126,8 @@ impl Hooks {
         match self.links.xdp(object, &interface.name, interface.index, mode) {
             Ok(()) => Some(name),
             Err(error) => {
-                // In `auto` a driver without XDP is nothing to complain about.
-                if self.config.xdp_mode == config::XdpMode::Auto {
+                // Overlays have no XDP, and tc serves them as well.
+                if error.is_unsupported() || self.config.xdp_mode == config::XdpMode::Auto {
                     tracing::info!("{error}; tc alone serves {}", interface.name);
                 } else {
                     self.problems.push(error.to_string());

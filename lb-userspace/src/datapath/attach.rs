@@ -48,6 +48,13 @@ pub enum AttachError {
     Link { program: &'static str, target: String, source: Box<dyn std::error::Error + Send + Sync> },
 }
 
+impl AttachError {
+    /// Whether the driver has no such hook: another may serve.
+    pub fn is_unsupported(&self) -> bool {
+        matches!(self, Self::Program { source, .. } if says(source, libc::EOPNOTSUPP))
+    }
+}
+
 /// Folder of the pinned links under a bpffs path.
 pub fn links_folder(bpffs: &Path) -> PathBuf {
     bpffs.join("links")
@@ -237,15 +244,18 @@ where
 
 fn failed(program: &'static str, target: &str, source: ProgramError) -> AttachError {
     let target = target.to_owned();
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(&source);
-    while let Some(error) = cause {
-        let busy = |error: &io::Error| error.raw_os_error() == Some(libc::EBUSY);
-        if error.downcast_ref::<io::Error>().is_some_and(busy) {
-            return AttachError::Foreign { program, target, source };
-        }
-        cause = error.source();
+    if says(&source, libc::EBUSY) {
+        return AttachError::Foreign { program, target, source };
     }
     AttachError::Program { program, target, source }
+}
+
+/// Whether that is what the kernel answered.
+fn says(error: &(dyn std::error::Error + 'static), errno: i32) -> bool {
+    std::iter::successors(Some(error), |error| error.source()).any(|cause| {
+        let cause = cause.downcast_ref::<io::Error>();
+        cause.is_some_and(|error| error.raw_os_error() == Some(errno))
+    })
 }
 
 fn link_failed(

@@ -111,7 +111,12 @@ pub fn create_private(sizes: Sizes) -> Result<Object, LoadError> {
 pub fn load_pinned(sizes: Sizes, bpffs: &Path) -> Result<Object, LoadError> {
     let folder = maps_folder(bpffs);
     make_folder(&folder)?;
-    load(sizes, Some(&folder), Programs::All)
+    load(sizes, Some(&folder), Programs::All).inspect_err(|_| {
+        // Of a first start that failed nothing stays: folders with pins in them do not go.
+        for folder in [folder.as_path(), bpffs] {
+            fs::remove_dir(folder).ok();
+        }
+    })
 }
 
 /// Which programs are loaded.

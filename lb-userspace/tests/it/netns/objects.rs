@@ -4,10 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{Value, json};
 
-use super::world::{FAMILIES, POD_PORT, Pod, address, node_address, pod_net};
+use super::world::{ECHO_PORT, FAMILIES, POD_PORT, Pod, address, node_address, pod_net};
 
 /// Where every Service serves, over TCP and UDP.
 pub const PORT: u16 = 80;
+/// Where every Service sends back all bytes.
+pub const BULK: u16 = 81;
 
 /// A Service with all kinds of addresses in both families; they follow from its number.
 #[derive(Clone, Debug)]
@@ -64,6 +66,17 @@ impl Front {
         ]
     }
 
+    /// The same ways to where it sends back all bytes.
+    pub fn bulk(&self, family: usize) -> [SocketAddr; 3] {
+        let [node, balancer, external] = self.outside(family);
+        let node_port = 1000 + self.node_port();
+        [
+            SocketAddr::new(node.ip(), node_port),
+            SocketAddr::new(balancer.ip(), BULK),
+            SocketAddr::new(external.ip(), BULK),
+        ]
+    }
+
     /// Its manifest and that of its endpoints: these pods, all ready.
     pub fn manifests(&self, pods: &[&Pod]) -> Vec<Value> {
         let mut objects = vec![self.service()];
@@ -72,12 +85,13 @@ impl Front {
     }
 
     pub fn service(&self) -> Value {
-        let port = |name: &str, protocol: &str| {
+        let port = |name, protocol, port: u16, target: u16, node: u16| {
             json!({
-                "name": name, "protocol": protocol, "port": PORT, "targetPort": POD_PORT,
-                "nodePort": self.node_port(),
+                "name": name, "protocol": protocol, "port": port, "targetPort": target,
+                "nodePort": node,
             })
         };
+        let node = self.node_port();
         let mut spec = json!({
             "type": "LoadBalancer",
             "ipFamilyPolicy": "RequireDualStack",
@@ -85,7 +99,11 @@ impl Front {
             "clusterIP": self.cluster_ip(0),
             "clusterIPs": FAMILIES.map(|family| self.cluster_ip(family)),
             "externalIPs": FAMILIES.map(|family| self.external(family)),
-            "ports": [port("http", "TCP"), port("talk", "UDP")],
+            "ports": [
+                port("http", "TCP", PORT, POD_PORT, node),
+                port("talk", "UDP", PORT, POD_PORT, node),
+                port("bulk", "TCP", BULK, ECHO_PORT, 1000 + node),
+            ],
         });
         for (key, value) in self.more.as_object().into_iter().flatten() {
             spec[key] = value.clone();
@@ -122,6 +140,7 @@ impl Front {
             "ports": [
                 {"name": "http", "protocol": "TCP", "port": POD_PORT},
                 {"name": "talk", "protocol": "UDP", "port": POD_PORT},
+                {"name": "bulk", "protocol": "TCP", "port": ECHO_PORT},
             ],
         })
     }

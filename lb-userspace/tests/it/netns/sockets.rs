@@ -17,7 +17,7 @@ use super::{
 const TC: &[&str] = &["--xdp-mode", "off"];
 
 /// A socket of that address's family that has dialled nobody.
-fn udp_socket(host: &Host, towards: IpAddr) -> UdpSocket {
+pub fn udp_socket(host: &Host, towards: IpAddr) -> UdpSocket {
     let any = if towards.is_ipv4() { "0.0.0.0" } else { "::" };
     let socket = host.run(|| UdpSocket::bind((address(any), 0))).unwrap();
     socket.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -25,7 +25,7 @@ fn udp_socket(host: &Host, towards: IpAddr) -> UdpSocket {
 }
 
 /// A datagram there and its answer, from whom it claims to be.
-fn exchange(socket: &UdpSocket, target: SocketAddr) -> io::Result<(String, SocketAddr)> {
+pub fn exchange(socket: &UdpSocket, target: SocketAddr) -> io::Result<(String, SocketAddr)> {
     socket.send_to(b"who?", target)?;
     let mut buffer = [0; 64];
     let (length, from) = socket.recv_from(&mut buffer)?;
@@ -142,7 +142,7 @@ fn dialling_what_nobody_serves_fails_at_once_and_says_why() {
             for target in empty.outside(family).into_iter().chain([empty.inside(family)]) {
                 assert_eq!(fails(target), ErrorKind::ConnectionRefused, "{target}");
             }
-            let unserved = SocketAddr::new(local.cluster_ip(family), PORT + 1);
+            let unserved = SocketAddr::new(local.cluster_ip(family), PORT + 7);
             assert_eq!(fails(unserved), ErrorKind::ConnectionRefused);
             assert_eq!(fails(local.inside(family)), ErrorKind::HostUnreachable);
             let nobody = SocketAddr::new(address(unallocated[family]), PORT);
@@ -168,7 +168,7 @@ fn an_unconnected_socket_keeps_its_backend_and_chooses_again_when_it_leaves() {
     let agent = world.agent(1, TC);
     for family in FAMILIES {
         world.put("dns", &dns.manifests(&[&pods[0], &pods[1]]));
-        until_backends(&agent, 8);
+        until_backends(&agent, 12);
         let target = dns.inside(family);
         let socket = udp_socket(&shell.host, target.ip());
         let (first, _) = exchange(&socket, target).unwrap();
@@ -177,13 +177,13 @@ fn an_unconnected_socket_keeps_its_backend_and_chooses_again_when_it_leaves() {
         }
         let (leaves, stays) = if first == pods[0].name { (0, 1) } else { (1, 0) };
         world.put("dns", &dns.manifests(&[&pods[stays]]));
-        until_backends(&agent, 4);
+        until_backends(&agent, 6);
         let told = exchange(&socket, target).unwrap();
         assert_eq!(told, (pods[stays].name.clone(), target), "{} has left", pods[leaves].name);
     }
 }
 
-/// Two families, two protocols: four for each pod.
+/// Two families, three ports: six for each pod.
 fn until_backends(agent: &lb_userspace::lab::Agent, count: usize) {
     until_shown(agent, &["get", "backends"], "so many backends", |document| {
         let rows = document["items"].as_array().unwrap().iter();

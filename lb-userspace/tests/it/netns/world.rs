@@ -11,9 +11,11 @@
 //! The router sends every load-balancer address to n1, where the agent is.
 
 use std::{
-    fs, io,
-    net::{IpAddr, SocketAddr},
+    fs,
+    io::{self, Read as _, Write as _},
+    net::{IpAddr, Shutdown, SocketAddr, TcpStream},
     path::PathBuf,
+    thread,
     time::Instant,
 };
 
@@ -24,6 +26,8 @@ use super::objects::NodeFacts;
 
 /// Where every pod listens, over TCP and UDP.
 pub const POD_PORT: u16 = 8080;
+/// Where every pod sends back all bytes.
+pub const ECHO_PORT: u16 = 8081;
 
 /// The two families, as places in pairs of addresses.
 pub const V4: usize = 0;
@@ -75,13 +79,13 @@ pub struct Pod {
     pub host: Host,
     /// IPv4 and IPv6.
     pub addresses: [IpAddr; 2],
-    _servers: [Server; 2],
+    _servers: [Server; 3],
 }
 
 /// All machines. The lab goes last.
 pub struct World {
     pub nodes: [Host; 2],
-    router: Host,
+    pub router: Host,
     pub client: Host,
     manifests: PathBuf,
     draft: PathBuf,
@@ -157,7 +161,7 @@ impl World {
         for family in FAMILIES {
             host.route("default", pod_address(node, 1, family)).unwrap();
         }
-        let servers = servers(&host, &name);
+        let servers = serve(&host, &name);
         Pod { name, node, host, addresses, _servers: servers }
     }
 
@@ -195,14 +199,41 @@ impl World {
 
     /// Starts the agent of a node, and waits until what the manifests say is in the kernel.
     pub fn agent(&self, node: u8, flags: &[&str]) -> Agent {
-        Agent::start(&self.lab, self.node(node), self.options(flags)).unwrap()
+        let agent = Agent::start(&self.lab, self.node(node), self.options(flags)).unwrap();
+        let status = agent.json(["status"]).unwrap();
+        let mut lines = status["lines"].as_array().unwrap().iter();
+        let uplinks = lines.find(|line| line["key"] == "Uplinks").unwrap()["detail"].as_str();
+        let by = if flags.contains(&"native") { "eth0 (xdp native, tc)" } else { "eth0 (tc)" };
+        assert!(uplinks.unwrap().contains(by), "{uplinks:?}");
+        agent
     }
 }
 
-/// A server of each transport, both with that name.
-pub fn servers(host: &Host, name: &str) -> [Server; 2] {
-    let any = SocketAddr::new(address("::"), POD_PORT);
-    [Server::http(host, any, name).unwrap(), Server::udp(host, any, name).unwrap()]
+fn serve(host: &Host, name: &str) -> [Server; 3] {
+    let at = |port| SocketAddr::new(address("::"), port);
+    [
+        Server::http(host, at(POD_PORT), name).unwrap(),
+        Server::udp(host, at(POD_PORT), name).unwrap(),
+        Server::tcp_echo(host, at(ECHO_PORT)).unwrap(),
+    ]
+}
+
+/// Sends that many bytes there and back over one connection: what comes back is what was sent.
+pub fn there_and_back(from: &Host, target: SocketAddr, bytes: usize) {
+    let sent: Vec<u8> = (0..bytes).map(|at| (at % 251) as u8).collect();
+    let stream = from.run(|| TcpStream::connect_timeout(&target, PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(5 * PATIENCE)).unwrap();
+    stream.set_write_timeout(Some(5 * PATIENCE)).unwrap();
+    let back = thread::scope(|scope| {
+        scope.spawn(|| {
+            (&stream).write_all(&sent).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+        });
+        let mut back = Vec::with_capacity(bytes);
+        (&stream).read_to_end(&mut back).map(|_| back)
+    });
+    let back = back.unwrap_or_else(|error| panic!("{target}: {error}"));
+    assert!(back == sent, "{target}: {} bytes came back of {bytes}, or others", back.len());
 }
 
 /// Asks the agent again, as soon as it has answered, until it shows what is waited for.
