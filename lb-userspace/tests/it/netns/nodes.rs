@@ -168,8 +168,8 @@ fn megabytes_pass_tc_egress_with_checksums_and_segments_left_to_the_card() {
         ethtool(end, &["tx", "on", "tso", "on", "gso", "on"]);
     }
     // An XDP program at the other end would switch segmentation off here.
-    world.router.ip("link set dev n1 xdp off\nlink set dev client xdp off").unwrap();
-    ethtool((&world.router, "client"), &["tx", "off", "tso", "off", "gso", "off"]);
+    world.router().ip("link set dev n1 xdp off\nlink set dev client xdp off").unwrap();
+    ethtool((world.router(), "client"), &["tx", "off", "tso", "off", "gso", "off"]);
     let web = Front::new("web", 1);
     world.put("web", &web.manifests(&[&pod]));
     let _agent = world.agent(1, TC);

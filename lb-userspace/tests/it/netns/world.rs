@@ -85,7 +85,7 @@ pub struct Pod {
 /// All machines. The lab goes last.
 pub struct World {
     pub nodes: [Host; 2],
-    pub router: Host,
+    router: Host,
     pub client: Host,
     manifests: PathBuf,
     draft: PathBuf,
