@@ -44,7 +44,10 @@ pub fn dial<A: Addr, S: Store<A>>(
     sticky: SocketChoice,
 ) -> Dial<'_> {
     let Some(frontend) = store.frontend(&FrontendKey::new(address, port, protocol)) else {
-        return no_frontend(store, address);
+        return match no_frontend(store, address) {
+            Some(reason) => Dial::Refused { service: Outcome::NOBODY, reason },
+            None => Dial::Untouched,
+        };
     };
     let id = frontend.service();
     let (Some(kind), Some(service)) = (frontend.kind(), store.service(id)) else {
@@ -78,18 +81,19 @@ pub fn dial<A: Addr, S: Store<A>>(
     }
 }
 
-#[inline(always)]
-fn no_frontend<A: Addr, S: Store<A>>(store: &S, address: A) -> Dial<'_> {
-    let refused = |reason| Dial::Refused { service: Outcome::NOBODY, reason };
+/// Why an address without such a port is refused, if it is. A function of its own, with a number for
+/// an answer: inlined, LLVM saves registers that hold nothing on one of the ways through it, which
+/// verifiers before kernel 6.14 refuse.
+#[inline(never)]
+fn no_frontend<A: Addr, S: Store<A>>(store: &S, address: A) -> Option<Reason> {
     match store.frontend(&FrontendKey::of_address(address)).and_then(|address| address.kind()) {
-        Some(Kind::ClusterAddress) => refused(Reason::UnknownPort),
-        Some(_) => Dial::Untouched,
-        None => match store.settings() {
-            Some(settings) if settings.services::<A>().contains(address) => {
-                refused(Reason::UnallocatedAddress)
-            }
-            _ => Dial::Untouched,
-        },
+        Some(Kind::ClusterAddress) => Some(Reason::UnknownPort),
+        Some(_) => None,
+        None => {
+            let settings = store.settings()?;
+            let unallocated = settings.services::<A>().contains(address);
+            unallocated.then_some(Reason::UnallocatedAddress)
+        }
     }
 }
 

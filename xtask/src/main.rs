@@ -1,6 +1,7 @@
 //! What a developer types: `cargo xtask <verb>`. Each verb first sets up what it needs.
 
 mod build;
+mod chaos;
 mod demo;
 mod lint;
 mod mutants;
@@ -10,6 +11,7 @@ mod setup;
 mod sudo;
 mod test;
 mod timing;
+mod vmtest;
 
 use std::process::ExitCode;
 
@@ -39,7 +41,8 @@ enum Verb {
         #[arg(long)]
         release: bool,
     },
-    /// Run the tests of the named levels; without a name all of them, and the demo
+    /// Run the tests of the named levels; without a name all of them, the demo and
+    /// the quick faults
     Test {
         #[arg(value_enum)]
         levels: Vec<Level>,
@@ -50,10 +53,18 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Break things while connections look on, and print what they noticed
+    Chaos {
+        /// Passed on: numbers of rows, `--fast`, `--list`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
     /// Formatting, clippy for host and BPF, the invariants, licences
     Lint,
     /// Plant faults in a copy of the tree; the tests must notice each of them
     Mutants(Selection),
+    /// Run the tests on Debian's kernels, in virtual machines
+    Vmtest(vmtest::Selection),
     /// What CI runs: lint, then test
     Ci,
 }
@@ -76,8 +87,10 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Build { release } => build::all(release),
         Verb::Test { levels } => test::run(&levels, &mut timings),
         Verb::Demo { args } => demo::exec(&args),
+        Verb::Chaos { args } => chaos::run(&args),
         Verb::Lint => lint::run(&mut timings).map(|()| timings.print("lint")),
         Verb::Mutants(selection) => mutants::run(&selection),
+        Verb::Vmtest(selection) => vmtest::run(&selection, &mut timings),
         Verb::Ci => {
             lint::run(&mut timings)?;
             test::run(&[], &mut timings)

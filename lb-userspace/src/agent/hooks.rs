@@ -7,7 +7,7 @@ use crate::{
     cluster::index::Index,
     config::{self, Config},
     datapath::{
-        attach::{Links, XdpMode},
+        attach::{self, Links, Tc, XdpMode},
         maps::Maps,
         object::Object,
     },
@@ -30,10 +30,26 @@ pub struct Hooks {
 
 impl Hooks {
     /// None yet; those that an earlier agent left go on.
-    pub fn open(config: &Config) -> Result<Self, Failure> {
-        let links = Links::open(&config.bpffs)?;
+    pub fn open(config: &Config, object: &mut Object) -> Result<Self, Failure> {
+        let unknown = |error: attach::AttachError| {
+            Failure::new(Exit::Error, error, "the program and this binary do not belong together")
+        };
+        let links = Links::open(&config.bpffs, attach::tc_kind(object).map_err(unknown)?)?;
         let config = config.clone();
         Ok(Self { links, config, cgroup: 0, uplinks: Vec::new(), problems: Vec::new() })
+    }
+
+    /// Pins again what somebody has unpinned.
+    pub fn mend(&self) -> std::io::Result<Vec<String>> {
+        self.links.mend()
+    }
+
+    /// What this kernel lacks, and what stands in for it.
+    pub fn fallbacks(&self) -> Option<&'static str> {
+        match self.links.tc_kind() {
+            Tc::Links => None,
+            Tc::Filters => Some("tc by filters, for links need kernel 6.6"),
+        }
     }
 
     /// Translates the sockets of all processes under a cgroup.

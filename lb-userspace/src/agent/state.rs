@@ -17,6 +17,7 @@ use crate::{
     datapath::{
         maps::Maps,
         object::{self, Object, Sizes},
+        pins::Pins,
     },
     host,
     model::{Ignored, Node, ObjectName},
@@ -32,6 +33,9 @@ pub struct State {
     pub config: Config,
     pub object: Object,
     pub maps: Maps,
+    pins: Pins,
+    /// Why pins cannot be mended.
+    pub unpinned: Option<String>,
     pub index: Index,
     pub plan: Plan,
     pub tables: Tables,
@@ -68,6 +72,7 @@ impl State {
     pub fn start(config: Config, seen: net::Snapshot) -> Result<Self, Failure> {
         let sizes = Sizes::with_flow_bytes(config.flow_table_bytes.0);
         let mut object = object::load_pinned(sizes, &config.bpffs)?;
+        let pins = object::hold_maps(&config.bpffs).map_err(|error| broken(&error, &config))?;
         let mut maps = Maps::from_object(&mut object).map_err(|error| broken(&error, &config))?;
         let installed = maps.installed(setup::ticks()).map_err(|error| {
             Failure::new(Exit::Error, error, "run `lb uninstall`, then start the agent again")
@@ -79,13 +84,15 @@ impl State {
         let tables = Tables::adopt(maps.capacities, &image);
         let interfaces = host::addresses().unwrap_or_default();
         let node = config.node(None, [], &interfaces);
-        let mut hooks = Hooks::open(&config)?;
+        let mut hooks = Hooks::open(&config, &mut object)?;
         hooks.sockets(&mut object, &setup::cgroup(&config)?)?;
         let (sources_in, sources) = tokio::sync::watch::channel(watch::Sources::default());
         let mut state = Self {
             config,
             object,
             maps,
+            pins,
+            unpinned: None,
             index: Index::default(),
             plan: Plan::default(),
             tables,
@@ -219,10 +226,28 @@ impl State {
 
     /// Takes back what no program can be reading any more.
     pub fn thaw(&mut self) {
+        self.mend();
         self.tables.thaw(self.began.elapsed());
         if !self.in_step || !self.refused.is_empty() {
             self.sync(Instant::now());
         }
+    }
+
+    /// Pins again what somebody has unpinned: the next agent has to find it.
+    fn mend(&mut self) {
+        // Whatever the first finds wrong, the second is looked at too.
+        let problem =
+            [self.hooks.mend(), self.pins.mend()].into_iter().find_map(|mended| match mended {
+                Ok(names) => {
+                    names.iter().for_each(|pin| tracing::warn!(pin, "was deleted; pinned again"));
+                    None
+                }
+                Err(error) => Some(format!("pins: {error}")),
+            });
+        if let Some(problem) = problem.as_ref().filter(|_| problem != self.unpinned) {
+            tracing::error!("{problem}");
+        }
+        self.unpinned = problem;
     }
 
     /// Frees backends that left and that no flow refers to.

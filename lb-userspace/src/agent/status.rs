@@ -36,6 +36,10 @@ fn line(key: &str, level: Level, detail: impl Into<String>) -> StatusLine {
 
 fn kernel(state: &State) -> StatusLine {
     let release = host::kernel_release();
+    let release = match state.hooks.fallbacks() {
+        None => release,
+        Some(fallback) => format!("{release} ({fallback})"),
+    };
     let families: BTreeSet<Family> = state.node.addresses.iter().copied().map(Family::of).collect();
     let off: Vec<&str> = families.into_iter().filter_map(net::forwarding_off).collect();
     match off {
@@ -140,6 +144,9 @@ fn flows(state: &State) -> StatusLine {
 }
 
 fn maps(state: &State) -> StatusLine {
+    if let Some(problem) = &state.unpinned {
+        return line("Maps", Level::Fail, problem);
+    }
     let usage = state.tables.usage();
     let percent = |used: usize, capacity: usize| used * 100 / capacity.max(1);
     let fullest = usage.iter().max_by_key(|of| percent(of.used, of.capacity));

@@ -15,7 +15,9 @@ use aya::programs::{
 };
 
 use super::{
+    filter,
     object::{LoadError, Object, make_folder},
+    pins::Pins,
     sys,
 };
 
@@ -32,6 +34,15 @@ const SOCKETS: &[&str] = &[
 ];
 
 pub use aya::programs::XdpMode;
+
+/// How tc programs are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tc {
+    /// By links (TCX, kernel 6.6).
+    Links,
+    /// By filters (cls_bpf), for the kernel has no such links.
+    Filters,
+}
 
 /// Why a program is not on its hook.
 #[derive(Debug, thiserror::Error)]
@@ -63,8 +74,9 @@ pub fn links_folder(bpffs: &Path) -> PathBuf {
 /// What is on its hook, by the names of the pins.
 #[derive(Debug)]
 pub struct Links {
-    folder: PathBuf,
+    pins: Pins,
     held: BTreeSet<String>,
+    tc: Tc,
 }
 
 impl Links {
@@ -72,10 +84,15 @@ impl Links {
     ///
     /// # Errors
     /// If the folder cannot be made.
-    pub fn open(bpffs: &Path) -> Result<Self, LoadError> {
+    pub fn open(bpffs: &Path, tc: Tc) -> Result<Self, LoadError> {
         let folder = links_folder(bpffs);
         make_folder(&folder)?;
-        Ok(Self { folder, held: BTreeSet::new() })
+        Ok(Self { pins: Pins::new(folder), held: BTreeSet::new(), tc })
+    }
+
+    /// How tc programs are held here.
+    pub const fn tc_kind(&self) -> Tc {
+        self.tc
     }
 
     /// Translates the sockets of all processes in a cgroup (v2) and below. `id` is its inode.
@@ -106,7 +123,7 @@ impl Links {
         Ok(())
     }
 
-    /// Looks at what comes in and goes out on an interface, by tc (TCX, kernel 6.6).
+    /// Looks at what comes in and goes out on an interface, by tc.
     ///
     /// # Errors
     /// If a program cannot be attached.
@@ -116,6 +133,14 @@ impl Links {
             ("uplink_ingress", "ingress", TcAttachType::Ingress),
         ] {
             let hook: &mut SchedClassifier = find(object, program)?;
+            if self.tc == Tc::Filters {
+                let pins = filter::put(hook, self.pins.folder(), name, index, to);
+                for pin in pins.map_err(|source| failed(program, name, source))? {
+                    self.pins.hold(&pin).map_err(|error| link_failed(program, name, error))?;
+                    self.held.insert(pin);
+                }
+                continue;
+            }
             let fd = hook.fd().map_err(|e| failed(program, name, e))?.as_fd().try_clone_to_owned();
             let fd = fd.map_err(|e| link_failed(program, name, e))?;
             self.hold(program, format!("{at}@{index}"), name, &fd, || {
@@ -155,17 +180,23 @@ impl Links {
     ///
     /// # Errors
     /// If a pin cannot be removed.
-    pub fn prune(&self) -> io::Result<Vec<String>> {
-        let mut removed = Vec::new();
-        for entry in fs::read_dir(&self.folder)? {
-            let entry = entry?;
-            let name = entry.file_name().to_string_lossy().into_owned();
-            if !self.held.contains(&name) {
-                fs::remove_file(entry.path())?;
-                removed.push(name);
-            }
+    pub fn prune(&mut self) -> io::Result<Vec<String>> {
+        let mut left = pins(self.pins.folder())?;
+        left.retain(|name| !self.held.contains(name));
+        for name in &left {
+            self.pins.release(name);
+            filter::remove(name)?;
+            fs::remove_file(self.pins.folder().join(name))?;
         }
-        Ok(removed)
+        Ok(left)
+    }
+
+    /// Pins again what somebody has unpinned; see [`Pins::mend`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn mend(&self) -> io::Result<Vec<String>> {
+        self.pins.mend()
     }
 
     /// Begins anew: what is taken from here on is what [`Links::prune`] leaves.
@@ -187,7 +218,7 @@ impl Links {
         fd: impl AsFd,
         attach: impl FnOnce() -> Result<Result<FdLink, E>, ProgramError>,
     ) -> Result<(), AttachError> {
-        let path = self.folder.join(&pin);
+        let path = self.pins.folder().join(&pin);
         let is_swapped = match sys::open_pin(&path) {
             Ok(link) => sys::update_link(link.as_fd(), fd).is_ok(),
             Err(_) => false,
@@ -204,6 +235,7 @@ impl Links {
             let link = link.map_err(|error| link_failed(program, target, error))?;
             link.pin(&path).map_err(|error| link_failed(program, target, error))?;
         }
+        self.pins.hold(&pin).map_err(|error| link_failed(program, target, error))?;
         self.held.insert(pin);
         Ok(())
     }
@@ -217,12 +249,13 @@ pub fn remove_all(bpffs: &Path) -> io::Result<Vec<String>> {
     let mut removed = Vec::new();
     // Hooks first: no program is left that would find its maps gone.
     for folder in [links_folder(bpffs), super::object::maps_folder(bpffs)] {
-        let entries = match fs::read_dir(&folder) {
+        let names = match pins(&folder) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            entries => entries?,
+            names => names?,
         };
-        for entry in entries {
-            let path = entry?.path();
+        for name in names {
+            filter::remove(&name)?;
+            let path = folder.join(name);
             fs::remove_file(&path)?;
             removed.push(path.display().to_string());
         }
@@ -232,6 +265,28 @@ pub fn remove_all(bpffs: &Path) -> io::Result<Vec<String>> {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(removed),
     }
+}
+
+/// How tc programs are held on this kernel.
+///
+/// # Errors
+/// If the object lacks the program that is asked about, or it is not loaded.
+pub fn tc_kind(object: &mut Object) -> Result<Tc, AttachError> {
+    let program = "uplink_ingress";
+    let hook: &mut SchedClassifier = find(object, program)?;
+    let fd = hook.fd().map_err(|e| failed(program, "no interface", e))?;
+    Ok(if sys::has_tcx(fd) { Tc::Links } else { Tc::Filters })
+}
+
+/// The names of the pins in a folder, in the order to remove them in.
+fn pins(folder: &Path) -> io::Result<Vec<String>> {
+    let entries = fs::read_dir(folder)?;
+    let name = |entry: io::Result<fs::DirEntry>| {
+        entry.map(|entry| entry.file_name().to_string_lossy().into_owned())
+    };
+    let mut names = entries.map(name).collect::<io::Result<Vec<_>>>()?;
+    names.sort_by_key(|name| filter::is_place(name));
+    Ok(names)
 }
 
 fn find<'a, P>(object: &'a mut Object, name: &'static str) -> Result<&'a mut P, AttachError>

@@ -15,6 +15,8 @@ use lb_common::{
     limits,
 };
 
+use super::pins::Pins;
+
 /// A loaded object: its programs, and its maps until they are taken.
 pub type Object = Ebpf;
 
@@ -201,6 +203,16 @@ const MAPS: &[&str] = &[
     "BACKEND_NAMES",
     "META",
 ];
+
+/// Holds the pinned maps under `bpffs`, so that their pins can be mended.
+///
+/// # Errors
+/// If one is not pinned.
+pub fn hold_maps(bpffs: &Path) -> io::Result<Pins> {
+    let mut pins = Pins::new(maps_folder(bpffs));
+    MAPS.iter().try_for_each(|name| pins.hold(name))?;
+    Ok(pins)
+}
 
 /// Makes a folder on the BPF file system.
 ///

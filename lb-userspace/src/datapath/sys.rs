@@ -12,16 +12,27 @@ use std::{
 
 #[cfg(feature = "lab")]
 const BPF_PROG_LOAD: i64 = 5;
-#[cfg(feature = "lab")]
 const BPF_OBJ_PIN: i64 = 6;
 const BPF_OBJ_GET: i64 = 7;
+const BPF_LINK_CREATE: i64 = 28;
 const BPF_LINK_UPDATE: i64 = 29;
+/// The place of a link on an interface's way in (kernel 6.6).
+const BPF_TCX_INGRESS: u32 = 46;
 
 /// `union bpf_attr` for BPF_OBJ_GET and BPF_OBJ_PIN.
 #[repr(C)]
 struct Obj {
     path: u64,
     fd: u32,
+    flags: u32,
+}
+
+/// `union bpf_attr` for BPF_LINK_CREATE (kernel 5.7), as far as it is used.
+#[repr(C)]
+struct LinkCreate {
+    program: u32,
+    interface: u32,
+    attach_type: u32,
     flags: u32,
 }
 
@@ -89,9 +100,26 @@ pub fn pin_xdp_pass(path: &Path) -> io::Result<()> {
     let fd = bpf(BPF_PROG_LOAD, &load)?;
     // SAFETY: the kernel has just made this descriptor for us.
     let program = unsafe { OwnedFd::from_raw_fd(fd) };
+    pin(program, path)
+}
+
+/// Pins a map, program or link at `path`.
+///
+/// # Errors
+/// What the kernel answers.
+pub fn pin(object: impl AsFd, path: &Path) -> io::Result<()> {
     let path = CString::new(path.as_os_str().as_bytes())?;
-    let pin = Obj { path: path.as_ptr() as u64, fd: program.as_raw_fd() as u32, flags: 0 };
-    bpf(BPF_OBJ_PIN, &pin).map(drop)
+    let fd = object.as_fd().as_raw_fd() as u32;
+    bpf(BPF_OBJ_PIN, &Obj { path: path.as_ptr() as u64, fd, flags: 0 }).map(drop)
+}
+
+/// Whether this kernel has links for tc (TCX): it is asked to put a loaded tc program on no
+/// interface, and complains about the interface only if it knows what is asked for.
+pub fn has_tcx(program: impl AsFd) -> bool {
+    let program = program.as_fd().as_raw_fd() as u32;
+    let attributes = LinkCreate { program, interface: 0, attach_type: BPF_TCX_INGRESS, flags: 0 };
+    let answer = bpf(BPF_LINK_CREATE, &attributes);
+    answer.is_err_and(|error| error.raw_os_error() == Some(libc::ENODEV))
 }
 
 fn bpf<T>(command: i64, attributes: &T) -> io::Result<i32> {

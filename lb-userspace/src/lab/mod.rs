@@ -31,3 +31,4 @@ pub use laboratory::Lab;
 pub use load::{Load, Request};
 pub use process::Process;
 pub use server::{Server, answer_http};
+pub use task::Task;

@@ -8,14 +8,14 @@ use super::host::Host;
 
 /// Runs until it is dropped. (A runtime made elsewhere would have its workers elsewhere.)
 #[derive(Debug)]
-pub(super) struct Task {
+pub struct Task {
     stop: CancellationToken,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Task {
     /// Starts `work` on the host; the future itself is made there.
-    pub(super) fn start<F>(host: &Host, work: impl FnOnce() -> F + Send + 'static) -> Self
+    pub fn start<F>(host: &Host, work: impl FnOnce() -> F + Send + 'static) -> Self
     where
         F: Future<Output = ()>,
     {

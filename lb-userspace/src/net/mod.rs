@@ -1,7 +1,8 @@
 //! The network as this node's kernel sees it: interfaces, addresses, routes, and when they change.
 //!
 //! Only here does anybody speak netlink. Everything is read from the network namespace of the
-//! calling thread, and nothing is ever changed.
+//! calling thread, and nothing is ever changed but
+//! that a place for filters that we made is taken away with them.
 //!
 //! Who follows the network begins with [`Changes::begin`] and takes a [`snapshot`] then and after
 //! each change. In this order nothing is missed, not even what happens between the parts of a
@@ -15,12 +16,14 @@ use std::{
 use ipnet::IpNet;
 
 mod changes;
+mod clsact;
 mod forwarding;
 mod snapshot;
 mod source;
 mod uplinks;
 
 pub use changes::Changes;
+pub use clsact::{interface_name, remove_unused_clsact};
 pub use forwarding::forwarding_off;
 pub use snapshot::{Error, snapshot};
 pub use source::source_towards;

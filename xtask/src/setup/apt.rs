@@ -7,7 +7,7 @@ use anyhow::{Result, bail};
 use crate::{process, sudo};
 
 /// Programs that tests and demo start, each with its package.
-const PROGRAMS: &[(&str, &str)] = &[
+pub(super) const PROGRAMS: &[(&str, &str)] = &[
     ("conntrack", "conntrack"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
@@ -16,9 +16,13 @@ const PROGRAMS: &[(&str, &str)] = &[
     ("nsenter", "util-linux"),
 ];
 
-/// Packages of those that this machine lacks.
-pub(super) fn missing_programs() -> Vec<&'static str> {
-    let missing = PROGRAMS.iter().filter(|(program, _)| process::find(program).is_none());
+/// What boots other kernels, in the same form.
+pub(super) const GUESTS: &[(&str, &str)] =
+    &[("qemu-system-x86_64", "qemu-system-x86"), ("busybox", "busybox-static")];
+
+/// Packages of those programs that this machine lacks.
+pub(super) fn missing(programs: &[(&str, &'static str)]) -> Vec<&'static str> {
+    let missing = programs.iter().filter(|(program, _)| process::find(program).is_none());
     missing.map(|(_, package)| *package).collect()
 }
 

@@ -22,6 +22,8 @@ pub(crate) enum Scope {
     Demo,
     /// Formatting, clippy, invariants and licences
     Lint,
+    /// Booting other kernels
+    Vm,
     /// Everything
     All,
 }
@@ -42,7 +44,7 @@ const NEEDS: &[Need] = &[
     Need {
         name: "a C compiler",
         why: "rustc links with it, and some crates hold C",
-        scopes: &[Scope::Build, Scope::Test, Scope::Demo, Scope::Lint],
+        scopes: &[Scope::Build, Scope::Test, Scope::Demo, Scope::Lint, Scope::Vm],
         is_here: || process::find("cc").is_some(),
         install: || apt::install(&["gcc", "libc6-dev"]),
         by_hand: || apt::by_hand(&["gcc", "libc6-dev"]),
@@ -50,7 +52,7 @@ const NEEDS: &[Need] = &[
     Need {
         name: "rust-src",
         why: "`core` is compiled from source for the BPF target",
-        scopes: &[Scope::Build, Scope::Test, Scope::Demo, Scope::Lint],
+        scopes: &[Scope::Build, Scope::Test, Scope::Demo, Scope::Lint, Scope::Vm],
         is_here: rust_src::is_here,
         install: rust_src::install,
         by_hand: || "rustup component add rust-src".to_owned(),
@@ -58,7 +60,7 @@ const NEEDS: &[Need] = &[
     Need {
         name: "bpf-linker",
         why: "links eBPF objects; compiling it takes a minute or two",
-        scopes: &[Scope::Build, Scope::Test, Scope::Demo, Scope::Lint],
+        scopes: &[Scope::Build, Scope::Test, Scope::Demo, Scope::Lint, Scope::Vm],
         is_here: linker::is_here,
         install: linker::install,
         by_hand: linker::by_hand,
@@ -66,10 +68,18 @@ const NEEDS: &[Need] = &[
     Need {
         name: "network programs",
         why: "tests and demo lay out nodes, pods and firewalls in network namespaces",
-        scopes: &[Scope::Test, Scope::Demo],
-        is_here: || apt::missing_programs().is_empty(),
-        install: || apt::install(&apt::missing_programs()),
-        by_hand: || apt::by_hand(&apt::missing_programs()),
+        scopes: &[Scope::Test, Scope::Demo, Scope::Vm],
+        is_here: || apt::missing(apt::PROGRAMS).is_empty(),
+        install: || apt::install(&apt::missing(apt::PROGRAMS)),
+        by_hand: || apt::by_hand(&apt::missing(apt::PROGRAMS)),
+    },
+    Need {
+        name: "QEMU and busybox",
+        why: "other kernels run in virtual machines, and those in a file system of busybox",
+        scopes: &[Scope::Vm],
+        is_here: || apt::missing(apt::GUESTS).is_empty(),
+        install: || apt::install(&apt::missing(apt::GUESTS)),
+        by_hand: || apt::by_hand(&apt::missing(apt::GUESTS)),
     },
     Need {
         name: "cargo-nextest",

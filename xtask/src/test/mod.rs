@@ -1,4 +1,5 @@
-//! `cargo xtask test`: four levels, each a part of the same test binaries, and the demo.
+//! `cargo xtask test`: four levels, each a part of the same test binaries, then the demo and
+//! the quick faults.
 
 mod listing;
 
@@ -8,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::ValueEnum;
 
 use crate::{
-    demo, process,
+    chaos, demo, process,
     setup::{self, Scope},
     sudo,
     timing::Timings,
@@ -72,7 +73,7 @@ impl Level {
     }
 }
 
-/// Runs the levels (none named: all, and the demo) and ends with a table.
+/// Runs the levels (none named: all, the demo and the quick faults) and ends with a table.
 pub(crate) fn run(levels: &[Level], timings: &mut Timings) -> Result<()> {
     let result = run_parts(levels, timings);
     timings.print("test");
@@ -100,10 +101,15 @@ fn run_parts(levels: &[Level], timings: &mut Timings) -> Result<usize> {
             Err(error) => failed.push(format!("{}: {error}", level.name())),
         }
     }
-    if levels.is_empty()
-        && let Err(error) = timings.part("demo --fast", demo::run_fast)
-    {
-        failed.push(format!("demo: {error}"));
+    if levels.is_empty() {
+        for (name, run) in [
+            ("demo --fast", demo::run_fast as fn() -> Result<()>),
+            ("chaos --fast", chaos::run_fast),
+        ] {
+            if let Err(error) = timings.part(name, run) {
+                failed.push(format!("{name}: {error}"));
+            }
+        }
     }
     if !failed.is_empty() {
         bail!("{}", failed.join("\n"));

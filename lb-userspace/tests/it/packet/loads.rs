@@ -1,6 +1,7 @@
 //! The verifier takes every program.
 
-use lb_userspace::datapath::object::{Sizes, load_private};
+use aya::programs::{Program, ProgramError};
+use lb_userspace::datapath::object::{Sizes, create_private};
 
 /// All of them. Each must be loaded, and none forgotten here.
 const PROGRAMS: [&str; 13] = [
@@ -23,15 +24,30 @@ const LIMIT: u32 = 1_000_000;
 
 #[test]
 fn every_program_loads() {
-    let object = load_private(Sizes::SMALL).unwrap();
+    let mut object = create_private(Sizes::SMALL).unwrap();
     let mut names = Vec::new();
-    for (name, program) in object.programs() {
-        let info = program.info().unwrap_or_else(|error| panic!("{name} is not loaded: {error}"));
+    let mut refused = Vec::new();
+    for (name, program) in object.programs_mut() {
+        names.push(name.to_owned());
+        if let Err(error) = load(program) {
+            println!("{name} is refused: {error}");
+            refused.push(name.to_owned());
+            continue;
+        }
+        let info = program.info().expect("a program that is loaded");
         let verified = info.verified_instruction_count().expect("a kernel that counts");
         println!("{name}: {verified} instructions verified");
         assert!(verified < LIMIT);
-        names.push(name);
     }
     names.sort_unstable();
-    assert_eq!(names, PROGRAMS);
+    assert_eq!((names, refused), (PROGRAMS.map(str::to_owned).to_vec(), vec![]));
+}
+
+fn load(program: &mut Program) -> Result<(), ProgramError> {
+    match program {
+        Program::Xdp(program) => program.load(),
+        Program::SchedClassifier(program) => program.load(),
+        Program::CgroupSockAddr(program) => program.load(),
+        other => panic!("a program of another kind: {:?}", other.prog_type()),
+    }
 }

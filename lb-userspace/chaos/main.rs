@@ -1,0 +1,115 @@
+//! `lb-chaos`: faults, one after another, and what connections notice of them.
+//!
+//! A load balancer with two legs stands between a client and some backends, all of them network
+//! namespaces; the agent is the real one. Each row breaks something while connections exchange data,
+//! and prints what it counted. Ends with 0 only if every row held.
+
+mod flood;
+mod rig;
+mod rows;
+mod servers;
+mod streams;
+mod udp;
+
+use std::{path::PathBuf, process::ExitCode, time::Instant};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser;
+
+use crate::rows::{ROWS, Row};
+
+/// Break things while connections look on
+#[derive(Debug, Parser)]
+#[command(name = "lb-chaos", max_term_width = 100)]
+struct Args {
+    /// Numbers of rows; none: all
+    rows: Vec<u32>,
+    /// Fewer connections, and only the rows that are quick
+    #[arg(long)]
+    fast: bool,
+    /// Print the rows and do nothing
+    #[arg(long)]
+    list: bool,
+    /// The `lb` binary
+    #[arg(long, value_name = "PATH", env = "LB_CHAOS_BINARY")]
+    lb: Option<PathBuf>,
+}
+
+/// How much of everything a run has.
+#[derive(Clone, Debug)]
+pub(crate) struct Scale {
+    /// Connections that are held while things break.
+    pub(crate) connections: usize,
+    /// Connections that are opened while no agent runs.
+    pub(crate) new: usize,
+    /// How often something is done that is done again and again.
+    pub(crate) repeats: usize,
+    /// Packets of a flood.
+    pub(crate) flood: usize,
+    pub(crate) lb: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match run(Args::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("lb-chaos: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(args: Args) -> Result<()> {
+    let chosen = choose(&args.rows, args.fast)?;
+    if args.list {
+        chosen.iter().for_each(|row| println!("{:>3}  {}", row.number, row.name));
+        return Ok(());
+    }
+    let lb = args.lb.map_or_else(beside, Ok)?;
+    let scale = if args.fast {
+        Scale { connections: 200, new: 100, repeats: 10, flood: 20_000, lb }
+    } else {
+        Scale { connections: 10_000, new: 5_000, repeats: 100, flood: 1_000_000, lb }
+    };
+    rig::allow_many_files()?;
+    let mut failed = Vec::new();
+    for row in &chosen {
+        let Row { number, name, run, .. } = row;
+        let begun = Instant::now();
+        let outcome = run(&scale);
+        let seconds = begun.elapsed().as_secs_f64();
+        let (numbers, held) = match outcome {
+            Ok(outcome) => (outcome.numbers.join(", "), outcome.broken.is_empty()),
+            Err(error) => (format!("{error:#}"), false),
+        };
+        let verdict = if held { "ok" } else { "BROKEN" };
+        println!("{number:>3}  {name}: {numbers}  [{seconds:.1} s]  {verdict}");
+        if !held {
+            failed.push(number.to_string());
+        }
+    }
+    println!("{} rows, {} broken", chosen.len(), failed.len());
+    if !failed.is_empty() {
+        bail!("broken: {}", failed.join(", "));
+    }
+    Ok(())
+}
+
+fn choose(numbers: &[u32], fast: bool) -> Result<Vec<&'static Row>> {
+    if numbers.is_empty() {
+        return Ok(ROWS.iter().filter(|row| row.fast || !fast).collect());
+    }
+    let find = |number: &u32| {
+        let row = ROWS.iter().find(|row| row.number == *number);
+        row.with_context(|| format!("there is no row {number}: see --list"))
+    };
+    numbers.iter().map(find).collect()
+}
+
+/// The `lb` that was built with this.
+fn beside() -> Result<PathBuf> {
+    let lb = std::env::current_exe()?.with_file_name("lb");
+    lb.exists()
+        .then_some(lb)
+        .context("there is no `lb` beside this binary\nbuild it, or name it with --lb")
+}

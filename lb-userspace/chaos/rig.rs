@@ -1,0 +1,318 @@
+//! The world that things break in.
+//!
+//! ```text
+//!   client 203.0.113.9 ── front 203.0.113.1 │ lb │ back 192.168.20.1 ── switch ── b1 … bn
+//! ```
+//! The Service's address is 198.51.100.1, which the client routes to the load balancer. Backends
+//! route everything back through it. There is a second Service that is never touched, and every
+//! backend can be reached at its own address too, past the load balancer's rules: what happens to
+//! connections there is the machine's doing.
+
+use std::{
+    fs,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+use lb_userspace::lab::{Agent, AgentOptions, Host, Lab, link};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde_json::{Value, json};
+
+use crate::{
+    Scale,
+    servers::{self, Servers},
+};
+
+/// Where the Services' clients dial.
+pub(crate) const VIP: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+pub(crate) const TCP: u16 = 80;
+pub(crate) const UDP: u16 = 53;
+
+/// How long a change may take to reach the kernel on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Everything, and the agent on it.
+pub(crate) struct Rig {
+    pub(crate) agent: Agent,
+    pub(crate) backends: Vec<Backend>,
+    pub(crate) client: Host,
+    pub(crate) lb: Host,
+    manifests: Manifests,
+    // It only has to be there.
+    _switch: Host,
+    // Last: it takes the rest away.
+    pub(crate) lab: Lab,
+}
+
+/// A machine that serves both Services.
+pub(crate) struct Backend {
+    pub(crate) id: u8,
+    pub(crate) host: Host,
+    /// None while its processes are dead.
+    servers: Option<Servers>,
+}
+
+/// What the "API" says of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Said {
+    Ready,
+    Terminating,
+}
+
+impl Rig {
+    /// Builds the world with so many backends, all of them ready, and starts the agent.
+    pub(crate) fn build(scale: &Scale, backends: u8, flags: &[&str]) -> Result<Self> {
+        let lab = Lab::new("chaos")?;
+        let (switch, lb, client) = (lab.host("switch")?, lab.node("lb")?, lab.host("client")?);
+        link::bridge(&switch, "lan")?;
+        lb.forward()?;
+        link::veth((&client, "eth0"), (&lb, "front"))?;
+        client.address("eth0", "203.0.113.9/24")?;
+        lb.address("front", "203.0.113.1/24")?;
+        client.route("default", Ipv4Addr::new(203, 0, 113, 1).into())?;
+        link::plug((&lb, "back"), (&switch, "lan"), "lb")?;
+        lb.address("back", "192.168.20.1/24")?;
+        // Answers to sources that do not exist have a way, too.
+        lb.route("default", Ipv4Addr::new(203, 0, 113, 9).into())?;
+        for end in [(&client, "eth0"), (&lb, "back"), (&lb, "front")] {
+            link::whole_checksums(end)?;
+        }
+        link::takes_xdp((&client, "eth0"))?;
+        link::takes_xdp((&switch, "lb"))?;
+        let backends = (1..=backends).map(|id| backend(&lab, &switch, id));
+        let backends = backends.collect::<Result<Vec<_>>>()?;
+        let manifests = Manifests::create(&lab.folder())?;
+        let all: Vec<_> = backends.iter().map(|backend| (backend.id, Said::Ready)).collect();
+        manifests.services()?;
+        manifests.endpoints(&all)?;
+        let options = AgentOptions {
+            binary: scale.lb.clone(),
+            manifests: manifests.folder.clone(),
+            flags: all_flags(flags),
+        };
+        let agent = Agent::start(&lab, &lb, options)?;
+        let rig = Self { agent, backends, client, lb, manifests, _switch: switch, lab };
+        rig.settle(&all)?;
+        Ok(rig)
+    }
+
+    /// Tells the agent which backends there are; returns when the kernel has them.
+    pub(crate) fn publish(&self, said: &[(u8, Said)]) -> Result<()> {
+        self.write(said)?;
+        self.settle(said)
+    }
+
+    /// Writes it down and does not wait.
+    pub(crate) fn write(&self, said: &[(u8, Said)]) -> Result<()> {
+        self.manifests.endpoints(said)
+    }
+
+    /// All backends, ready.
+    pub(crate) fn everybody(&self) -> Vec<(u8, Said)> {
+        self.backends.iter().map(|backend| (backend.id, Said::Ready)).collect()
+    }
+
+    /// Waits until exactly the ready ones take new connections. Each question is a process of its
+    /// own, which paces this.
+    pub(crate) fn settle(&self, said: &[(u8, Said)]) -> Result<()> {
+        let mut ready: Vec<String> = said
+            .iter()
+            .filter(|(_, said)| *said == Said::Ready)
+            .map(|(id, _)| address(*id).to_string())
+            .collect();
+        ready.sort();
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let mut active = self.active()?;
+            active.sort();
+            if active == ready {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                bail!("the kernel has {active:?}, and not {ready:?}");
+            }
+        }
+    }
+
+    /// Addresses of the TCP Service's backends that take new connections, as the maps have them.
+    fn active(&self) -> Result<Vec<String>> {
+        let listed = self.agent.json(["get", "backends"])?;
+        let rows = listed["items"].as_array().context("a list of backends")?;
+        let of_tcp = rows.iter().filter(|row| row["service"] == "tcp" && row["state"] == "active");
+        Ok(of_tcp.filter_map(|row| row["address"].as_str().map(str::to_owned)).collect())
+    }
+
+    /// Adds a file of manifests.
+    pub(crate) fn manifest(&self, name: &str, objects: &[Value]) -> Result<()> {
+        self.manifests.put(name, objects)
+    }
+
+    /// Ends a backend's processes as a crash would: the machine resets what it had open.
+    pub(crate) fn crash(&mut self, id: u8) {
+        self.backends[usize::from(id) - 1].servers = None;
+    }
+
+    /// Starts them again.
+    pub(crate) fn revive(&mut self, id: u8) -> Result<()> {
+        let backend = &mut self.backends[usize::from(id) - 1];
+        backend.servers = Some(servers::start(&backend.host, id)?);
+        Ok(())
+    }
+
+    /// The detail of a line of `lb status`.
+    pub(crate) fn status(&self, key: &str) -> Result<String> {
+        let report = self.agent.json(["status"])?;
+        let lines = report["lines"].as_array().context("lines of status")?;
+        let line = lines.iter().find(|line| line["key"] == key);
+        let line = line.with_context(|| format!("status has no line {key}"))?;
+        Ok(line["detail"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// How often the programs ended a packet for that reason.
+    pub(crate) fn drops(&self, reason: &str) -> Result<u64> {
+        let detail = self.status("Drops")?;
+        let number =
+            detail.split(", ").find_map(|part| part.strip_prefix(reason)?.strip_prefix(' '));
+        Ok(number.and_then(|number| number.parse().ok()).unwrap_or(0))
+    }
+
+    /// Everything that is pinned: paths below the pins' folder.
+    pub(crate) fn pins(&self) -> Result<Vec<PathBuf>> {
+        let mut found = Vec::new();
+        for folder in ["maps", "links"] {
+            let folder = self.agent.bpffs().join(folder);
+            if folder.exists() {
+                for entry in fs::read_dir(folder)? {
+                    found.push(entry?.path());
+                }
+            }
+        }
+        found.sort();
+        Ok(found)
+    }
+
+    /// What a command on the load balancer prints.
+    pub(crate) fn on_lb(&self, words: &[&str]) -> Result<String> {
+        let output = self.lb.command(words[0])?.args(&words[1..]).output()?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+}
+
+/// The TCP Service.
+pub(crate) fn tcp() -> SocketAddr {
+    (VIP, TCP).into()
+}
+
+/// The UDP Service.
+pub(crate) fn udp() -> SocketAddr {
+    (VIP, UDP).into()
+}
+
+/// The address of the backend with that number.
+pub(crate) const fn address(id: u8) -> Ipv4Addr {
+    Ipv4Addr::new(192, 168, 20, 10 + id)
+}
+
+fn all_flags(flags: &[&str]) -> Vec<String> {
+    let own = "--node-address 203.0.113.1 --node-address 192.168.20.1 --takeover 0s";
+    own.split(' ').chain(flags.iter().copied()).map(str::to_owned).collect()
+}
+
+fn backend(lab: &Lab, switch: &Host, id: u8) -> Result<Backend> {
+    let name = format!("b{id}");
+    let host = lab.host(&name)?;
+    link::plug((&host, "eth0"), (switch, "lan"), &name)?;
+    link::whole_checksums((&host, "eth0"))?;
+    host.address("eth0", &format!("{}/24", address(id)))?;
+    host.route("default", Ipv4Addr::new(192, 168, 20, 1).into())?;
+    // Thousands of connections arrive at once.
+    host.sysctls(&[("net.core.somaxconn", "16384"), ("net.ipv4.tcp_max_syn_backlog", "65536")])?;
+    let servers = Some(servers::start(&host, id)?);
+    Ok(Backend { id, host, servers })
+}
+
+/// Thousands of connections are thousands of files.
+pub(crate) fn allow_many_files() -> Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let wanted = most.max(100_000);
+    setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted)
+        .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, most, most))
+        .context("raise the number of open files")
+}
+
+/// The folder that stands for the API server.
+struct Manifests {
+    folder: PathBuf,
+    draft: PathBuf,
+}
+
+impl Manifests {
+    fn create(parent: &Path) -> Result<Self> {
+        let folder = parent.join("manifests");
+        fs::create_dir(&folder)?;
+        Ok(Self { folder, draft: parent.join("draft.json") })
+    }
+
+    /// In one step, so that nobody reads half of it.
+    fn put(&self, name: &str, objects: &[Value]) -> Result<()> {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        fs::write(&self.draft, list.to_string())?;
+        Ok(fs::rename(&self.draft, self.folder.join(name))?)
+    }
+
+    fn services(&self) -> Result<()> {
+        self.put(
+            "services.json",
+            &[service("tcp", VIP, "TCP", TCP), service("udp", VIP, "UDP", UDP)],
+        )
+    }
+
+    fn endpoints(&self, said: &[(u8, Said)]) -> Result<()> {
+        self.put(
+            "endpoints.json",
+            &[slice("tcp", "TCP", TCP, said), slice("udp", "UDP", UDP, said)],
+        )
+    }
+}
+
+/// A Service with an address for the outside.
+pub(crate) fn service(name: &str, vip: Ipv4Addr, protocol: &str, port: u16) -> Value {
+    json!({
+        "apiVersion": "v1", "kind": "Service",
+        "metadata": {"name": name, "namespace": "chaos"},
+        "spec": {
+            "type": "ClusterIP", "clusterIP": cluster_address(vip, port),
+            "externalIPs": [vip],
+            "ports": [{"name": "p", "protocol": protocol, "port": port, "targetPort": port}],
+        },
+    })
+}
+
+/// An address of its own for each of the Services here.
+fn cluster_address(vip: Ipv4Addr, port: u16) -> String {
+    let [_, _, c, d] = vip.octets();
+    IpAddr::from([10, 96 + (c & 1), d, (port % 251) as u8 + 1]).to_string()
+}
+
+/// Its endpoints, with the backends' numbers for identities.
+pub(crate) fn slice(name: &str, protocol: &str, port: u16, said: &[(u8, Said)]) -> Value {
+    let endpoint = |(id, said): &(u8, Said)| {
+        let ready = *said == Said::Ready;
+        json!({
+            "addresses": [address(*id)], "nodeName": "elsewhere",
+            "conditions": {"ready": ready, "serving": true, "terminating": !ready},
+            "targetRef": {"kind": "Pod", "name": format!("b{id}"), "uid": format!("b{id}")},
+        })
+    };
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {
+            "name": format!("{name}-1"), "namespace": "chaos",
+            "labels": {"kubernetes.io/service-name": name},
+        },
+        "endpoints": said.iter().map(endpoint).collect::<Vec<_>>(),
+        "ports": [{"name": "p", "protocol": protocol, "port": port}],
+    })
+}

@@ -1,0 +1,174 @@
+//! Agents that die, stop, are replaced, or come in twice.
+
+use std::{
+    fs,
+    net::SocketAddrV4,
+    os::unix::fs::MetadataExt as _,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result};
+use lb_userspace::lab::{Agent, Host};
+use nix::sys::signal::Signal;
+
+use super::Outcome;
+use crate::{
+    Scale,
+    flood::{Kind, flood},
+    rig::{Rig, TCP, UDP, VIP, address, tcp},
+    streams::{Streams, open_new},
+};
+
+/// Connections through the load balancer, and a tenth as many past its rules.
+pub(super) fn streams(rig: &Rig, count: usize) -> Result<(Streams, Streams)> {
+    let held = Streams::open(&rig.client, tcp(), count)?;
+    let direct = (address(1), TCP).into();
+    let control = Streams::open(&rig.client, direct, (count / 10).max(1))?;
+    Ok((held, control))
+}
+
+/// Names and inodes of the pins of links: a link that was made anew has another inode.
+fn links(rig: &Rig) -> Result<Vec<(String, u64)>> {
+    let pins = rig.pins()?.into_iter();
+    pins.filter(|pin| pin.parent().is_some_and(|folder| folder.ends_with("links")))
+        .map(|pin| Ok((pin.display().to_string(), fs::metadata(&pin)?.ino())))
+        .collect()
+}
+
+pub(super) fn killed(scale: &Scale) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    let mut rig = Rig::build(scale, 4, &[])?;
+    let (held, control) = streams(&rig, scale.connections)?;
+    let before = links(&rig)?;
+    rig.agent.kill()?;
+    let opened = open_new(&rig.client, tcp(), scale.new);
+    held.rounds(2)?;
+    rig.agent.restart()?;
+    rig.settle(&rig.everybody())?;
+    let seen = held.rounds(2)?;
+    outcome.undisturbed(&seen, &control.seen());
+    let new = format!("{} of {} new ones failed without an agent", opened.failed, scale.new);
+    outcome.must(new, opened.failed == 0);
+    // A filter has no link: the pin of its program is replaced with the program.
+    let after = links(&rig)?;
+    let by_links = !before.iter().any(|(name, _)| name.contains("filter"));
+    if by_links {
+        outcome.must(format!("{} links, all the same", after.len()), before == after);
+    }
+    Ok(outcome)
+}
+
+/// A socket behind the programs: it gets what they let through.
+struct Leak {
+    stop: Arc<AtomicBool>,
+    count: Arc<AtomicUsize>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Leak {
+    fn open(lb: &Host) -> Result<Self> {
+        lb.address("lo", &format!("{VIP}/32"))?;
+        let socket = lb.run(|| std::net::UdpSocket::bind((VIP, UDP)))?;
+        socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+        let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (stopped, counted) = (Arc::clone(&stop), Arc::clone(&count));
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(Relaxed) {
+                if socket.recv(&mut [0; 8]).is_ok() {
+                    counted.fetch_add(1, Relaxed);
+                }
+            }
+        });
+        Ok(Self { stop, count, thread: Some(thread) })
+    }
+
+    fn close(mut self) -> usize {
+        self.stop.store(true, Relaxed);
+        if let Some(thread) = self.thread.take() {
+            thread.join().ok();
+        }
+        self.count.load(Relaxed)
+    }
+}
+
+pub(super) fn swapped(scale: &Scale) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    let mut rig = Rig::build(scale, 4, &[])?;
+    let (held, control) = streams(&rig, scale.connections / 10)?;
+    let leak = Leak::open(&rig.lb)?;
+    let over = Arc::new(AtomicBool::new(false));
+    let (stop, client) = (Arc::clone(&over), rig.client.clone());
+    let flooding = std::thread::spawn(move || -> Result<usize> {
+        let mut sent = 0;
+        while !stop.load(Relaxed) {
+            sent += flood(&client, Kind::Datagram, SocketAddrV4::new(VIP, UDP), 1000)?;
+        }
+        Ok(sent)
+    });
+    for _ in 0..scale.repeats {
+        rig.agent.terminate()?;
+        rig.agent.restart()?;
+    }
+    over.store(true, Relaxed);
+    let sent = flooding.join().ok().context("the flood's thread")??;
+    let seen = held.rounds(1)?;
+    outcome.undisturbed(&seen, &control.seen());
+    let leaked = leak.close();
+    let swaps = scale.repeats;
+    outcome
+        .must(format!("{leaked} of {sent} packets past the program in {swaps} swaps"), leaked == 0);
+    Ok(outcome)
+}
+
+pub(super) fn stopped(scale: &Scale) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    let mut rig = Rig::build(scale, 4, &[])?;
+    let (held, control) = streams(&rig, scale.connections / 10)?;
+    rig.agent.signal(Signal::SIGSTOP)?;
+    let fewer = rig.everybody()[1..].to_vec();
+    rig.write(&fewer)?;
+    let asked = rig.agent.lb(["status"])?;
+    let said = String::from_utf8_lossy(&asked.stderr).lines().next().unwrap_or_default().to_owned();
+    outcome.must(
+        format!("status without an answer: exit {:?}, {said:?}", asked.status.code()),
+        asked.status.code() == Some(3),
+    );
+    held.rounds(3)?;
+    rig.agent.signal(Signal::SIGCONT)?;
+    rig.settle(&fewer)?;
+    let seen = held.rounds(1)?;
+    outcome.undisturbed(&seen, &control.seen());
+    Ok(outcome)
+}
+
+pub(super) fn second(scale: &Scale) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    let rig = Rig::build(scale, 2, &[])?;
+    let (held, control) = streams(&rig, 20)?;
+    let mut other = rig.agent.lb_command(["agent", "--node-name", "lb"])?;
+    other.args(["--socket"]).arg(rig.lab.folder().join("second.sock"));
+    let other = other.arg("-f").arg(rig.lab.folder().join("manifests")).output()?;
+    let said = String::from_utf8_lossy(&other.stderr).trim().to_owned();
+    let named = said.contains(&pid(&rig.agent)?);
+    outcome
+        .must(format!("the second ends with {:?}", other.status.code()), !other.status.success());
+    outcome.must(format!("says {:?}", said.lines().next().unwrap_or_default()), named);
+    let seen = held.rounds(1)?;
+    outcome.undisturbed(&seen, &control.seen());
+    Ok(outcome)
+}
+
+fn pid(agent: &Agent) -> Result<String> {
+    let threads = fs::read_to_string(agent.node().cgroup().join("cgroup.threads"))?;
+    let is_agent = |thread: &&str| {
+        fs::read_to_string(format!("/proc/{thread}/cmdline"))
+            .is_ok_and(|line| line.contains("agent"))
+            && fs::read_to_string(format!("/proc/{thread}/status"))
+                .is_ok_and(|status| status.contains(&format!("Tgid:\t{thread}\n")))
+    };
+    threads.lines().find(is_agent).map(str::to_owned).context("the agent's process")
+}

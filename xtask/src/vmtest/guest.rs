@@ -1,0 +1,128 @@
+//! Boots a guest and reads what it says on its serial line.
+
+use std::{
+    collections::BTreeMap,
+    fs::{self, File},
+    io::{BufRead as _, BufReader, Write as _},
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::process;
+
+/// What a guest said.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Seen {
+    /// Instructions that the verifier walked, by program.
+    pub(super) verified: BTreeMap<String, u32>,
+    /// Tests that failed.
+    pub(super) failed: Vec<String>,
+    passed: usize,
+    result: Option<bool>,
+}
+
+/// A guest is ended after so many seconds.
+const PATIENCE: &str = "1500";
+
+/// Boots the kernel; returns when the guest has switched itself off.
+pub(super) fn boot(kernel: &Path, initramfs: &Path, log: &Path) -> Result<Seen> {
+    let mut qemu = Command::new("timeout");
+    qemu.args([PATIENCE, "qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi"]);
+    qemu.args(["-cpu", "max", "-smp", "2", "-m", "1536", "-nodefaults", "-no-reboot"]);
+    qemu.args(["-display", "none", "-serial", "stdio", "-append"]);
+    qemu.arg("console=ttyS0 panic=-1 quiet");
+    qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(initramfs);
+    let shown = process::show(&qemu);
+    let mut child = qemu
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("cannot start `{shown}`"))?;
+    let mut lines = BufReader::new(child.stdout.take().context("a pipe")?);
+    let mut copy = File::create(log)?;
+    let mut seen = Seen::default();
+    let mut line = Vec::new();
+    while lines.read_until(b'\n', &mut line)? > 0 {
+        copy.write_all(&line)?;
+        seen.read(String::from_utf8_lossy(&line).trim_end());
+        line.clear();
+    }
+    child.wait()?;
+    let Seen { result, passed, failed, .. } = &seen;
+    match result {
+        Some(true) if *passed > 0 && failed.is_empty() => Ok(seen),
+        Some(false) if !failed.is_empty() => Ok(seen),
+        _ => bail!("the guest did not get to the end of its tests\n{}", tail(log)),
+    }
+}
+
+impl Seen {
+    fn read(&mut self, line: &str) {
+        if let Some(kernel) = line.strip_prefix("KERNEL ") {
+            eprintln!("vmtest: {kernel} is up");
+        } else if let Some((program, rest)) = line.split_once(": ")
+            && let Some(count) = rest.strip_suffix(" instructions verified")
+            && let Ok(count) = count.parse()
+        {
+            // The test's own name may stand on the same line.
+            let program = program.rsplit(' ').next().unwrap_or(program);
+            self.verified.insert(program.to_owned(), count);
+        } else if let Some(test) = line.strip_prefix("test ") {
+            match test.rsplit_once(" ... ") {
+                Some((_, "ok")) => self.passed += 1,
+                Some((name, "FAILED")) => self.failed.push(name.to_owned()),
+                _ => {}
+            }
+        } else if let Some(result) = line.strip_prefix("RESULT ") {
+            self.result = Some(result == "ok");
+        } else if line.starts_with("test result: ") {
+            eprintln!("vmtest: {line}");
+        } else if line.ends_with("]  ok") || line.ends_with("]  BROKEN") {
+            // A row of faults.
+            eprintln!("vmtest: {line}");
+            self.passed += usize::from(line.ends_with("ok"));
+            self.failed.extend(line.strip_suffix("  BROKEN").map(str::to_owned));
+        }
+    }
+}
+
+fn tail(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    format!(
+        "{}\n(all of it is in {})",
+        lines[lines.len().saturating_sub(15)..].join("\n"),
+        log.display()
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_that_fails_a_test_is_seen_to() {
+        let mut seen = Seen::default();
+        for line in [
+            "KERNEL 6.1.0-56-cloud-amd64",
+            "test packet::loads::every_program_loads ... uplink_xdp: 62919 instructions verified",
+            "connect4: 812 instructions verified",
+            "test packet::both::a ... ok",
+            "test packet::both::b ... FAILED",
+            "RESULT failed",
+        ] {
+            seen.read(line);
+        }
+        let verified = [("uplink_xdp", 62_919), ("connect4", 812)];
+        let expected = Seen {
+            verified: verified.map(|(name, count)| (name.to_owned(), count)).into(),
+            failed: vec!["packet::both::b".to_owned()],
+            passed: 1,
+            result: Some(false),
+        };
+        assert_eq!(seen, expected);
+    }
+}

@@ -1,0 +1,24 @@
+#!/bin/sh
+# The first process of a guest: mounts, modules, the tests, and their results on the serial line.
+/bin/busybox mkdir -p /busybox
+/bin/busybox --install -s /busybox
+export PATH=/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin:/busybox HOME=/ TMPDIR=/tmp RUST_BACKTRACE=0
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mount -t tmpfs tmp /tmp
+mount -t tmpfs run /run
+mount -t bpf bpf /sys/fs/bpf
+mount -t cgroup2 cgroup /sys/fs/cgroup
+echo 1 > /proc/sys/kernel/panic
+for module in $(cat /modules/order); do
+    insmod "/modules/$module.ko" || echo "no module $module"
+done
+ip link set lo up
+echo "KERNEL $(uname -r)"
+/tests --nocapture --test-threads 1 packet::loads:: | grep -F ' instructions verified'
+result=0
+/tests --test-threads 2 $(cat /filters) || result=1
+sh /chaos || result=1
+[ $result = 0 ] && echo "RESULT ok" || echo "RESULT failed"
+poweroff -f

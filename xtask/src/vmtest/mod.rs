@@ -1,0 +1,125 @@
+//! `cargo xtask vmtest`: the tests on Debian's kernels, each in a virtual machine that needs no
+//! hardware. QEMU computes every instruction there (TCG), so nothing in it measures speed.
+
+mod guest;
+mod image;
+mod packages;
+mod verified;
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::{
+    repo,
+    setup::{self, Scope},
+    timing::Timings,
+};
+
+/// A line of kernels that Debian keeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub(crate) enum Kernel {
+    /// Debian 12: no TCX links
+    #[value(name = "6.1")]
+    Six1,
+    /// Debian 13
+    #[value(name = "6.12")]
+    Six12,
+    #[value(name = "6.18")]
+    Six18,
+    #[value(name = "7.3")]
+    Seven3,
+}
+
+impl Kernel {
+    const ALL: &[Self] = &[Self::Six1, Self::Six12, Self::Six18, Self::Seven3];
+
+    /// As it is typed.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Six1 => "6.1",
+            Self::Six12 => "6.12",
+            Self::Six18 => "6.18",
+            Self::Seven3 => "7.3",
+        }
+    }
+}
+
+/// Which kernels, and what runs there.
+#[derive(Args)]
+pub(crate) struct Selection {
+    /// None: all
+    #[arg(value_enum)]
+    kernels: Vec<Kernel>,
+    /// Only tests whose names contain one of these; none: every packet test
+    #[arg(long, value_name = "NAME")]
+    tests: Vec<String>,
+    /// Only these rows of faults; none: those that concern kernels, unless tests are named
+    #[arg(long, value_name = "ROW")]
+    rows: Vec<u32>,
+    /// Write the counts of verified instructions down as those to hold later ones against
+    #[arg(long)]
+    record: bool,
+}
+
+/// What runs in a guest unless something else is asked for: every packet test, and faults that show
+/// whether the hooks of that kernel hold.
+const TESTS: &[&str] = &["packet::"];
+const ROWS: &[u32] = &[1, 2, 7, 9, 25, 36, 39];
+
+/// Runs the tests on every kernel chosen. A kernel that is not to be had is skipped, and said so.
+pub(crate) fn run(selection: &Selection, timings: &mut Timings) -> Result<()> {
+    let Selection { kernels, tests, rows, record } = selection;
+    let rows = if rows.is_empty() && tests.is_empty() { ROWS } else { rows };
+    let kernels = if kernels.is_empty() { Kernel::ALL } else { kernels };
+    let tests: Vec<&str> =
+        if tests.is_empty() { TESTS.to_vec() } else { tests.iter().map(String::as_str).collect() };
+    timings.part("setup", || setup::ensure(Scope::Vm))?;
+    let programs = timings.part("build", image::build)?;
+
+    let (mut skipped, mut failed) = (Vec::new(), Vec::new());
+    let mut counts = BTreeMap::new();
+    for kernel in kernels {
+        let name = kernel.name();
+        let folder = folder(*kernel)?;
+        let files = match packages::fetch(*kernel, &folder) {
+            Ok(files) => files,
+            Err(error) => {
+                eprintln!("SKIPPED {name}: its packages are not to be had: {error:#}");
+                skipped.push(name);
+                continue;
+            }
+        };
+        let outcome = timings.part(name, || {
+            let initramfs = image::make(&files, &programs, &tests, rows, &folder)?;
+            guest::boot(&files.kernel, &initramfs, &folder.join("serial.log"))
+        });
+        match outcome {
+            Ok(seen) => {
+                counts.insert(name, seen.verified);
+                failed.extend(seen.failed.iter().map(|test| format!("{name}: {test}")));
+            }
+            Err(error) => failed.push(format!("{name}: {error:#}")),
+        }
+    }
+    if *record {
+        verified::record(&counts)?;
+    } else {
+        failed.extend(verified::compare(&counts)?);
+    }
+    timings.print("vmtest");
+    let ran = kernels.len() - skipped.len();
+    println!("{ran} kernels ran, {} skipped {}", skipped.len(), skipped.join(" "));
+    if !failed.is_empty() {
+        bail!("{}", failed.join("\n"));
+    }
+    Ok(())
+}
+
+/// Where a kernel's packages, image and log are kept.
+fn folder(kernel: Kernel) -> Result<PathBuf> {
+    let folder = repo::target().join("vmtest").join(kernel.name());
+    fs::create_dir_all(&folder)?;
+    Ok(folder)
+}
