@@ -44,7 +44,7 @@ pub fn dial<A: Addr, S: Store<A>>(
     sticky: SocketChoice,
 ) -> Dial<'_> {
     let Some(frontend) = store.frontend(&FrontendKey::new(address, port, protocol)) else {
-        return match no_frontend(store, address) {
+        return match no_frontend(store, &Aligned(address)) {
             Some(reason) => Dial::Refused { service: Outcome::NOBODY, reason },
             None => Dial::Untouched,
         };
@@ -81,11 +81,16 @@ pub fn dial<A: Addr, S: Store<A>>(
     }
 }
 
+/// An address that is handed on by reference: read by whole words, it has to lie at one.
+#[repr(align(8))]
+struct Aligned<A>(A);
+
 /// Why an address without such a port is refused, if it is. A function of its own, with a number for
 /// an answer: inlined, LLVM saves registers that hold nothing on one of the ways through it, which
 /// verifiers before kernel 6.14 refuse.
 #[inline(never)]
-fn no_frontend<A: Addr, S: Store<A>>(store: &S, address: A) -> Option<Reason> {
+fn no_frontend<A: Addr, S: Store<A>>(store: &S, address: &Aligned<A>) -> Option<Reason> {
+    let address = address.0;
     match store.frontend(&FrontendKey::of_address(address)).and_then(|address| address.kind()) {
         Some(Kind::ClusterAddress) => Some(Reason::UnknownPort),
         Some(_) => None,

@@ -72,8 +72,7 @@ impl<const LIVE: bool> World for Kernel<LIVE> {
     #[inline(always)]
     fn keep_client(&self, key: &AffinityKey, entry: &AffinityEntry) {
         if LIVE {
-            // Full never: the map forgets the least recently used.
-            let _ = maps::AFFINITY.insert(key, entry, 0);
+            maps::keep_client(key, entry);
         }
     }
 
@@ -134,8 +133,7 @@ macro_rules! store {
             #[inline(always)]
             fn note_fragment(&self, key: &FragmentKey, ports: &FragmentPorts) {
                 if LIVE {
-                    // Full never: the map forgets the least recently used.
-                    let _ = maps::FRAGMENTS.insert(key, ports, 0);
+                    maps::note_fragment(key, ports);
                 }
             }
 
