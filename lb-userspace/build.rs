@@ -1,4 +1,5 @@
-//! Compiles lb-ebpf for the BPF target and hands the object's path on as `LB_OBJECT`.
+//! Compiles lb-ebpf for the BPF target and hands the objects' paths on: `LB_OBJECT` is what runs on
+//! nodes, `LB_BENCH_OBJECT` what `lb bench` measures with.
 //!
 //! No nightly: `RUSTC_BOOTSTRAP` opens `build-std` for this one build (host crates probe for the
 //! variable, so it must not reach them).
@@ -23,8 +24,10 @@ const NOT_FOR_BPF: &[&str] = &["RUSTC", "RUSTC_WORKSPACE_WRAPPER", "RUSTFLAGS", 
 
 fn main() -> ExitCode {
     match compile() {
-        Ok(object) => {
-            println!("cargo::rustc-env=LB_OBJECT={}", object.display());
+        Ok(folder) => {
+            for (variable, name) in [("LB_OBJECT", "lb"), ("LB_BENCH_OBJECT", "bench")] {
+                println!("cargo::rustc-env={variable}={}", folder.join(name).display());
+            }
             ExitCode::SUCCESS
         }
         Err(what) => {
@@ -34,7 +37,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The path of the object.
+/// The folder of the objects.
 fn compile() -> Result<PathBuf, String> {
     let workspace = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("..");
     for input in ["lb-ebpf", "lb-common/src", "lb-common/Cargo.toml", "Cargo.toml", "Cargo.lock"] {
@@ -67,7 +70,7 @@ fn compile() -> Result<PathBuf, String> {
     if !status.success() {
         return Err(format!("compiling lb-ebpf failed ({status}), see above"));
     }
-    Ok(folder.join(target).join("release/lb"))
+    Ok(folder.join(target).join("release"))
 }
 
 fn variable(name: &str) -> Result<String, String> {

@@ -6,6 +6,7 @@
 
 mod affinity;
 mod backend;
+pub mod bench;
 mod flow;
 mod fragment;
 mod frontend;

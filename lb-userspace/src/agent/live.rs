@@ -4,6 +4,7 @@ use std::path::Path;
 
 use crate::{
     api::{BackendRow, Explanation, Packet, ServiceRow},
+    bench,
     cli::{Datapath, Exit, Failure},
     config::Config,
     datapath::{attach, maps::Maps, object, rows},
@@ -29,6 +30,10 @@ impl Datapath for Live {
 
     fn pinned_backends(&self, bpffs: &Path) -> Result<Vec<BackendRow>, Failure> {
         rows::backends(&pinned(bpffs)?).map_err(|error| unreadable(&error))
+    }
+
+    fn bench(&self, wanted: &bench::Wanted, tell: &dyn Fn(&str)) -> Result<bench::Report, Failure> {
+        bench::run(wanted, tell)
     }
 
     fn uninstall(&self, bpffs: &Path) -> Result<Vec<String>, Failure> {

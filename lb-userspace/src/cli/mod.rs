@@ -1,6 +1,7 @@
 //! The command line: one file per verb, and what they share.
 
 mod agent;
+mod bench;
 mod completion;
 mod explain;
 mod failure;
@@ -20,6 +21,7 @@ use clap::{Parser, Subcommand};
 pub use self::failure::{Exit, Failure};
 use crate::{
     api::{BackendRow, Explanation, Packet, ServiceRow},
+    bench::{Report, Wanted},
     config::Config,
 };
 
@@ -39,6 +41,7 @@ enum Command {
     Status(status::Args),
     #[command(subcommand)]
     Get(get::Args),
+    Bench(bench::Args),
     Uninstall(uninstall::Args),
     Completion(completion::Args),
     Version(version::Args),
@@ -55,6 +58,8 @@ pub trait Datapath {
     fn pinned_services(&self, bpffs: &std::path::Path) -> Result<Vec<ServiceRow>, Failure>;
     /// The backends in the pinned maps.
     fn pinned_backends(&self, bpffs: &std::path::Path) -> Result<Vec<BackendRow>, Failure>;
+    /// Measures; the function is told of every step.
+    fn bench(&self, wanted: &Wanted, tell: &dyn Fn(&str)) -> Result<Report, Failure>;
     /// Removes every link and pin; names what it removed.
     fn uninstall(&self, bpffs: &std::path::Path) -> Result<Vec<String>, Failure>;
 }
@@ -90,6 +95,10 @@ impl Datapath for NoDatapath {
         Err(Self::failure())
     }
 
+    fn bench(&self, _: &Wanted, _: &dyn Fn(&str)) -> Result<Report, Failure> {
+        Err(Self::failure())
+    }
+
     fn uninstall(&self, _: &std::path::Path) -> Result<Vec<String>, Failure> {
         Err(Self::failure())
     }
@@ -113,6 +122,7 @@ fn run(cli: Cli, datapath: &dyn Datapath) -> Result<Exit, Failure> {
         Command::Explain(args) => explain::run(args, datapath),
         Command::Status(args) => status::run(&args),
         Command::Get(args) => get::run(&args, datapath),
+        Command::Bench(args) => bench::run(args, datapath),
         Command::Uninstall(args) => uninstall::run(&args, datapath),
         Command::Completion(args) => completion::run(&args),
         Command::Version(args) => version::run(&args),

@@ -25,6 +25,7 @@ pub mod node;
 mod parse;
 pub mod pods;
 pub mod service;
+pub mod synthetic;
 pub mod watch;
 
 /// One piece of news about the cluster's objects.

@@ -98,6 +98,14 @@ pub fn load_explaining(sizes: Sizes) -> Result<Object, LoadError> {
     load(sizes, None, Programs::Explaining)
 }
 
+/// As [`load_private`], but only with the programs that are named.
+///
+/// # Errors
+/// As [`load_private`].
+pub fn load_only(sizes: Sizes, names: &'static [&'static str]) -> Result<Object, LoadError> {
+    load(sizes, None, Programs::Only(names))
+}
+
 /// As [`load_private`], but with no program loaded yet.
 ///
 /// # Errors
@@ -126,6 +134,7 @@ pub fn load_pinned(sizes: Sizes, bpffs: &Path) -> Result<Object, LoadError> {
 enum Programs {
     All,
     Explaining,
+    Only(&'static [&'static str]),
     None,
 }
 
@@ -134,6 +143,7 @@ impl Programs {
         match self {
             Self::All => true,
             Self::Explaining => name.starts_with("explain_"),
+            Self::Only(names) => names.contains(&name),
             Self::None => false,
         }
     }

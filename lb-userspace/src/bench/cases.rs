@@ -1,0 +1,318 @@
+//! The packet cases: which packets, through which programs, and what is aimed at.
+
+use lb_common::{
+    abi::bench::Run,
+    addr::{V4, V6},
+    verdict::Reason,
+    wire::Tcp,
+};
+
+use super::{
+    Wanted, broken,
+    flows::{self, Established, List, Sender},
+    harness::{Entry, FLOOR, Harness, TRIVIAL},
+    network::{NODE, Network, POD},
+    target::Target,
+    world::World,
+};
+use crate::{cli::Failure, cluster::synthetic::Cluster, datapath::object::Sizes, model::Family};
+
+/// As many flows as there are in the largest case.
+const MANY: u32 = 1 << 20;
+/// Flows dialled for it: some may be refused.
+const DIALLED: u32 = MANY + MANY / 32;
+/// As many flows of IPv6.
+const MANY_V6: u32 = 1 << 16;
+/// Packets for somebody else, all different.
+const STRANGERS: u32 = 1 << 16;
+/// Services that are many.
+const SERVICES: u32 = 10_000;
+
+/// One service with enough backends that source ports do not run out.
+const ONE: Cluster = Cluster { services: 1, endpoints: 200, outside: true, dual: true };
+const TEN_THOUSAND: Cluster =
+    Cluster { services: SERVICES, endpoints: 10, outside: true, dual: false };
+
+/// What shall have become of every packet.
+#[derive(Clone, Copy, Debug)]
+pub enum Expect {
+    /// Each was counted for one of these.
+    Each(&'static [Reason]),
+    /// But for one in a thousand, which found no room.
+    Nearly(&'static [Reason]),
+    /// None was counted: they are somebody else's.
+    Nothing,
+    /// The floor knew every flow.
+    Known,
+}
+
+/// One case.
+#[derive(Debug)]
+pub struct Case {
+    pub name: &'static str,
+    pub flows: u32,
+    pub services: u32,
+    pub entry: Entry,
+    /// Where the case is in its list, and where the same walk with the empty program is.
+    pub run: Run,
+    pub empty: Run,
+    /// Index of the world whose counters tell.
+    pub world: Option<usize>,
+    pub expect: Expect,
+    /// The number of flows at which the floor is its measure.
+    pub floor: u32,
+    pub target: Option<Target>,
+}
+
+/// Everything that packet cases need.
+pub struct Stage {
+    pub harness: Harness,
+    pub worlds: Vec<World>,
+    pub cases: Vec<Case>,
+    _network: Network,
+}
+
+impl Stage {
+    /// Makes what the wanted cases need, and no more.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn set_up(wanted: &Wanted, tell: &dyn Fn(&str)) -> Result<Self, Failure> {
+        let network = Network::enter()?;
+        let harness = Harness::load(6 * DIALLED, 3 * MANY_V6, MANY)?;
+        let mut stage = Self { harness, worlds: Vec::new(), cases: Vec::new(), _network: network };
+        let established = wanted.any(&["established-v4", "established-v6"]);
+        if established || wanted.any(&["services-10000"]) {
+            tell("one service, 1,048,576 flows");
+            stage.one_service(wanted)?;
+        }
+        if wanted.any(&["new-v4", "services-10000-new"]) {
+            tell("one service, new flows");
+            stage.new_flows(ONE, "new-v4", 1)?;
+        }
+        if wanted.any(&["syn-flood"]) {
+            tell("one service, a flood");
+            stage.flood()?;
+        }
+        if wanted.any(&["pass-other", "services-10000", "services-10000x10"]) {
+            tell("10,000 services, 1,048,576 flows");
+            stage.ten_thousand(wanted)?;
+        }
+        tell("the floor, 1,048,576 flows");
+        stage.floor()?;
+        Ok(stage)
+    }
+
+    fn world(&mut self, flow_sets_v4: u32, cluster: Cluster) -> Result<(usize, u32), Failure> {
+        let sizes = Sizes { flow_sets_v4, flow_sets_v6: 1 << 18, ..Sizes::with_flow_bytes(0) };
+        let world = World::load(sizes, cluster)?;
+        let slot = self.harness.admit(world.program()?)?;
+        self.worlds.push(world);
+        Ok((self.worlds.len() - 1, slot))
+    }
+
+    /// Takes a case in: what is left open are those of a packet of a known flow.
+    fn add(&mut self, name: &'static str, list: List, slot: u32, world: usize) -> &mut Case {
+        self.cases.push(Case {
+            name,
+            flows: list.count,
+            services: self.worlds[world].cluster.services,
+            entry: Entry::NextV4,
+            run: list.run(slot, Tcp::ACK),
+            empty: list.run(TRIVIAL, Tcp::ACK),
+            world: Some(world),
+            expect: Expect::Each(&[Reason::ToRemote]),
+            floor: list.count,
+            target: None,
+        });
+        self.cases.last_mut().expect("it was just pushed")
+    }
+
+    fn one_service(&mut self, wanted: &Wanted) -> Result<(), Failure> {
+        let (world, slot) = self.world(1 << 21, ONE)?;
+        let flows = self.established::<V4>(world, slot, DIALLED, MANY)?;
+        for count in [1, 1 << 14, 1 << 17, MANY] {
+            let target = match count {
+                1 => Some(Target::Floor(1.6)),
+                16_384 => None,
+                _ => Some(Target::Floor(0.75)),
+            };
+            self.add("established-v4", flows.forward.take(count), slot, world).target = target;
+            let reply = self.add("established-v4-reply", flows.reply.take(count), slot, world);
+            reply.expect = Expect::Each(&[Reason::ReplyRemote]);
+            reply.target = target;
+        }
+        if !wanted.any(&["established-v6"]) {
+            return Ok(());
+        }
+        let flows = self.established::<V6>(world, slot, MANY_V6 + MANY_V6 / 32, MANY_V6)?;
+        for count in [1, MANY_V6] {
+            let target = (count == 1).then_some(Target::Floor(2.0));
+            let forward = self.add("established-v6", flows.forward.take(count), slot, world);
+            forward.entry = Entry::NextV6;
+            forward.target = target;
+            let reply = self.add("established-v6-reply", flows.reply.take(count), slot, world);
+            reply.entry = Entry::NextV6;
+            reply.expect = Expect::Each(&[Reason::ReplyRemote]);
+            reply.target = target;
+        }
+        Ok(())
+    }
+
+    fn new_flows(&mut self, cluster: Cluster, name: &'static str, at: u32) -> Result<(), Failure> {
+        let (world, slot) = self.world(1 << 20, cluster)?;
+        self.fresh(name, world, slot, at)?.target = Some(Target::Floor(2.5));
+        Ok(())
+    }
+
+    /// Packets whose sources were never seen before.
+    fn fresh(
+        &mut self,
+        name: &'static str,
+        world: usize,
+        slot: u32,
+        service: u32,
+    ) -> Result<&mut Case, Failure> {
+        let dst = destination::<V4>(&self.worlds[world], service - 1)?;
+        let stamp = V4::stamp(V4([0; 4]), [0, 0], dst, Cluster::PORT.to_be_bytes());
+        let list = List::write(&mut self.harness, &[stamp])?;
+        let case = self.add(name, list, slot, world);
+        case.entry = Entry::FreshV4;
+        case.flows = MANY;
+        case.floor = MANY;
+        case.run.flags = Tcp::SYN.into();
+        case.expect = Expect::Nearly(&[Reason::ToRemote]);
+        Ok(case)
+    }
+
+    fn flood(&mut self) -> Result<(), Failure> {
+        let (world, slot) = self.world(lb_common::limits::FLOW_SETS_V4, ONE)?;
+        let dst = destination::<V4>(&self.worlds[world], 0)?;
+        let mut stamps: Vec<_> = (0..MANY)
+            .map(|at| {
+                let (src, sport) = V4::client(30, at);
+                V4::stamp(src, sport, dst, Cluster::PORT.to_be_bytes())
+            })
+            .collect();
+        flows::shuffle(&mut stamps);
+        let list = List::write(&mut self.harness, &stamps)?;
+        // Past the cap before anything is measured.
+        self.harness.run(Entry::NextV4, &mut list.run(slot, Tcp::SYN), list.count)?;
+        let case = self.add("syn-flood", list, slot, world);
+        case.run.flags = Tcp::SYN.into();
+        case.expect =
+            Expect::Each(&[Reason::ToRemote, Reason::FlowTableFull, Reason::SnatPortsFull]);
+        case.target = Some(Target::Floor(1.25));
+        Ok(())
+    }
+
+    fn ten_thousand(&mut self, wanted: &Wanted) -> Result<(), Failure> {
+        let (world, slot) = self.world(1 << 21, TEN_THOUSAND)?;
+        self.strangers(world, slot)?;
+        if !wanted.any(&["services-10000", "services-10000x10"]) {
+            return Ok(());
+        }
+        let flows = self.established::<V4>(world, slot, DIALLED, MANY)?;
+        let against = |name, flows| Some(Target::Case { name, flows, services: 1, most: 1.1 });
+        self.add("services-10000", flows.forward.take(1), slot, world).target =
+            against("established-v4", 1);
+        let reply = self.add("services-10000-reply", flows.reply.take(1), slot, world);
+        reply.expect = Expect::Each(&[Reason::ReplyRemote]);
+        reply.target = against("established-v4-reply", 1);
+        self.fresh("services-10000-new", world, slot, SERVICES / 2)?.target =
+            against("new-v4", MANY);
+        self.add("services-10000x10", flows.forward, slot, world).target = Some(Target::Floor(2.0));
+        Ok(())
+    }
+
+    /// Packets that are for somebody else.
+    fn strangers(&mut self, world: usize, slot: u32) -> Result<(), Failure> {
+        let node = NODE.iter().filter_map(|text| V4::of(text.parse().ok()?)).next();
+        let node = node.ok_or_else(|| broken("this node", &"it has no address"))?;
+        let foreign = |at| {
+            let (src, sport) = V4::client(40, at);
+            let (dst, dport) = V4::client(50, at.wrapping_mul(7));
+            V4::stamp(src, sport, dst, dport)
+        };
+        let (client, sport) = V4::client(40, 0);
+        let cases = [
+            ("pass-other-foreign", (0..STRANGERS).map(foreign).collect::<Vec<_>>()),
+            ("pass-other-node", vec![V4::stamp(client, sport, node, [0, 22])]),
+            ("pass-other-pod", vec![V4::stamp(V4(POD), sport, client, [1, 187])]),
+        ];
+        for (name, stamps) in cases {
+            let list = List::write(&mut self.harness, &stamps)?;
+            let case = self.add(name, list, slot, world);
+            case.expect = Expect::Nothing;
+            case.floor = 1;
+            case.target = Some(Target::Floor(0.6));
+        }
+        Ok(())
+    }
+
+    fn established<A: super::harness::Stamped + Sender>(
+        &mut self,
+        world: usize,
+        slot: u32,
+        dialled: u32,
+        wanted: u32,
+    ) -> Result<Established, Failure> {
+        let services = self.worlds[world].cluster.services;
+        let to: Vec<(A, u16)> = (0..services)
+            .map(|at| Ok((destination(&self.worlds[world], at)?, Cluster::PORT)))
+            .collect::<Result<_, Failure>>()?;
+        self.worlds[world].be_patient(true)?;
+        let made = flows::establish::<A>(&mut self.harness, slot, &to, dialled)?;
+        self.worlds[world].be_patient(false)?;
+        if made.forward.count < wanted {
+            let what = format!("of {dialled} flows only {} were taken in", made.forward.count);
+            return Err(broken("the flow table", &what));
+        }
+        Ok(Established { forward: made.forward.take(wanted), reply: made.reply.take(wanted) })
+    }
+
+    /// The floor at every number of flows that a case is measured by, and the harness alone.
+    fn floor(&mut self) -> Result<(), Failure> {
+        let mut stamps = Vec::new();
+        for at in 0..MANY {
+            let (src, sport) = V4::client(20, at);
+            let stamp = V4::stamp(src, sport, V4([198, 18, 0, 1]), Cluster::PORT.to_be_bytes());
+            let to = V4::stamp(V4([192, 0, 2, 1]), sport, V4([10, 128, 0, 1]), [0x1f, 0x90]);
+            let (key, value) = flows::floor_entry(&stamp, &to);
+            self.harness.teach(&key, &value)?;
+            stamps.push(stamp);
+        }
+        flows::shuffle(&mut stamps);
+        let list = List::write(&mut self.harness, &stamps)?;
+        let mut counts: Vec<u32> = self.cases.iter().map(|case| case.floor).collect();
+        counts.push(1);
+        counts.sort_unstable();
+        counts.dedup();
+        for (at, count) in counts.into_iter().enumerate() {
+            let list = list.take(count);
+            self.cases.insert(
+                at,
+                Case {
+                    name: "floor",
+                    flows: count,
+                    services: 0,
+                    entry: Entry::NextV4,
+                    run: list.run(FLOOR, Tcp::ACK),
+                    empty: list.run(TRIVIAL, Tcp::ACK),
+                    world: None,
+                    expect: Expect::Known,
+                    floor: count,
+                    target: None,
+                },
+            );
+        }
+        Ok(())
+    }
+}
+
+/// What clients outside dial for a Service.
+fn destination<A: Sender>(world: &World, service: u32) -> Result<A, Failure> {
+    let family = if A::IS_V4 { Family::V4 } else { Family::V6 };
+    A::of(world.cluster.outside_ip(service, family))
+        .ok_or_else(|| broken("the cluster", &"an address of the other family"))
+}
