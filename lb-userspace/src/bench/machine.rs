@@ -52,9 +52,9 @@ impl Machine {
 pub fn pin() {
     let own = Pid::from_raw(0);
     let Ok(allowed) = sched_getaffinity(own) else { return };
-    let cpus = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu) == Ok(true));
+    let mut cpus = (0..CpuSet::count()).rev().filter(|cpu| allowed.is_set(*cpu) == Ok(true));
     let mut one = CpuSet::new();
-    if let Some(cpu) = cpus.last()
+    if let Some(cpu) = cpus.next()
         && one.set(cpu).is_ok()
     {
         // Unpinned it measures as well, only less evenly.

@@ -29,7 +29,25 @@ pub struct Wanted {
     /// Names of cases; none means all. A name stands for those that begin with it and a dash, too.
     pub cases: Vec<String>,
     pub quick: bool,
+    /// Only the control plane, with a cluster of this size.
+    pub sync: Option<Size>,
 }
+
+/// How large a cluster is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    pub services: u32,
+    /// Of each Service.
+    pub endpoints: u32,
+}
+
+/// The sizes at which the control plane is measured.
+const SIZES: [Size; 4] = [
+    Size { services: 100, endpoints: 10 },
+    Size { services: 10_000, endpoints: 2 },
+    Size { services: 10_000, endpoints: 10 },
+    Size { services: 5_000, endpoints: 50 },
+];
 
 /// The cases, each with what it is: what `--case` may name.
 pub const CASES: &[(&str, &str)] = &[
@@ -40,7 +58,14 @@ pub const CASES: &[(&str, &str)] = &[
     ("pass-other", "packets for somebody else"),
     ("services-10000", "10,000 services loaded, one visited"),
     ("services-10000x10", "10,000 services with 10 endpoints each, visited at random"),
+    ("sync-cold", "from complete listings to the kernel, nothing there before; in seconds"),
+    ("sync-one", "one endpoint changed; the 99th percentile of 200, in milliseconds"),
+    ("sync-restart", "a new agent on the maps of the old one, nothing changed; in seconds"),
+    ("memory", "what the agent's tables take of its memory"),
 ];
+
+/// The cases of the control plane.
+const SYNC: &[&str] = &["sync-cold", "sync-one", "sync-restart", "memory"];
 
 impl Wanted {
     fn selects(&self, name: &str) -> bool {
@@ -66,11 +91,23 @@ impl Wanted {
 /// If something is missing that the wanted cases need, or a case is not what it claims to be.
 pub fn run(wanted: &Wanted, tell: &dyn Fn(&str)) -> Result<Report, Failure> {
     machine::pin();
-    let effort = if wanted.quick { Effort::QUICK } else { Effort::FULL };
-    let mut stage = Stage::set_up(wanted, tell)?;
-    let rows = measure::measure(&mut stage, effort, tell)?;
-    let cases =
-        rows.into_iter().filter(|row| row.name == "floor" || wanted.selects(&row.name)).collect();
+    let mut cases = Vec::new();
+    if let Some(size) = wanted.sync {
+        cases = sync::measure(size, wanted.quick, tell)?;
+        return Ok(Report { machine: Machine::here(), cases });
+    }
+    let packets = |(name, _): &&(&str, &str)| !SYNC.contains(name);
+    if CASES.iter().filter(packets).any(|(name, _)| wanted.any(&[name])) {
+        let effort = if wanted.quick { Effort::QUICK } else { Effort::FULL };
+        let mut stage = Stage::set_up(wanted, tell)?;
+        cases.extend(measure::measure(&mut stage, effort, tell)?);
+    }
+    if wanted.any(SYNC) {
+        for size in SIZES {
+            cases.extend(sync::in_a_process(size, wanted.quick, tell)?);
+        }
+    }
+    cases.retain(|row| row.name == "floor" || wanted.selects(&row.name));
     Ok(Report { machine: Machine::here(), cases })
 }
 

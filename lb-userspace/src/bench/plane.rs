@@ -1,9 +1,19 @@
 //! The control plane from objects to maps, the agent's own steps in their order, with a probe packet
 //! at its end that says what the kernel does now.
 
-use std::{cell::RefCell, collections::BTreeMap, collections::BTreeSet, net::IpAddr};
+use std::{
+    cell::RefCell,
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    net::IpAddr,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
 
-use aya::{TestRun as _, TestRunOptions, programs::Xdp};
+use aya::{
+    TestRun as _, TestRunOptions,
+    maps::{Map, MapData},
+    programs::Xdp,
+};
 use lb_common::{
     abi::{Answer, Line, Report, Settings},
     addr::V4,
@@ -44,6 +54,8 @@ pub struct Plane {
 /// The maps, and the program that the probe runs; they outlive the plane as pins outlive an agent.
 pub struct Kernel {
     object: Object,
+    /// Of all maps.
+    ids: Vec<u32>,
     pub maps: Maps,
 }
 
@@ -54,8 +66,9 @@ impl Kernel {
     /// If the kernel refuses.
     pub fn load() -> Result<Self, Failure> {
         let mut object = object::load_only(Sizes::with_flow_bytes(64 << 20), &[PROGRAM])?;
+        let ids = object.maps().filter_map(|(_, map)| map_id(map)).collect();
         let maps = Maps::from_object(&mut object).map_err(|error| broken("maps", &error))?;
-        Ok(Self { object, maps })
+        Ok(Self { object, ids, maps })
     }
 
     /// Backends that a packet to this address could be given now, as the program finds them.
@@ -78,6 +91,23 @@ impl Kernel {
         program.test_run(options).map_err(|error| broken(PROGRAM, &error))?;
         let report = Frame::new(&mut answer, 512).get::<Report>(0).map(Report::answer);
         Ok(report.map(|answer| self.members(answer)).unwrap_or_default())
+    }
+
+    /// What the kernel keeps for the maps.
+    ///
+    /// # Errors
+    /// If it does not say.
+    pub fn megabytes(&self) -> Result<f64, Failure> {
+        let mut kilobytes = 0.0;
+        for id in &self.ids {
+            let map = MapData::from_id(*id).map_err(|error| broken("maps", &error))?;
+            let path = format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd());
+            let text = fs::read_to_string(&path).map_err(|error| broken(&path, &error))?;
+            let bytes = text.lines().find_map(|line| line.strip_prefix("memlock:"));
+            let bytes: f64 = bytes.and_then(|text| text.trim().parse().ok()).unwrap_or(0.0);
+            kilobytes += bytes / 1024.0;
+        }
+        Ok(kilobytes / 1024.0)
     }
 
     fn members(&self, answer: Answer) -> BTreeSet<u32> {
@@ -154,6 +184,18 @@ impl Plane {
         self.in_step = true;
         Ok(planned.ops.len())
     }
+}
+
+fn map_id(map: &Map) -> Option<u32> {
+    let (Map::Array(data)
+    | Map::HashMap(data)
+    | Map::LruHashMap(data)
+    | Map::LpmTrie(data)
+    | Map::PerCpuArray(data)) = map
+    else {
+        return None;
+    };
+    Some(data.info().ok()?.id())
 }
 
 /// A SYN from a pod.

@@ -1,10 +1,15 @@
 //! How long the control plane takes: from an object that has been received to a packet that meets
 //! the change.
 
-use std::{collections::BTreeSet, fs, time::Instant};
+use std::{
+    collections::BTreeSet,
+    fs,
+    process::{Command, Stdio},
+    time::Instant,
+};
 
 use super::{
-    Row, broken,
+    Report, Row, Size, broken,
     network::Network,
     plane::{Kernel, Plane},
     statistics::{median, quantile},
@@ -17,65 +22,80 @@ const CHANGES: u32 = 200;
 /// Cold starts and restarts that are timed.
 const STARTS: usize = 3;
 
+/// As [`measure`], in a process of its own: what it takes of memory is then its own, too.
+///
+/// # Errors
+/// As for [`measure`].
+pub fn in_a_process(size: Size, quick: bool, tell: &dyn Fn(&str)) -> Result<Vec<Row>, Failure> {
+    tell(&format!("{} services × {} endpoints", size.services, size.endpoints));
+    let failed = |error: &dyn std::fmt::Display| broken("lb bench sync", error);
+    let program = std::env::current_exe().map_err(|error| failed(&error))?;
+    let mut command = Command::new(program);
+    command.args(["bench", "sync", "-o", "json"]);
+    command.args(["--services", &size.services.to_string()]);
+    command.args(["--endpoints", &size.endpoints.to_string()]);
+    command.args(quick.then_some("--quick"));
+    let output = command.stderr(Stdio::inherit()).output().map_err(|error| failed(&error))?;
+    let report: Report = serde_json::from_slice(&output.stdout).map_err(|error| failed(&error))?;
+    Ok(report.cases)
+}
+
 /// Measures everything about one size of cluster.
 ///
 /// # Errors
 /// If the kernel refuses, or does not do what it was told.
-pub fn measure(services: u32, endpoints: u32, tell: &dyn Fn(&str)) -> Result<Vec<Row>, Failure> {
+pub fn measure(size: Size, quick: bool, tell: &dyn Fn(&str)) -> Result<Vec<Row>, Failure> {
+    let Size { services, endpoints } = size;
     let cluster = Cluster { services, endpoints, outside: false, dual: false };
     let _network = Network::enter()?;
-    let before = Memory::now();
     let (mut cold, mut restart, mut writes) = (Vec::new(), Vec::new(), 0);
     let mut last = None;
-    for _ in 0..STARTS {
+    for _ in 0..if quick { 1 } else { STARTS } {
         // One at a time: what a start takes is what one agent takes.
         drop(last.take());
         tell("sync-cold");
         let mut kernel = Kernel::load()?;
-        let (plane, took) = start(&mut kernel, cluster)?;
+        let (plane, took) = start(&mut kernel, cluster, services - 1, &mut 0)?;
         cold.push(took);
         drop(plane);
         tell("sync-restart");
-        let (plane, took) = restart_on(&mut kernel, cluster, &mut writes)?;
+        let (plane, took) = start(&mut kernel, cluster, 0, &mut writes)?;
         restart.push(took);
         last = Some((kernel, plane));
     }
     let Some((mut kernel, mut plane)) = last else { return Ok(Vec::new()) };
-    let memory = Memory::now();
+    let memory = resident();
     tell("sync-one");
     let one = changes(&mut kernel, &mut plane, cluster)?;
-    let row = |name: &str, value: f64, unit: &str, samples: Vec<f64>| Row {
-        name: name.to_owned(),
-        services: Some(services),
-        endpoints: Some(endpoints),
-        value: Some(value),
-        unit: Some(unit.to_owned()),
-        samples,
-        ..Row::default()
+    let row = |name: &str, value: f64, unit: &str, samples: Vec<f64>, target| {
+        let row = Row {
+            name: name.to_owned(),
+            services: Some(services),
+            endpoints: Some(endpoints),
+            value: Some(value),
+            unit: Some(unit.to_owned()),
+            samples,
+            ..Row::default()
+        };
+        row.held_against(target, Some(value))
     };
-    let (cold_aim, restart_aim, memory_aim) = aims(services, endpoints);
-    let p99 = quantile(&one, 0.99);
-    let held = |row: Row, target| {
-        let value = row.value;
-        row.held_against(target, value)
-    };
-    let mut restarted = held(row("sync-restart", median(&restart), "s", restart), restart_aim);
+    let (cold_aim, restart_aim, memory_aim) = aims(size);
+    let mut restarted = row("sync-restart", median(&restart), "s", restart, restart_aim);
     restarted.note = Some(format!("{writes} map writes"));
     restarted.met = restarted.met.map(|met| met && writes == 0);
-    let resident = memory.since(before);
-    let mut resident_row = held(row("memory", resident, "MB", vec![resident]), memory_aim);
-    resident_row.note = Some(format!("kernel maps beside it: {} MB", kernel_maps(&kernel)));
+    let mut remembered = row("memory", memory, "MB", vec![memory], memory_aim);
+    remembered.note = Some(format!("kernel maps beside it: {:.0} MB", kernel.megabytes()?));
     Ok(vec![
-        held(row("sync-cold", median(&cold), "s", cold), cold_aim),
-        held(row("sync-one", p99, "ms p99", one), Some(Target::Most(5.0))),
+        row("sync-cold", median(&cold), "s", cold, cold_aim),
+        row("sync-one", quantile(&one, 0.99), "ms", one, Some(Target::Most(5.0))),
         restarted,
-        resident_row,
+        remembered,
     ])
 }
 
 /// What is aimed at for some sizes: cold start, restart, memory.
-fn aims(services: u32, endpoints: u32) -> (Option<Target>, Option<Target>, Option<Target>) {
-    match (services, endpoints) {
+const fn aims(size: Size) -> (Option<Target>, Option<Target>, Option<Target>) {
+    match (size.services, size.endpoints) {
         (10_000, 2) => (Some(Target::Most(1.0)), Some(Target::Most(1.0)), None),
         (10_000, 10) => (Some(Target::Most(3.0)), None, Some(Target::Most(120.0))),
         (5_000, 50) => (Some(Target::Most(6.0)), None, None),
@@ -83,29 +103,18 @@ fn aims(services: u32, endpoints: u32) -> (Option<Target>, Option<Target>, Optio
     }
 }
 
-/// From the listings to the kernel, with nothing there before.
-fn start(kernel: &mut Kernel, cluster: Cluster) -> Result<(Plane, f64), Failure> {
-    let listings = cluster.listings();
-    let began = Instant::now();
-    let mut plane = Plane::adopt(kernel)?;
-    plane.take(kernel, listings)?;
-    let seen = probe(kernel, cluster, cluster.services - 1)?;
-    let took = began.elapsed().as_secs_f64();
-    expect(&seen, cluster.endpoints)?;
-    Ok((plane, took))
-}
-
-/// As [`start`], on maps that hold it all.
-fn restart_on(
+/// From the listings to the kernel, whatever is there; `service` is asked for at the end.
+fn start(
     kernel: &mut Kernel,
     cluster: Cluster,
+    service: u32,
     writes: &mut usize,
 ) -> Result<(Plane, f64), Failure> {
     let listings = cluster.listings();
     let began = Instant::now();
     let mut plane = Plane::adopt(kernel)?;
     *writes = plane.take(kernel, listings)?;
-    let seen = probe(kernel, cluster, 0)?;
+    let seen = probe(kernel, cluster, service)?;
     let took = began.elapsed().as_secs_f64();
     expect(&seen, cluster.endpoints)?;
     Ok((plane, took))
@@ -139,36 +148,12 @@ fn expect(seen: &BTreeSet<u32>, endpoints: u32) -> Result<(), Failure> {
     Err(broken("the probe packet", &what))
 }
 
-/// Resident memory of this process that is its own, in megabytes.
-#[derive(Clone, Copy, Debug)]
-struct Memory(f64);
-
-impl Memory {
-    fn now() -> Self {
-        let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let kilobytes = |field: &str| -> f64 {
-            let line = status.lines().find_map(|line| line.strip_prefix(field));
-            line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0.0)
-        };
-        eprintln!(
-            "{}",
-            status
-                .lines()
-                .filter(|l| l.starts_with("Rss")
-                    || l.starts_with("VmRSS")
-                    || l.starts_with("VmHWM"))
-                .collect::<Vec<_>>()
-                .join("; ")
-        );
-        Self(kilobytes("RssAnon:") / 1024.0)
-    }
-
-    fn since(self, _before: Self) -> f64 {
-        self.0
-    }
-}
-
-/// What the kernel keeps for the maps, in megabytes.
-fn kernel_maps(_kernel: &Kernel) -> u64 {
-    0
+/// Resident memory of this process, without what it shares with the kernel, in megabytes.
+fn resident() -> f64 {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let kilobytes = |field: &str| -> f64 {
+        let line = status.lines().find_map(|line| line.strip_prefix(field));
+        line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0.0)
+    };
+    (kilobytes("RssAnon:") + kilobytes("RssFile:")) / 1024.0
 }

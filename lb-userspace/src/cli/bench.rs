@@ -6,12 +6,14 @@ use super::{
     Datapath, Exit, Failure,
     output::{FormatArg, show},
 };
-use crate::bench::{CASES, Wanted};
+use crate::bench::{CASES, Size, Wanted};
 
 /// Measure what packets, changes and restarts cost on this machine
 #[derive(Debug, clap::Args)]
 #[command(after_help = cases())]
 pub struct Args {
+    #[command(subcommand)]
+    part: Option<Part>,
     /// Measure this case only (repeat for more)
     #[arg(long = "case", value_name = "NAME")]
     cases: Vec<String>,
@@ -22,28 +24,58 @@ pub struct Args {
     format: FormatArg,
 }
 
+#[derive(Debug, clap::Subcommand)]
+enum Part {
+    /// Measure the way from objects to the kernel, for a cluster of this size
+    Sync {
+        #[arg(long, default_value_t = 10_000)]
+        services: u32,
+        /// Of each Service
+        #[arg(long, default_value_t = 10)]
+        endpoints: u32,
+        /// Start once, not three times
+        #[arg(long)]
+        quick: bool,
+        #[command(flatten)]
+        format: FormatArg,
+    },
+}
+
 fn cases() -> String {
     let line = |(name, what): &(&str, &str)| format!("\n  {name:<20} {what}");
     format!("Cases:{}", CASES.iter().map(line).collect::<String>())
 }
 
 pub(super) fn run(args: Args, datapath: &dyn Datapath) -> Result<Exit, Failure> {
-    let Args { cases, quick, format } = args;
-    let known = |case: &&String| !CASES.iter().any(|(name, _)| case.starts_with(name));
-    if let Some(case) = cases.iter().find(known) {
-        let what = format!("--case {case}: there is no such case");
-        return Err(Failure::new(Exit::Usage, what, "`lb bench --help` lists the cases"));
-    }
+    let Args { part, cases, quick, format } = args;
+    let (wanted, format) = match part {
+        Some(Part::Sync { services, endpoints, quick, format }) => {
+            let sync = Some(Size { services: services.max(1), endpoints: endpoints.max(1) });
+            (Wanted { cases: Vec::new(), quick, sync }, format)
+        }
+        None => (Wanted { cases: checked(cases)?, quick, sync: None }, format),
+    };
     let bar = if std::io::stderr().is_terminal() {
         indicatif::ProgressBar::new_spinner()
     } else {
         indicatif::ProgressBar::hidden()
     };
-    let report = datapath.bench(&Wanted { cases, quick }, &|step| {
+    let report = datapath.bench(&wanted, &|step| {
         bar.set_message(step.to_owned());
         bar.tick();
     })?;
     bar.finish_and_clear();
     show(&report, format.output)?;
     Ok(Exit::Fine)
+}
+
+fn checked(cases: Vec<String>) -> Result<Vec<String>, Failure> {
+    let unknown = |case: &&String| !CASES.iter().any(|(name, _)| case.starts_with(name));
+    match cases.iter().find(unknown) {
+        Some(case) => {
+            let what = format!("--case {case}: there is no such case");
+            Err(Failure::new(Exit::Usage, what, "`lb bench --help` lists the cases"))
+        }
+        None => Ok(cases),
+    }
 }

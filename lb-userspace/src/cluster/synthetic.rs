@@ -85,6 +85,7 @@ impl Cluster {
             spec: Some(ServiceSpec {
                 type_: Some(if self.outside { "LoadBalancer" } else { "ClusterIP" }.to_owned()),
                 cluster_ip: ips.first().cloned(),
+                ip_families: Some(self.families().map(|family| kind(family).to_owned()).collect()),
                 cluster_ips: Some(ips),
                 allocate_load_balancer_node_ports: self.outside.then_some(false),
                 selector: Some([("app".to_owned(), format!("service-{at}"))].into()),
@@ -114,7 +115,7 @@ impl Cluster {
     }
 
     fn slice(&self, service: u32, first: u32, end: u32, family: Family) -> EndpointSlice {
-        let kind = if family == Family::V4 { "IPv4" } else { "IPv6" };
+        let kind = kind(family);
         let suffix = format!("-{}-{first}", kind.to_lowercase());
         EndpointSlice {
             metadata: self.metadata(service, suffix),
@@ -168,6 +169,14 @@ impl Cluster {
     }
 }
 
+/// As Kubernetes calls it.
+const fn kind(family: Family) -> &'static str {
+    match family {
+        Family::V4 => "IPv4",
+        Family::V6 => "IPv6",
+    }
+}
+
 /// Address `number` of a network: 24 bits of it with IPv4.
 fn address(family: Family, v4: [u8; 4], v6: u16, number: u32) -> IpAddr {
     match family {
@@ -200,6 +209,8 @@ mod tests {
         index.apply(cluster.one_endpoint(1, true));
         assert_eq!(count(&index), 300);
         let service = index.service(&cluster.name(2)).unwrap();
+        let cluster_ips = [Family::V4, Family::V6].map(|family| cluster.cluster_ip(2, family));
+        assert_eq!(service.cluster_ips, cluster_ips);
         assert_eq!(
             service.load_balancer_ips,
             ["198.18.0.3", "fd00:2::3"].map(|ip| ip.parse::<IpAddr>().unwrap())
