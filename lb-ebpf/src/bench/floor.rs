@@ -16,7 +16,8 @@ pub fn translate(context: &XdpContext) -> Option<u32> {
         return Some(xdp_action::XDP_PASS);
     }
     let ip: Ipv4 = *maps::header(context, L3)?;
-    if ip.version_ihl != Ipv4::VERSION_IHL || ip.is_fragment() || ip.protocol != proto::TCP {
+    let fragment = u16::from_be_bytes(ip.flags_fragment) & 0x3fff != 0;
+    if ip.version_ihl != Ipv4::VERSION_IHL || fragment || ip.protocol != proto::TCP {
         return Some(xdp_action::XDP_PASS);
     }
     let tcp: &mut Tcp = maps::header(context, L4_V4)?;

@@ -66,6 +66,8 @@ const UNSAFE: &[&str] = &[
 
 /// Other files with `unsafe`, and why it cannot be had without.
 const UNSAFE_WITH_REASON: &[(&str, &str)] = &[
+    ("lb-ebpf/src/bench/maps.rs", "maps and packets of the harness that `lb bench` measures with"),
+    ("lb-ebpf/src/bench/main.rs", "the licence section's name is set by an unsafe attribute"),
     ("lb-ebpf/src/main.rs", "the licence section's name is set by an unsafe attribute"),
     ("lb-ebpf/src/steps.rs", "global functions get their arguments as pointers that may be null"),
     ("lb-ebpf/src/helpers.rs", "every helper of the kernel, as a safe function"),
