@@ -51,7 +51,7 @@ pub(crate) fn run(selection: &Selection) -> Result<()> {
     }
     if selection.list {
         chosen.iter().for_each(|fault| {
-            println!("{:<32} {:<7} {}", fault.name, fault.level.name(), fault.file);
+            println!("{:<38} {:<7} {}", fault.name, fault.level.name(), fault.file);
         });
         return Ok(());
     }
@@ -71,10 +71,10 @@ pub(crate) fn run(selection: &Selection) -> Result<()> {
         rows.push((*fault, outcome(&tree, fault.level)?, begun.elapsed()));
         planted.remove()?;
     }
-    println!("\n{:<32} {:<7} {:<8} {:>7}", "fault", "level", "outcome", "time");
+    println!("\n{:<38} {:<7} {:<8} {:>7}", "fault", "level", "outcome", "time");
     for (Fault { name, level, .. }, outcome, took) in &rows {
         let word = word(*outcome);
-        println!("{name:<32} {:<7} {word:<8} {:>6.1}s", level.name(), took.as_secs_f64());
+        println!("{name:<38} {:<7} {word:<8} {:>6.1}s", level.name(), took.as_secs_f64());
     }
     let missed = rows.iter().filter(|(_, outcome, _)| *outcome != Outcome::Red).count();
     println!("{} passed, {missed} failed", rows.len() - missed);
