@@ -3,6 +3,7 @@
 mod build;
 mod chaos;
 mod demo;
+mod fuzz;
 mod lint;
 mod mutants;
 mod process;
@@ -59,6 +60,17 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Feed random inputs to the programs and the rules, for longer than `test` does
+    Fuzz {
+        #[arg(value_enum)]
+        target: fuzz::Target,
+        /// How many
+        #[arg(long, default_value_t = 10_000_000)]
+        inputs: u64,
+        /// Repeats a run
+        #[arg(long)]
+        seed: Option<u64>,
+    },
     /// Formatting, clippy for host and BPF, the invariants, licences
     Lint,
     /// Plant faults in a copy of the tree; the tests must notice each of them
@@ -88,6 +100,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Test { levels } => test::run(&levels, &mut timings),
         Verb::Demo { args } => demo::exec(&args),
         Verb::Chaos { args } => chaos::run(&args),
+        Verb::Fuzz { target, inputs, seed } => fuzz::run(target, inputs, seed),
         Verb::Lint => lint::run(&mut timings).map(|()| timings.print("lint")),
         Verb::Mutants(selection) => mutants::run(&selection),
         Verb::Vmtest(selection) => vmtest::run(&selection, &mut timings),

@@ -89,6 +89,18 @@ impl Pools {
     }
 }
 
+impl Pools {
+    /// Makes a pool the same as one in a map.
+    pub fn copy(&self, key: &PoolKey, bytes: &[u8]) {
+        let Some(pool) = self.get(key) else { return };
+        let heads = [&pool.used, &pool.hand, &pool.barren, &pool.opening];
+        let words = heads.into_iter().chain(&pool.full).chain(&pool.taken);
+        for (word, bytes) in words.zip(bytes.chunks_exact(8)) {
+            word.set(u64::from_ne_bytes(bytes.try_into().expect("eight bytes")));
+        }
+    }
+}
+
 impl World for TestWorld {
     const LIVE: bool = true;
 

@@ -66,7 +66,12 @@ pub fn udp_towns(here: usize, there: usize) -> Vec<Town> {
 }
 
 /// Tells a story in each town.
-pub fn tell(towns: Vec<Town>, mut story: impl FnMut(&mut Both)) {
+pub fn tell(towns: Vec<Town>, story: impl FnMut(&mut Both)) {
+    tell_as_they_come(towns.into_iter(), story);
+}
+
+/// The same, for more towns than shall be there at a time.
+pub fn tell_as_they_come(towns: impl Iterator<Item = Town>, mut story: impl FnMut(&mut Both)) {
     let mut both: Option<Both> = None;
     for town in towns {
         let next = match both.take() {
@@ -214,6 +219,7 @@ impl Both {
         count(&mut self.counts, program, &run, frame.len());
         if before != after {
             self.same_expiries();
+            self.same_pools();
         }
         if all {
             self.compare_counts(&mut compare);
@@ -277,6 +283,13 @@ impl Both {
                     rules.store(theirs & !low | ours & low, Relaxed);
                 }
             }
+        }
+    }
+
+    /// The same for what is known of source ports, whose counts go by windows of time.
+    fn same_pools(&self) {
+        for (key, pool) in self.kernel.maps.port_pools.iter().flatten() {
+            self.town.world.pools.copy(&key, &pool);
         }
     }
 

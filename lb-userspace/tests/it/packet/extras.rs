@@ -22,7 +22,7 @@ fn of_family(v4: bool, towns: Vec<Town>) -> Vec<Town> {
 }
 
 /// The frame with so many words of IPv4 options.
-fn with_options(sent: &Sample, words: u8) -> Vec<u8> {
+pub(super) fn with_options(sent: &Sample, words: u8) -> Vec<u8> {
     let frame = sent.bytes();
     let (src, dst) = match (sent.src.ip(), sent.dst.ip()) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => (src.octets(), dst.octets()),
@@ -91,7 +91,7 @@ fn ipv4_options_change_nothing_for_local_backends_rejections_and_strangers() {
 }
 
 /// The frame with extension headers of these kinds, eight bytes each.
-fn with_extensions(sent: &Sample, kinds: &[u8]) -> Vec<u8> {
+pub(super) fn with_extensions(sent: &Sample, kinds: &[u8]) -> Vec<u8> {
     let mut frame = sent.bytes();
     for kind in kinds.iter().rev() {
         let next = std::mem::replace(&mut frame[20], *kind);
@@ -163,7 +163,7 @@ fn chains_that_are_too_long_or_not_to_be_read_past_end_at_service_addresses() {
 }
 
 /// The packet in parts of `size` bytes of IP payload.
-fn fragments(sent: &Sample, id: u32, size: usize) -> Vec<Vec<u8>> {
+pub(super) fn fragments(sent: &Sample, id: u32, size: usize) -> Vec<Vec<u8>> {
     let frame = sent.bytes();
     let header = if sent.src.is_ipv4() { 34 } else { 54 };
     let whole = &frame[header..];

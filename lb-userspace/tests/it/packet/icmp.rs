@@ -25,23 +25,23 @@ const ROUTERS: (&str, &str) = ("198.18.0.1", "2001:db8:77::1");
 
 /// An ICMP message as a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Message {
-    src: IpAddr,
-    dst: IpAddr,
-    ttl: u8,
-    kind: Kind,
+pub(super) struct Message {
+    pub src: IpAddr,
+    pub dst: IpAddr,
+    pub ttl: u8,
+    pub kind: Kind,
     /// What stands behind the ICMP header.
-    payload: Vec<u8>,
+    pub payload: Vec<u8>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     V4(Icmpv4Type),
     V6(Icmpv6Type),
 }
 
 impl Message {
-    fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         let mut frame = Vec::new();
         let ether_type = if self.src.is_ipv4() { EtherType::IPV4 } else { EtherType::IPV6 };
         let link = Ethernet2Header { destination: MACS.0, source: MACS.1, ether_type };
@@ -110,7 +110,7 @@ impl Message {
 }
 
 /// The errors that a sender must hear of, a fresh MTU among them.
-fn kinds(v4: bool) -> Vec<Kind> {
+pub(super) fn kinds(v4: bool) -> Vec<Kind> {
     if v4 {
         use icmpv4::{DestUnreachableHeader as Why, TimeExceededCode};
         let unreachable = [Why::Network, Why::Host, Why::Port, Why::FilterProhibited];
@@ -134,7 +134,7 @@ const fn header(v4: bool) -> usize {
 }
 
 /// An error about a packet, of which `quoted` bytes behind its IP header are quoted.
-fn about(sent: &Sample, router: &str, kind: &Kind, quoted: usize) -> Message {
+pub(super) fn about(sent: &Sample, router: &str, kind: &Kind, quoted: usize) -> Message {
     let frame = sent.bytes();
     let end = (14 + header(sent.src.is_ipv4()) + quoted).min(frame.len());
     let src = router.parse().expect("an address");
@@ -154,7 +154,7 @@ fn told(error: &Message, sent: &Sample, from: IpAddr) -> Message {
     Message { src: from, dst: sent.src.ip(), payload, ..error.clone() }
 }
 
-fn router(both: &Both) -> &'static str {
+pub(super) fn router(both: &Both) -> &'static str {
     if both.town.names.v4 { ROUTERS.0 } else { ROUTERS.1 }
 }
 
@@ -423,7 +423,7 @@ fn a_packet_that_routers_may_fragment_is_dropped_in_silence_where_it_is_too_big(
     });
 }
 
-fn echo(both: &Both, dst: &str, length: usize) -> Message {
+pub(super) fn echo(both: &Both, dst: &str, length: usize) -> Message {
     let names = both.town.names;
     let header = etherparse::IcmpEchoHeader { id: 7, seq: 9 };
     let kind = if names.v4 {

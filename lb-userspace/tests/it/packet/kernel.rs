@@ -4,6 +4,8 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    thread,
 };
 
 use aya::{
@@ -24,6 +26,11 @@ use lb_userspace::{
         object::{Sizes, create_private},
     },
     plan::tables::Op,
+};
+
+use nix::{
+    sched::{CpuSet, sched_setaffinity},
+    unistd::Pid,
 };
 
 use super::network::{Network, UPLINK};
@@ -111,6 +118,44 @@ impl Programs {
         });
         let maps = maps.expect("the object's maps");
         (Self { object: RefCell::new(object), network }, maps)
+    }
+
+    /// Runs each frame at XDP on two CPUs at once; what came of it on each.
+    pub fn race(&self, frames: &[Vec<u8>]) -> Vec<[(u32, Vec<u8>); 2]> {
+        let mut object = self.object.borrow_mut();
+        let program = object.program_mut(Program::Xdp.name()).expect("a program of the object");
+        let Loaded::Xdp(program) = program else { panic!("XDP is for frames") };
+        if program.fd().is_err() {
+            program.load().expect("a program");
+        }
+        let (program, arrived) = (&*program, AtomicUsize::new(0));
+        let run = |cpu: usize| {
+            let mut only = CpuSet::new();
+            only.set(cpu).expect("a CPU");
+            sched_setaffinity(Pid::from_raw(0), &only).expect("a thread on its CPU");
+            let run = |(round, frame): (usize, &Vec<u8>)| {
+                let (context, mut out) = (Program::Xdp.context(frame.len()), vec![0; frame.len()]);
+                let options = TestRunOptions {
+                    data_in: Some(frame),
+                    data_out: Some(&mut out),
+                    ctx_in: Some(&context),
+                    ..TestRunOptions::default()
+                };
+                // Asleep they would not start at once; the other may still be kept from its CPU.
+                arrived.fetch_add(1, SeqCst);
+                while arrived.load(SeqCst) < 2 * (round + 1) {
+                    std::hint::spin_loop();
+                }
+                let result = program.test_run(options).expect("a test run");
+                (result.return_value, out)
+            };
+            frames.iter().enumerate().map(run).collect::<Vec<_>>()
+        };
+        // Threads are in the namespace of the one that starts them.
+        let [one, other] = thread::scope(|scope| {
+            [0, 1].map(|cpu| scope.spawn(move || run(cpu))).map(|cpu| cpu.join().expect("a CPU"))
+        });
+        one.into_iter().zip(other).map(|(one, other)| [one, other]).collect()
     }
 
     /// Makes every packet one of which no fragment was seen.

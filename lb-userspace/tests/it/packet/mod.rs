@@ -17,6 +17,7 @@ mod loads;
 mod local;
 mod network;
 mod odd;
+mod race;
 mod random;
 mod reject;
 mod remote;

@@ -7,6 +7,7 @@ use lb_common::{
 
 use super::{
     both::{ARRIVING, Both, tcp_towns, tell, tell_arriving, towns, udp_towns},
+    extras, icmp,
     kernel::{Kernel, Program},
     support::{ACK, SYN, Sample, packet},
 };
@@ -143,14 +144,27 @@ fn frames_cut_anywhere_get_the_same_verdict() {
             let answer = both.forwarded(program, &both.town.to_vip(40_000, SYN)).answered(ACK);
             let headers = if both.town.protocol == proto::TCP { 20 } else { 8 };
             let headers = transport(both) + headers;
-            for sent in [
-                both.town.to_vip(40_000, SYN),
-                both.town.to_vip(40_001, SYN),
-                both.from_client(40_002, names.cluster_ip, 81, SYN),
-                both.from_client(40_003, names.node, super::town::NODE_PORT, SYN),
-                answer,
+            let router = icmp::router(both);
+            let kind = &icmp::kinds(names.v4)[0];
+            let whole = both.town.to_vip(40_000, SYN);
+            let parts = extras::fragments(&whole, 7, 24);
+            let extras = if names.v4 {
+                extras::with_options(&whole, 5)
+            } else {
+                extras::with_extensions(&whole, &[0, 60])
+            };
+            for frame in [
+                whole.bytes(),
+                both.town.to_vip(40_001, SYN).bytes(),
+                both.from_client(40_002, names.cluster_ip, 81, SYN).bytes(),
+                both.from_client(40_003, names.node, super::town::NODE_PORT, SYN).bytes(),
+                answer.bytes(),
+                extras,
+                parts[0].clone(),
+                parts.last().expect("a part").clone(),
+                icmp::echo(both, names.vip, 20).bytes(),
+                icmp::about(&answer.between(answer.dst, answer.src), router, kind, 30).bytes(),
             ] {
-                let frame = sent.bytes();
                 for length in 14..frame.len() {
                     let cut = &frame[..length];
                     let run = both.run(program, cut);

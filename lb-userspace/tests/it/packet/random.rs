@@ -1,4 +1,8 @@
-//! Thousands of random frames in small random worlds: kernel and rules differ in none.
+//! Random and mutated frames in small random worlds: kernel and rules differ in none.
+//!
+//! `cargo xtask fuzz packets --inputs N` runs more of them. What is compared after each frame is
+//! verdict and bytes; flows and counts, which keep every difference, after some frames and at the end
+//! of each world.
 
 use std::{
     collections::BTreeMap,
@@ -12,15 +16,21 @@ use lb_common::{
 };
 
 use super::{
-    both::{Both, now, tell, towns},
+    both::{Both, now, tell_as_they_come, towns},
+    extras::{fragments, with_extensions, with_options},
+    icmp::{about, echo, kinds, router},
     kernel::Program,
     network::{SECOND, Way},
     support::{ACK, FIN, RST, SYN, Sample},
     town::{NODE_PORT, SERVICE, Town, seconds},
 };
 
-const WORLDS: usize = 64;
-const FRAMES: usize = 128;
+/// Frames in a world.
+const FRAMES: usize = 512;
+/// How many frames at most before all there is is compared.
+const BATCH: usize = 32;
+/// Frames in all, unless `LB_INPUTS` says otherwise.
+const INPUTS: usize = 200_000;
 
 /// Random numbers that a seed repeats (splitmix64).
 struct Dice(u64);
@@ -156,6 +166,41 @@ fn ways(both: &mut Both, dice: &mut Dice) {
     }
 }
 
+/// What a router, a pinging client or a fragmenting host would send: ICMP about packets that were
+/// seen, echo, parts of packets, packets with options.
+fn special(both: &Both, seen: &[(Reason, Sample)], dice: &mut Dice) -> Vec<u8> {
+    let names = both.town.names;
+    let dialled = dialled(&both.town, dice);
+    match dice.below(8) {
+        0 => {
+            let dst = dice.one_of(&[names.vip, names.cluster_ip, names.node, names.unallocated]);
+            echo(both, dst, dice.below(100)).bytes()
+        }
+        1 | 2 => {
+            // About an answer that a client got, or about what a backend was sent.
+            let answer = dialled.between(dialled.dst, dialled.src);
+            let sent = match seen.is_empty() {
+                false if dice.one_in(2) => &seen[dice.below(seen.len())].1,
+                _ => &answer,
+            };
+            let kinds = kinds(names.v4);
+            let quoted = dice.one_of(&[0, 7, 8, 12, 18, 20, 28, 1000]);
+            about(sent, router(both), &kinds[dice.below(kinds.len())], quoted).bytes()
+        }
+        3..=5 => {
+            let size = dice.one_of(&[8, 16, 24, 800]);
+            let parts = fragments(&dialled, 1 + dice.below(3) as u32, size);
+            parts[dice.below(parts.len().min(4))].clone()
+        }
+        _ if names.v4 => with_options(&dialled, 1 + dice.below(10) as u8),
+        _ => {
+            let kinds: Vec<u8> =
+                (0..1 + dice.below(5)).map(|_| dice.one_of(&[0, 43, 60, 60, 44, 51])).collect();
+            with_extensions(&dialled, &kinds)
+        }
+    }
+}
+
 /// A frame on its way, the program that sees it and whether the frame is as a sender would make it;
 /// `None` if something else happened.
 fn next_frame(
@@ -182,6 +227,13 @@ fn next_frame(
             (if local { Program::Egress } else { arriving }, answer.bytes())
         }
         7 => (Program::Egress, dialled(&both.town, dice).bytes()),
+        8..=10 => {
+            let mut frame = special(both, seen, dice);
+            if dice.one_in(4) {
+                mutate(&mut frame, both.town.names.v4, dice);
+            }
+            return Some((dice.one_of(&[arriving, arriving, Program::Egress]), frame, false));
+        }
         _ => (arriving, dialled(&both.town, dice).bytes()),
     };
     let whole = !dice.one_in(4);
@@ -192,29 +244,41 @@ fn next_frame(
 }
 
 #[test]
-fn thousands_of_random_frames_in_random_worlds_meet_the_same_fate() {
+fn random_frames_in_random_worlds_meet_the_same_fate() {
     let clock = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_nanos() as u64;
-    let given = env::var("LB_SEED").ok().map(|seed| seed.parse().expect("LB_SEED is a number"));
-    let seed = given.unwrap_or(clock);
-    println!("LB_SEED={seed} repeats this");
+    let number = |name: &str| {
+        let given = env::var(name).ok();
+        given.map(|text| text.parse::<u64>().unwrap_or_else(|_| panic!("{name} is no number")))
+    };
+    let seed = number("LB_SEED").unwrap_or(clock);
+    let inputs = number("LB_INPUTS").map_or(INPUTS, |inputs| inputs as usize);
+    println!("LB_SEED={seed} LB_INPUTS={inputs} repeats this");
     let mut dice = Dice(seed);
-    let worlds = (0..WORLDS).map(|_| random_town(&mut dice)).collect();
+    let mut builder = Dice(!seed);
+    let worlds = (0..inputs.div_ceil(FRAMES)).map(|_| random_town(&mut builder));
     let mut fates: BTreeMap<&str, u32> = BTreeMap::new();
-    tell(worlds, |both| {
+    let mut left = inputs;
+    tell_as_they_come(worlds, |both| {
         ways(both, &mut dice);
         let mut seen = Vec::new();
-        for _ in 0..FRAMES {
+        let mut run = 0;
+        while run < FRAMES.min(left) {
             let next = next_frame(both, &seen, &mut dice);
             let Some((program, frame, whole)) = next else { continue };
-            let run = both.run(program, &frame);
+            run += 1;
+            let all = run == FRAMES.min(left) || dice.one_in(BATCH);
+            let run =
+                if all { both.run(program, &frame) } else { both.run_quickly(program, &frame) };
             *fates.entry(run.reason.label()).or_default() += 1;
             if matches!(run.verdict, Verdict::Pass | Verdict::Drop) {
                 assert_eq!(run.bytes, frame, "{:?} changed the frame", run.reason);
             }
-            if whole && matches!(run.reason, Reason::ToLocal | Reason::ToRemote) {
+            let plain = whole && frame.len() < 2000;
+            if plain && matches!(run.reason, Reason::ToLocal | Reason::ToRemote) {
                 seen.push((run.reason, Sample::read(&run.bytes)));
             }
         }
+        left -= run;
     });
     println!("{} frames: {fates:?}", fates.values().sum::<u32>());
     let expected = [
@@ -225,10 +289,19 @@ fn thousands_of_random_frames_in_random_worlds_meet_the_same_fate() {
         Reason::ReplyLocal,
         Reason::ToRemote,
         Reason::ReplyRemote,
+        Reason::ErrorLocal,
+        Reason::ErrorRemote,
+        Reason::ErrorUnknown,
+        Reason::Echo,
+        Reason::EchoRefused,
+        Reason::Fragment,
+        Reason::ExtensionHeaders,
         Reason::NoEndpoints,
         Reason::UnknownPort,
         Reason::UnknownFlow,
         Reason::UnallocatedAddress,
+        Reason::HalfOpenFull,
+        Reason::TooBig,
         Reason::TtlExpired,
         Reason::BadLength,
     ];
