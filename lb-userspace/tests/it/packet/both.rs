@@ -24,7 +24,7 @@ use super::{
     kernel::{Counts, Kernel, Program},
     network::{SECOND, UPLINK, Way},
     support::{FromIp, Sample, ip},
-    town::Town,
+    town::{Town, seconds},
 };
 
 /// The programs that see frames come in.
@@ -63,6 +63,15 @@ pub fn tcp_towns(here: usize, there: usize) -> Vec<Town> {
 pub fn udp_towns(here: usize, there: usize) -> Vec<Town> {
     let of = Town::all_of(proto::UDP, Hook::Tc);
     of.into_iter().map(|town| town.with_backends(here, there)).collect()
+}
+
+/// The same towns, where half-open flows live for ten minutes: loading the programs may take longer
+/// than they usually do.
+pub fn patient(mut towns: Vec<Town>) -> Vec<Town> {
+    for town in &mut towns {
+        town.world.settings.timeouts.half_open = seconds(600);
+    }
+    towns
 }
 
 /// Tells a story in each town.

@@ -11,11 +11,23 @@ use lb_common::{
 };
 
 use super::{
-    both::{ARRIVING, Both, tcp_towns, tell, tell_arriving, towns, udp_towns},
+    both::{self, ARRIVING, Both, patient, tell, tell_arriving},
     kernel::Program,
     support::{ACK, MACS, SYN, Sample},
     town::{NODE_PORT, Town},
 };
+
+fn towns(here: usize, there: usize) -> Vec<Town> {
+    patient(both::towns(here, there))
+}
+
+fn tcp_towns(here: usize, there: usize) -> Vec<Town> {
+    patient(both::tcp_towns(here, there))
+}
+
+fn udp_towns(here: usize, there: usize) -> Vec<Town> {
+    patient(both::udp_towns(here, there))
+}
 
 fn of_family(v4: bool, towns: Vec<Town>) -> Vec<Town> {
     towns.into_iter().filter(|town| town.names.v4 == v4).collect()

@@ -13,12 +13,16 @@ use lb_common::{
 };
 
 use super::{
-    both::{ARRIVING, Both, tell, tell_arriving, towns},
+    both::{self, ARRIVING, Both, patient, tell, tell_arriving},
     kernel::Program,
     network::{NARROW_MTU, Way},
     support::{ACK, MACS, SYN, Sample},
-    town::{NODE_PORT, seconds},
+    town::{NODE_PORT, Town},
 };
+
+fn towns(here: usize, there: usize) -> Vec<Town> {
+    patient(both::towns(here, there))
+}
 
 /// Who found the error: a router somewhere.
 const ROUTERS: (&str, &str) = ("198.18.0.1", "2001:db8:77::1");
@@ -380,8 +384,6 @@ fn the_longest_packet_that_fits_is_not_too_big() {
 #[test]
 fn an_answer_too_big_for_the_way_to_the_client_is_told_to_the_backend() {
     tell(towns(0, 1), |both| {
-        // Loading the programs may take longer than a half-open flow lives.
-        both.town.world.settings.timeouts.half_open = seconds(600);
         let seen = both.forwarded(Program::Ingress, &both.town.to_vip(40_000, SYN));
         both.lead(both.town.names.client, Way::Narrow);
         let payload = vec![1; usize::from(NARROW_MTU)];

@@ -6,7 +6,7 @@ use lb_common::{
 };
 
 use super::{
-    both::{ARRIVING, Both, tcp_towns, tell, tell_arriving, towns, udp_towns},
+    both::{ARRIVING, Both, patient, tcp_towns, tell, tell_arriving, towns, udp_towns},
     extras, icmp,
     kernel::{Kernel, Program},
     support::{ACK, SYN, Sample, packet},
@@ -137,7 +137,7 @@ fn tcp_headers_whose_own_length_is_wrong() {
 #[test]
 fn frames_cut_anywhere_get_the_same_verdict() {
     tell_arriving(
-        || towns(1, 1),
+        || patient(towns(1, 1)),
         |both, program| {
             let names = both.town.names;
             both.town.only(&[20]);
