@@ -193,6 +193,28 @@ impl Rig {
         Ok(found)
     }
 
+    /// The number of the agent's process.
+    pub(crate) fn agent_process(&self) -> Result<String> {
+        let threads = fs::read_to_string(self.lb.cgroup().join("cgroup.threads"))?;
+        let is_agent = |thread: &&str| {
+            let read = |file: &str| fs::read_to_string(format!("/proc/{thread}/{file}"));
+            let is_process = |status: String| status.contains(&format!("Tgid:\t{thread}\n"));
+            read("cmdline").is_ok_and(|line| line.contains("\0agent\0"))
+                && read("status").is_ok_and(is_process)
+        };
+        threads.lines().find(is_agent).map(str::to_owned).context("the agent's process")
+    }
+
+    /// The agent's user and its effective capabilities.
+    pub(crate) fn agent_is(&self) -> Result<(String, String)> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.agent_process()?))?;
+        let field = |name: &str| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.and_then(|line| line.split_whitespace().next()).unwrap_or_default().to_owned()
+        };
+        Ok((field("Uid:"), field("CapEff:")))
+    }
+
     /// What a command on the load balancer prints.
     pub(crate) fn on_lb(&self, words: &[&str]) -> Result<String> {
         let output = self.lb.command(words[0])?.args(&words[1..]).output()?;

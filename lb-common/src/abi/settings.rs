@@ -67,8 +67,12 @@ pub struct Timeouts {
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
-    /// The cluster's hash seed, the same on every node.
+    /// The cluster's hash seed, the same on every node: rings, and what is chosen from them. It may
+    /// change while flows live.
     pub seed: u64,
+    /// The key of the flow tables' hash: drawn when the maps are made and as old as they are, or
+    /// flows would not be found again.
+    pub table_key: u64,
     /// Number of sets of each flow table, less one; sets are a power of two.
     pub flow_mask_v4: u32,
     pub flow_mask_v6: u32,
@@ -124,6 +128,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             seed: 0x6c62_272e_07bb_0142,
+            table_key: 0x62b8_2175_6295_c58d,
             flow_mask_v4: crate::limits::FLOW_SETS_V4 - 1,
             flow_mask_v6: crate::limits::FLOW_SETS_V6 - 1,
             takeover_until: 0,

@@ -114,8 +114,8 @@ struct Home {
 
 impl Home {
     #[inline(always)]
-    fn of<A: Addr>(seed: u64, mask: u32, key: &Tuple<A>) -> Self {
-        let hash = hash::tuple(seed, key);
+    fn of<A: Addr>(table_key: u64, mask: u32, key: &Tuple<A>) -> Self {
+        let hash = hash::tuple(table_key, key);
         let set = hash as u32 & mask;
         let second = (set ^ ((hash >> 32) as u32 | 1)) & mask;
         Self { sets: [set, second], first: (hash >> 60) as usize % FLOW_WAYS }
@@ -132,7 +132,7 @@ impl Home {
 #[inline(always)]
 pub fn find<A: Addr, S: Store<A>>(store: &S, key: &Tuple<A>, found: &mut Found<A>) -> bool {
     let Some(settings) = store.settings() else { return false };
-    let home = Home::of(settings.seed, settings.flow_mask::<A>(), key);
+    let home = Home::of(settings.table_key, settings.flow_mask::<A>(), key);
     let now = store.now();
     let Some(set) = store.flow_set(home.sets[0]) else { return false };
     if find_in(set, home.sets[0], &home, key, now, found) {
@@ -187,7 +187,7 @@ pub fn insert<A: Addr, S: Store<A>>(
     existing: &mut Found<A>,
 ) -> Insert {
     let Some(settings) = store.settings() else { return Insert::Full };
-    let home = Home::of(settings.seed, settings.flow_mask::<A>(), key);
+    let home = Home::of(settings.table_key, settings.flow_mask::<A>(), key);
     let [first, second] = home.sets;
     let (Some(set), Some(spare)) = (store.flow_set(first), store.flow_set(second)) else {
         return Insert::Full;

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use lb_userspace::lab::{Agent, Host};
+use lb_userspace::lab::{Host, Lab};
 use nix::sys::signal::Signal;
 
 use super::Outcome;
@@ -145,6 +145,25 @@ pub(super) fn stopped(scale: &Scale) -> Result<Outcome> {
     Ok(outcome)
 }
 
+pub(super) fn reseeded(scale: &Scale) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    // A lab of its own, for a file that has to be there before the rig is.
+    let shelf = Lab::new("shelf")?;
+    let seed = shelf.folder().join("seed");
+    fs::write(&seed, "the first secret of this cluster")?;
+    let path = seed.display().to_string();
+    let mut rig = Rig::build(scale, 4, &["--seed-file", &path])?;
+    let (held, control) = streams(&rig, scale.connections / 10)?;
+    rig.agent.terminate()?;
+    fs::write(&seed, "and another one, as it leaked")?;
+    rig.agent.restart()?;
+    let opened = open_new(&rig.client, tcp(), 50);
+    outcome.must(format!("{} of 50 new ones failed", opened.failed), opened.failed == 0);
+    let seen = held.rounds(2)?;
+    outcome.undisturbed(&seen, &control.seen());
+    Ok(outcome)
+}
+
 pub(super) fn second(scale: &Scale) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let rig = Rig::build(scale, 2, &[])?;
@@ -153,22 +172,11 @@ pub(super) fn second(scale: &Scale) -> Result<Outcome> {
     other.args(["--socket"]).arg(rig.lab.folder().join("second.sock"));
     let other = other.arg("-f").arg(rig.lab.folder().join("manifests")).output()?;
     let said = String::from_utf8_lossy(&other.stderr).trim().to_owned();
-    let named = said.contains(&pid(&rig.agent)?);
+    let named = said.contains(&rig.agent_process()?);
     outcome
         .must(format!("the second ends with {:?}", other.status.code()), !other.status.success());
     outcome.must(format!("says {:?}", said.lines().next().unwrap_or_default()), named);
     let seen = held.rounds(1)?;
     outcome.undisturbed(&seen, &control.seen());
     Ok(outcome)
-}
-
-fn pid(agent: &Agent) -> Result<String> {
-    let threads = fs::read_to_string(agent.node().cgroup().join("cgroup.threads"))?;
-    let is_agent = |thread: &&str| {
-        fs::read_to_string(format!("/proc/{thread}/cmdline"))
-            .is_ok_and(|line| line.contains("agent"))
-            && fs::read_to_string(format!("/proc/{thread}/status"))
-                .is_ok_and(|status| status.contains(&format!("Tgid:\t{thread}\n")))
-    };
-    threads.lines().find(is_agent).map(str::to_owned).context("the agent's process")
 }

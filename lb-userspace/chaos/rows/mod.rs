@@ -6,6 +6,7 @@ mod floods;
 mod interfaces;
 mod limits;
 mod pins;
+mod privileges;
 
 use anyhow::Result;
 
@@ -40,9 +41,11 @@ pub(crate) const ROWS: &[Row] = &[
     row(10, "UDP without any backend, and back", true, backends::datagrams_return),
     row(11, "floods of SYNs and of datagrams", true, floods::both),
     row(12, "a flow table full of established flows", true, limits::full_of_flows),
+    row(13, "another hash seed for the cluster", true, agents::reseeded),
     row(14, "more Services than there is room for", false, limits::full_of_services),
     row(25, "a backend that dials its own Service", true, backends::hairpin),
     row(27, "a port that is used again after its backend left", true, backends::port_again),
+    row(34, "nobody, with three capabilities", true, privileges::three_capabilities),
     row(35, "interfaces that come, go, and change their names", true, interfaces::change),
     row(36, "pins that are deleted under a running agent", true, pins::deleted),
     row(37, "a second agent", true, agents::second),

@@ -7,6 +7,7 @@ mod handler;
 mod hooks;
 mod live;
 mod lock;
+mod privileges;
 pub(crate) mod setup;
 mod state;
 mod status;
@@ -31,6 +32,7 @@ use crate::{
     cli::{Exit, Failure},
     cluster::{Change, files, watch},
     config::{Config, SourceKind},
+    datapath::object::Object,
     net,
 };
 
@@ -61,24 +63,30 @@ pub fn run(config: Config) -> Result<(), Failure> {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .init();
+    setup::check(&config)?;
+    privileges::check()?;
+    let lock = lock::take(&config.bpffs)?;
+    // Before there are other threads: capabilities are each thread's own.
+    let object = state::load(&config)?;
+    privileges::give_up_loading()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Error, error, "free some threads or memory"))?;
-    runtime.block_on(work(config))
+    let outcome = runtime.block_on(work(config, object));
+    drop(lock);
+    outcome
 }
 
-async fn work(config: Config) -> Result<(), Failure> {
-    setup::check(&config)?;
-    let _lock = lock::take(&config.bpffs)?;
+async fn work(config: Config, object: Object) -> Result<(), Failure> {
     let listener = api::bind(&config.socket).await.map_err(|error| {
         Failure::new(Exit::Error, error, "stop the other agent, or give --socket another path")
     })?;
     // Listened to before the first look, so that nothing is missed.
     let mut changes = net::Changes::begin().map_err(|error| unseen(&error))?;
-    let state =
-        State::start(config.clone(), net::snapshot().await.map_err(|error| unseen(&error))?)?;
+    let seen = net::snapshot().await.map_err(|error| unseen(&error))?;
+    let state = State::start(config.clone(), object, seen)?;
     let sources = state.sources();
     let state = Arc::new(Mutex::new(state));
     let cancel = CancellationToken::new();

@@ -90,6 +90,13 @@ fn seed(file: Option<&Path>) -> Result<u64, Failure> {
     Ok(hash::finish(words.fold(secret.len() as u64, hash::mix)))
 }
 
+/// A number that nobody outside can know.
+pub fn draw() -> u64 {
+    use std::hash::BuildHasher as _;
+    // Its keys are the system's random bytes.
+    std::hash::RandomState::new().hash_one(std::process::id())
+}
+
 /// The cgroup whose processes' sockets are translated: the configured one, or the root of the v2
 /// hierarchy wherever it is mounted.
 pub fn cgroup(config: &Config) -> Result<PathBuf, Failure> {

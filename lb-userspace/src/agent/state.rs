@@ -66,12 +66,20 @@ pub struct Synced {
     pub writes: usize,
 }
 
+/// Loads the programs on the maps that are pinned, or on new ones.
+pub fn load(config: &Config) -> Result<Object, Failure> {
+    Ok(object::load_pinned(sizes(config), &config.bpffs)?)
+}
+
+fn sizes(config: &Config) -> Sizes {
+    Sizes::with_flow_bytes(config.flow_table_bytes.0)
+}
+
 impl State {
     /// Takes over what is pinned, or begins; puts the programs on their hooks, and changes nothing
     /// else.
-    pub fn start(config: Config, seen: net::Snapshot) -> Result<Self, Failure> {
-        let sizes = Sizes::with_flow_bytes(config.flow_table_bytes.0);
-        let mut object = object::load_pinned(sizes, &config.bpffs)?;
+    pub fn start(config: Config, mut object: Object, seen: net::Snapshot) -> Result<Self, Failure> {
+        let sizes = sizes(&config);
         let pins = object::hold_maps(&config.bpffs).map_err(|error| broken(&error, &config))?;
         let mut maps = Maps::from_object(&mut object).map_err(|error| broken(&error, &config))?;
         let installed = maps.installed(setup::ticks()).map_err(|error| {
@@ -79,8 +87,10 @@ impl State {
         })?;
         let sizes =
             Sizes { flow_sets_v4: maps.flow_sets().0, flow_sets_v6: maps.flow_sets().1, ..sizes };
-        let base = setup::settings(&config, sizes, installed)?;
         let image = maps.image().map_err(|error| broken(&error, &config))?;
+        // As old as the flows: the cluster's seed may be another than theirs.
+        let table_key = image.settings.map_or_else(setup::draw, |settings| settings.table_key);
+        let base = Settings { table_key, ..setup::settings(&config, sizes, installed)? };
         let tables = Tables::adopt(maps.capacities, &image);
         let interfaces = host::addresses().unwrap_or_default();
         let node = config.node(None, [], &interfaces);

@@ -14,8 +14,9 @@ use serde_json::Value;
 
 use super::{host::Host, laboratory::Lab, process::Process};
 
-/// How long an agent may take until its first sync is in the kernel.
-const START: Duration = Duration::from_secs(30);
+/// How long an agent may take until its first sync is in the kernel: long where every instruction is
+/// computed, as in a guest without hardware.
+const START: Duration = Duration::from_secs(120);
 
 /// How an agent is started.
 #[derive(Clone, Debug)]

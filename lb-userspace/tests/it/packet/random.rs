@@ -88,6 +88,7 @@ fn random_town(dice: &mut Dice) -> Town {
     }
     let settings = &mut town.world.settings;
     settings.seed = dice.roll();
+    settings.table_key = dice.roll();
     settings.reset_gone = u32::from(!dice.one_in(4));
     if dice.one_in(3) {
         settings.snat_last = settings.snat_first + dice.below(8) as u16;

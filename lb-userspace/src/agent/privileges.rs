@@ -1,0 +1,41 @@
+//! What the agent may do: three capabilities while it loads, two afterwards, and never more.
+
+use caps::{CapSet, Capability, errors::CapsError};
+
+use crate::cli::{Exit, Failure};
+
+/// To load programs, to put them on hooks, and to let them compute with addresses of packets.
+const NEEDED: [Capability; 3] =
+    [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON];
+
+/// Refuses to start without a capability, and names it. From here on no program that is started can
+/// have more than this one.
+pub fn check() -> Result<(), Failure> {
+    let held = caps::read(None, CapSet::Effective).map_err(|error| unknown(&error))?;
+    let missing: Vec<String> = NEEDED
+        .iter()
+        .filter(|needed| !held.contains(needed) && !held.contains(&Capability::CAP_SYS_ADMIN))
+        .map(ToString::to_string)
+        .collect();
+    if !missing.is_empty() {
+        return Err(Failure::new(
+            Exit::Unreachable,
+            format!("this process lacks {}", missing.join(" and ")),
+            "run it as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
+        ));
+    }
+    nix::sys::prctl::set_no_new_privs()
+        .map_err(|error| Failure::new(Exit::Error, error, "the kernel is too old"))
+}
+
+/// Gives up, for good, what only loading needs. Threads that are started later lack it too.
+pub fn give_up_loading() -> Result<(), Failure> {
+    for set in [CapSet::Effective, CapSet::Permitted] {
+        caps::drop(None, set, Capability::CAP_PERFMON).map_err(|error| unknown(&error))?;
+    }
+    Ok(())
+}
+
+fn unknown(error: &CapsError) -> Failure {
+    Failure::new(Exit::Error, format!("capabilities: {error}"), "see that /proc is mounted")
+}
