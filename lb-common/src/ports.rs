@@ -243,11 +243,11 @@ pub fn lease<A: Addr, S: Store<A>>(
     outcome: &mut Outcome,
     tries: u32,
 ) -> Lease {
-    outcome.reason = Reason::SnatPortsFull;
+    outcome.end(Reason::SnatPortsFull);
     let Some(pool) = store.port_pool(&PoolKey::of(&draft.to)) else { return Lease::Refused };
     let (now, ports) = (store.now(), count(settings));
     if pool.is_flooded(settings, now) {
-        outcome.reason = Reason::HalfOpenFull;
+        outcome.end(Reason::HalfOpenFull);
         return Lease::Refused;
     }
     let scarce = pool.used.get() >= u64::from(ports - ports / 8);

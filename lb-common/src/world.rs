@@ -9,7 +9,7 @@ use crate::{
     addr::Addr,
     flow::Tuple,
     hops,
-    path::{Draft, Hook, Keep, Outcome, Trace, fragment, steps},
+    path::{Course, Draft, Hook, Outcome, Trace, fragment, look_up, steps},
     ports::{self, Lease},
     table::{self, Entry, Found, Insert},
     tracking::Side,
@@ -26,6 +26,8 @@ pub trait World: Sized {
     fn backend(&self, id: u32) -> Option<&Backend>;
     /// A place of the table of next hops; `place` is below [`crate::limits::HOPS`].
     fn hop(&self, place: u32) -> Option<&HopSlot>;
+    /// A word of the gate before the tables; `index` is below [`crate::limits::GATE_WORDS`].
+    fn gate(&self, index: u32) -> u64;
     /// Monotonic time in ticks ([`Settings::TICK_SHIFT`]).
     fn now(&self) -> u32;
     fn random(&self) -> u32;
@@ -115,10 +117,10 @@ pub trait Store<A: Addr>: World {
         table::insert(self, key, entry, existing)
     }
 
-    /// [`steps::keeps`].
+    /// [`look_up::look_up`].
     #[inline(always)]
-    fn keeps(&self, draft: &Draft<A>) -> Keep {
-        steps::keeps(self, draft)
+    fn look_up(&self, draft: &mut Draft<A>, outcome: &mut Outcome, trace: &mut Trace) -> Course {
+        look_up::look_up(self, draft, outcome, trace)
     }
 
     /// [`steps::decide`].

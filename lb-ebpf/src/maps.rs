@@ -75,6 +75,10 @@ pub static SOCKET_PEERS: LruHashMap<SocketKey, SocketPeer> =
 pub static SOCKET_CHOICES: LruHashMap<SocketKey, SocketChoice> =
     LruHashMap::with_max_entries(limits::SOCKETS, 0);
 
+/// The sieve before the tables.
+#[map]
+pub static GATE: Array<Word> = Array::with_max_entries(limits::GATE_WORDS, BPF_F_MMAPABLE);
+
 /// Next hops that are remembered; nobody's loss when they go with the programs.
 #[map]
 pub static HOPS: Array<HopSlot> = Array::with_max_entries(limits::HOPS, 0);

@@ -8,7 +8,7 @@ use lb_common::{
     flow::Tuple,
     hops,
     limits::SNAT_PORTS,
-    path::{Draft, Outcome, Trace, fragment, steps},
+    path::{Course, Draft, Outcome, Trace, fragment, look_up, steps},
     ports,
     table::{self, Entry, Found, Insert},
     tracking::Side,
@@ -54,7 +54,7 @@ pub extern "C" fn take_port(pool: *const PortPool, count: u32, from: u32) -> u32
 
 macro_rules! steps {
     (
-        $family:ty, $find:ident, $insert:ident, $keeps:ident, $decide:ident, $record:ident,
+        $family:ty, $find:ident, $insert:ident, $look_up:ident, $decide:ident, $record:ident,
         $track:ident, $reclaim:ident, $lease:ident, $note:ident, $recall:ident
     ) => {
         /// [`table::find`]; non-zero if there is one.
@@ -83,12 +83,20 @@ macro_rules! steps {
             table::insert(&LIVE, key, entry, existing) as u32
         }
 
-        /// [`steps::keeps`]; a [`lb_common::path::Keep`] as a number.
+        /// [`look_up::look_up`]; a [`Course`] as a number.
         #[unsafe(no_mangle)]
         #[inline(never)]
-        pub extern "C" fn $keeps(draft: *const Draft<$family>) -> u32 {
-            let Some(draft) = given(draft) else { return 0 };
-            steps::keeps(&READING, draft) as u32
+        pub extern "C" fn $look_up(
+            draft: *mut Draft<$family>,
+            outcome: *mut Outcome,
+            trace: *mut Trace,
+        ) -> u32 {
+            let (Some(draft), Some(outcome), Some(trace)) =
+                (given_mut(draft), given_mut(outcome), given_mut(trace))
+            else {
+                return Course::Ends as u32;
+            };
+            look_up::look_up(&READING, draft, outcome, trace) as u32
         }
 
         /// [`steps::decide`]; non-zero if there is a choice.
@@ -169,10 +177,10 @@ macro_rules! steps {
 }
 
 steps!(
-    V4, find_v4, insert_v4, keeps_v4, decide_v4, record_v4, track_v4, reclaim_v4, lease_v4,
+    V4, find_v4, insert_v4, look_up_v4, decide_v4, record_v4, track_v4, reclaim_v4, lease_v4,
     note_v4, recall_v4
 );
 steps!(
-    V6, find_v6, insert_v6, keeps_v6, decide_v6, record_v6, track_v6, reclaim_v6, lease_v6,
+    V6, find_v6, insert_v6, look_up_v6, decide_v6, record_v6, track_v6, reclaim_v6, lease_v6,
     note_v6, recall_v6
 );

@@ -8,7 +8,7 @@ use lb_common::{
     },
     addr::{V4, V6},
     flow::Tuple,
-    path::{Draft, Keep, Outcome, Trace},
+    path::{Course, Draft, Outcome, Trace},
     ports::Lease,
     table::{Entry, Found, Insert},
     tracking::Side,
@@ -51,6 +51,11 @@ impl<const LIVE: bool> World for Kernel<LIVE> {
     #[inline(always)]
     fn remember(&self, hop: &NextHop) -> u64 {
         steps::remember(hop)
+    }
+
+    #[inline(always)]
+    fn gate(&self, index: u32) -> u64 {
+        maps::GATE.get(index).map_or(u64::MAX, Word::get)
     }
 
     /// The coarse clock costs a few nanoseconds (kernel 5.11).
@@ -100,7 +105,7 @@ impl<const LIVE: bool> World for Kernel<LIVE> {
 macro_rules! store {
     (
         $family:ty, $frontend:ident, $locals:ident, $sources:ident, $flows:ident,
-        $find:ident, $insert:ident, $keeps:ident, $decide:ident, $record:ident, $track:ident,
+        $find:ident, $insert:ident, $look_up:ident, $decide:ident, $record:ident, $track:ident,
         $reclaim:ident, $lease:ident, $note:ident, $recall:ident
     ) => {
         impl<const LIVE: bool> Store<$family> for Kernel<LIVE> {
@@ -188,8 +193,13 @@ macro_rules! store {
             }
 
             #[inline(always)]
-            fn keeps(&self, draft: &Draft<$family>) -> Keep {
-                Keep::from_number(steps::$keeps(draft))
+            fn look_up(
+                &self,
+                draft: &mut Draft<$family>,
+                outcome: &mut Outcome,
+                trace: &mut Trace,
+            ) -> Course {
+                Course::from_number(steps::$look_up(draft, outcome, trace))
             }
 
             #[inline(always)]
@@ -229,7 +239,7 @@ store!(
     FLOWS_V4,
     find_v4,
     insert_v4,
-    keeps_v4,
+    look_up_v4,
     decide_v4,
     record_v4,
     track_v4,
@@ -246,7 +256,7 @@ store!(
     FLOWS_V6,
     find_v6,
     insert_v6,
-    keeps_v6,
+    look_up_v6,
     decide_v6,
     record_v6,
     track_v6,

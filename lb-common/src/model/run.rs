@@ -94,6 +94,10 @@ impl World for Explaining<'_> {
         self.0.hop(place)
     }
 
+    fn gate(&self, index: u32) -> u64 {
+        self.0.gate(index)
+    }
+
     fn now(&self) -> u32 {
         self.0.now()
     }

@@ -127,6 +127,11 @@ impl World for TestWorld {
         self.hops.get(place as usize)
     }
 
+    /// Open: what is behind it decides.
+    fn gate(&self, _index: u32) -> u64 {
+        u64::MAX
+    }
+
     fn now(&self) -> u32 {
         self.now.get()
     }

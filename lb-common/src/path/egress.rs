@@ -2,6 +2,7 @@ use super::Job;
 use crate::{
     abi::FrontendKey,
     addr::Addr,
+    gate::{Plane, passes},
     table::Role,
     tracking::Side,
     verdict::Reason,
@@ -14,7 +15,8 @@ use crate::{
 pub fn judge<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) -> Reason {
     let tuple = &job.draft.segment.tuple;
     let key = FrontendKey::new(tuple.src, tuple.sport, tuple.protocol);
-    if !job.store.is_local_backend(&key)
+    if !passes(job.store, Plane::Local, tuple.src, tuple.sport, tuple.protocol)
+        || !job.store.is_local_backend(&key)
         || !job.store.find_flow(tuple, &mut job.draft.found)
         || job.draft.found.entry.role != Role::ReplyLocal
     {

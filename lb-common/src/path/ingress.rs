@@ -1,4 +1,4 @@
-use super::{Hook, Job, Keep};
+use super::{Course, Hook, Job};
 use crate::{
     abi::{FrontendKey, Kind},
     addr::Addr,
@@ -8,24 +8,25 @@ use crate::{
     table::{self, Role},
     tracking::Side,
     verdict::Reason,
-    wire::proto,
     world::{Network, Route, Store},
 };
 
 /// A packet that comes in on an uplink: what becomes of it, with everything looked up.
 #[inline(always)]
-pub fn judge<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) -> Reason {
-    let reason = look_up(job);
-    let side = match reason {
-        Reason::ToLocal if matches!(job.network.hook(), Hook::Xdp) => return Reason::NeedsStack,
-        Reason::ToLocal | Reason::ToRemote => Side::Client,
-        Reason::ReplyRemote => Side::Server,
-        other => return other,
+pub fn judge<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) {
+    let (reason, side) = match job.store.look_up(job.draft, job.outcome, job.trace) {
+        Course::ToLocal if matches!(job.network.hook(), Hook::Xdp) => {
+            return job.outcome.end(Reason::NeedsStack);
+        }
+        Course::ToLocal => (Reason::ToLocal, Side::Client),
+        Course::ToRemote => (Reason::ToRemote, Side::Client),
+        Course::FromRemote => (Reason::ReplyRemote, Side::Server),
+        Course::Ends => return,
     };
     if !matches!(reason, Reason::ToLocal)
         && let Err(reason) = way_out(job)
     {
-        return reason;
+        return job.outcome.end(reason);
     }
     if !S::LIVE {
         job.trace.source = job.draft.to.src.to_slot();
@@ -33,13 +34,13 @@ pub fn judge<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) ->
     if job.outcome.opened {
         if !lease(job) || !job.store.record(job.draft, job.outcome) {
             job.outcome.opened = false;
-            return job.outcome.reason;
+            return;
         }
     } else {
         job.outcome.backend = job.draft.found.entry.backend;
         job.store.track(job.draft, side);
     }
-    reason
+    job.outcome.end(reason);
 }
 
 /// Gets a new flow its source port.
@@ -79,27 +80,6 @@ pub fn judge_later<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, 
     way_out(job).err().unwrap_or(reason)
 }
 
-/// Finds or chooses what the packet becomes: `draft.to`, and whether that is a new flow.
-#[inline(always)]
-fn look_up<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) -> Reason {
-    let store = job.store;
-    let Some(settings) = store.settings() else { return Reason::NotService };
-    let tuple = &job.draft.segment.tuple;
-    if let Some(frontend) =
-        store.frontend(&FrontendKey::new(tuple.dst, tuple.dport, tuple.protocol))
-    {
-        job.draft.frontend = frontend;
-        job.outcome.service = frontend.service();
-        return to_frontend(job);
-    }
-    match store.frontend(&FrontendKey::of_address(tuple.dst)).and_then(|address| address.kind()) {
-        Some(Kind::NodeAddress) if settings.is_snat_port(tuple.dport) => from_backend(job),
-        Some(Kind::ClusterAddress) => Reason::UnknownPort,
-        None if settings.services::<A>().contains(tuple.dst) => Reason::UnallocatedAddress,
-        _ => Reason::NotService,
-    }
-}
-
 /// A packet that the rules cannot rewrite: dropped, by the name given, where its address is only a
 /// service's, and where it could be but is not.
 #[inline(always)]
@@ -116,55 +96,6 @@ pub fn odd<A: Addr, S: Store<A>, N: Network<A>>(job: &Job<'_, A, S, N>, reason: 
         }
         _ => Reason::NotService,
     }
-}
-
-#[inline(always)]
-fn to_frontend<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) -> Reason {
-    let known = job.store.find_flow(&job.draft.segment.tuple, &mut job.draft.found);
-    if known {
-        match job.store.keeps(job.draft) {
-            Keep::Yes => return hit(job),
-            Keep::Gone => {
-                job.outcome.backend = job.draft.found.entry.backend;
-                return Reason::BackendGone;
-            }
-            Keep::No => {}
-        }
-    }
-    job.draft.reselects = known;
-    if job.store.decide(job.draft, job.outcome, job.trace) {
-        job.outcome.opened = true;
-        return if job.draft.entry.role == Role::ToLocal {
-            Reason::ToLocal
-        } else {
-            Reason::ToRemote
-        };
-    }
-    // A UDP flow whose service has nothing better stays where it is.
-    let is_udp = job.draft.segment.tuple.protocol == proto::UDP;
-    match job.outcome.reason {
-        Reason::NoEndpoints | Reason::NoLocalEndpoints if known && is_udp => hit(job),
-        reason => reason,
-    }
-}
-
-/// A packet of a flow that is known, from the client.
-#[inline(always)]
-fn hit<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) -> Reason {
-    job.draft.to = job.draft.found.entry.to;
-    if job.draft.found.entry.role == Role::ToLocal { Reason::ToLocal } else { Reason::ToRemote }
-}
-
-/// A packet to one of this node's own source ports: perhaps a reply of a remote backend.
-#[inline(always)]
-fn from_backend<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) -> Reason {
-    if !job.store.find_flow(&job.draft.segment.tuple, &mut job.draft.found)
-        || job.draft.found.entry.role != Role::ReplyRemote
-    {
-        return Reason::NotService;
-    }
-    job.draft.to = job.draft.found.entry.to;
-    Reason::ReplyRemote
 }
 
 /// Finds the way out of what the packet becomes: `outcome.hop`. XDP remembers it for a second; tc,

@@ -5,6 +5,7 @@ mod egress;
 pub mod fragment;
 mod icmp;
 mod ingress;
+pub mod look_up;
 mod source;
 pub mod steps;
 
@@ -33,10 +34,13 @@ pub enum Hook {
     Tc,
 }
 
-/// What came of a packet besides its [`Verdict`].
+/// What came of a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
     pub reason: Reason,
+    /// The reason's. It is worked out where the reason is known: of one that comes from memory the
+    /// verifier knows nothing, and would not let it choose from a table.
+    pub verdict: Verdict,
     /// Index of the service, or [`Outcome::NOBODY`].
     pub service: u32,
     /// Id of the backend, or [`Outcome::NOBODY`].
@@ -52,6 +56,13 @@ pub struct Outcome {
 impl Outcome {
     /// No service or backend has a part in it.
     pub const NOBODY: u32 = u32::MAX;
+
+    /// This is what becomes of the packet, as far as it can be done.
+    #[inline(always)]
+    pub const fn end(&mut self, reason: Reason) {
+        self.reason = reason;
+        self.verdict = reason.verdict();
+    }
 }
 
 impl Default for Outcome {
@@ -59,6 +70,7 @@ impl Default for Outcome {
     fn default() -> Self {
         Self {
             reason: Reason::NotIp,
+            verdict: Verdict::Pass,
             service: Self::NOBODY,
             backend: Self::NOBODY,
             hop: NextHop::default(),
@@ -124,24 +136,38 @@ pub struct Draft<A> {
 }
 
 /// Whether a flow keeps its backend.
-#[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Keep {
-    Yes = 0,
+    Yes,
     /// Choose again.
-    No = 1,
+    No,
     /// The backend is gone for good: the client shall know.
-    Gone = 2,
+    Gone,
 }
 
-impl Keep {
+/// What look-ups found of a packet.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Course {
+    /// From a client to a backend on this node.
+    ToLocal = 0,
+    /// From a client to a backend elsewhere.
+    ToRemote = 1,
+    /// From a backend elsewhere to its client.
+    FromRemote = 2,
+    /// Not to be sent anywhere: the outcome says why.
+    Ends = 3,
+}
+
+impl Course {
     /// The reverse of `as u32`.
     #[inline(always)]
     pub const fn from_number(number: u32) -> Self {
         match number {
-            0 => Self::Yes,
-            1 => Self::No,
-            _ => Self::Gone,
+            0 => Self::ToLocal,
+            1 => Self::ToRemote,
+            2 => Self::FromRemote,
+            _ => Self::Ends,
         }
     }
 }
@@ -184,16 +210,26 @@ fn arrive_in<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     packet: &mut P,
     mut job: Job<'_, A, S, N>,
 ) -> Verdict {
-    let reason = match A::parse(packet, &mut job.draft.segment) {
-        Ok(()) => first(ingress::judge(&mut job), &job),
-        Err(Reason::NotIp) => Reason::NotIp,
-        Err(Reason::Fragment) => ingress::judge_later(&mut job),
-        Err(Reason::Protocol) if job.draft.segment.tuple.protocol == A::ICMP => {
-            icmp::judge(packet, &mut job)
+    match A::parse(packet, &mut job.draft.segment) {
+        Ok(()) => {
+            ingress::judge(&mut job);
+            first(&mut job);
         }
-        Err(reason) => ingress::odd(&job, reason),
-    };
-    write(packet, job, reason)
+        Err(Reason::NotIp) => job.outcome.end(Reason::NotIp),
+        Err(Reason::Fragment) => {
+            let reason = ingress::judge_later(&mut job);
+            job.outcome.end(reason);
+        }
+        Err(Reason::Protocol) if job.draft.segment.tuple.protocol == A::ICMP => {
+            let reason = icmp::judge(packet, &mut job);
+            job.outcome.end(reason);
+        }
+        Err(reason) => {
+            let reason = ingress::odd(&job, reason);
+            job.outcome.end(reason);
+        }
+    }
+    write(packet, job)
 }
 
 /// A frame that leaves on an uplink.
@@ -218,27 +254,30 @@ fn leave_in<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     packet: &mut P,
     mut job: Job<'_, A, S, N>,
 ) -> Verdict {
-    let reason = match A::parse(packet, &mut job.draft.segment) {
-        Ok(()) => first(egress::judge(&mut job), &job),
+    let parsed = A::parse(packet, &mut job.draft.segment);
+    let reason = match parsed {
+        Ok(()) => egress::judge(&mut job),
         Err(Reason::Fragment) if recalls(&mut job) => egress::judge(&mut job),
         Err(Reason::Protocol) if job.draft.segment.tuple.protocol == A::ICMP => {
             icmp::judge_leaving(packet, &mut job)
         }
         Err(_) => Reason::NotService,
     };
-    write(packet, job, reason)
+    job.outcome.end(reason);
+    if parsed.is_ok() {
+        first(&mut job);
+    }
+    write(packet, job)
 }
 
-/// What becomes of a packet for which `reason` was found: if it is a first fragment that goes on, those
-/// behind it shall follow.
+/// If the packet is a first fragment that goes on, those behind it shall follow.
 #[inline(always)]
-fn first<A: Family, S: Store<A>, N: Network<A>>(reason: Reason, job: &Job<'_, A, S, N>) -> Reason {
-    let goes_on = matches!(reason.verdict(), Verdict::Deliver | Verdict::Forward);
+fn first<A: Family, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) {
+    let goes_on = matches!(job.outcome.verdict, Verdict::Deliver | Verdict::Forward);
     let is_first = matches!(job.draft.segment.part, Part::First);
     if S::LIVE && is_first && goes_on && !job.store.note_first(job.draft) {
-        return Reason::Fragment;
+        job.outcome.end(Reason::Fragment);
     }
-    reason
 }
 
 /// Whether the packet is a later fragment whose first was seen: its ports are known then.
@@ -252,11 +291,9 @@ fn recalls<A: Family, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) ->
 fn write<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     packet: &mut P,
     job: Job<'_, A, S, N>,
-    reason: Reason,
 ) -> Verdict {
-    job.outcome.reason = reason;
     let Draft { segment, to, .. } = job.draft;
-    let verdict = reason.verdict();
+    let verdict = job.outcome.verdict;
     let written = match verdict {
         Verdict::Pass | Verdict::Drop => return verdict,
         Verdict::Reject => match A::reject(packet, segment, Complaint { mtu: job.outcome.mtu }) {
@@ -267,7 +304,7 @@ fn write<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
                 && !segment.has_extras(A::L4)
                 && job.network.hook() == Hook::Xdp =>
             {
-                job.outcome.reason = Reason::NeedsStack;
+                job.outcome.end(Reason::NeedsStack);
                 return Verdict::Pass;
             }
             // A RST is not answered.
@@ -289,7 +326,7 @@ fn write<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     match written {
         Some(()) => verdict,
         None => {
-            job.outcome.reason = Reason::NotLinear;
+            job.outcome.end(Reason::NotLinear);
             Verdict::Drop
         }
     }

@@ -22,12 +22,17 @@ use crate::{
 #[inline(always)]
 pub fn keeps<A: Addr, S: Store<A>>(store: &S, draft: &Draft<A>) -> Keep {
     let (segment, entry) = (&draft.segment, &draft.found.entry);
-    let (state, serving) = match store.backend(entry.backend) {
+    let (state, serving, service) = match store.backend(entry.backend) {
         Some(backend) if backend.generation() == entry.generation => {
-            (backend.state(), backend.is_serving())
+            (backend.state(), backend.is_serving(), backend.service())
         }
-        _ => (BackendState::Gone, false),
+        _ => (BackendState::Gone, false, Outcome::NOBODY),
     };
+    // What opens a connection, or has none, goes to whoever has the frontend now.
+    let begins = segment.tuple.protocol == proto::UDP || opens(segment.tcp_flags);
+    if begins && service != draft.frontend.service() {
+        return Keep::No;
+    }
     if segment.tuple.protocol == proto::UDP {
         return match state {
             BackendState::Active => Keep::Yes,
@@ -56,7 +61,7 @@ pub fn decide<A: Addr, S: Store<A>>(
     match choice(store, draft, outcome, trace) {
         Ok(()) => true,
         Err(reason) => {
-            outcome.reason = reason;
+            outcome.end(reason);
             false
         }
     }
@@ -141,7 +146,7 @@ pub fn lease<A: Addr, S: Store<A>>(
     if !matches!(draft.entry.role, Role::ToLocal) {
         return ports::lease(store, settings, draft, outcome, tries);
     }
-    outcome.reason = Reason::SnatPortsFull;
+    outcome.end(Reason::SnatPortsFull);
     if keep_port(store, settings, draft) { Lease::Done } else { Lease::Refused }
 }
 
@@ -155,7 +160,7 @@ pub fn record<A: Addr, S: Store<A>>(
     match entries(store, draft) {
         Ok(()) => true,
         Err(reason) => {
-            outcome.reason = reason;
+            outcome.end(reason);
             false
         }
     }

@@ -47,8 +47,9 @@ pub enum Role {
 }
 
 impl Role {
+    /// The reverse of `as u8`; higher bits do not count.
     #[inline(always)]
-    const fn from_number(number: u8) -> Self {
+    pub const fn from_number(number: u8) -> Self {
         match number & 3 {
             0 => Self::ToLocal,
             1 => Self::ToRemote,

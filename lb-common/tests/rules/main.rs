@@ -7,6 +7,7 @@ mod algorithms;
 mod anything;
 mod checksum;
 mod concurrency;
+mod gate;
 mod hash;
 mod hops;
 mod masquerade;

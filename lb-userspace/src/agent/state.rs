@@ -262,6 +262,9 @@ impl State {
 
     /// Frees backends that left and that no flow refers to.
     pub fn reclaim(&mut self) {
+        if let Err(error) = self.maps.tighten_gate() {
+            tracing::warn!("frontends cannot be listed: {error}");
+        }
         let scanned = self.began.elapsed();
         let flows = self.maps.flows(setup::ticks());
         let ops = self.tables.reclaim(scanned, &flows.referenced());

@@ -97,15 +97,21 @@ impl Maps {
     }
 
     fn put_frontend(&mut self, at: Place, frontend: Frontend) -> Result<(), WriteError> {
-        let Self { frontends_v4, frontends_v6, .. } = self;
         match key(at) {
-            PlaceKey::V4(key) => put("FRONTENDS_V4", frontends_v4, &key, frontend, at),
-            PlaceKey::V6(key) => put("FRONTENDS_V6", frontends_v6, &key, frontend, at),
+            PlaceKey::V4(key) => {
+                self.let_in(&key, frontend);
+                put("FRONTENDS_V4", &mut self.frontends_v4, &key, frontend, at)
+            }
+            PlaceKey::V6(key) => {
+                self.let_in(&key, frontend);
+                put("FRONTENDS_V6", &mut self.frontends_v6, &key, frontend, at)
+            }
         }
     }
 
     fn remove_frontend(&mut self, at: Place) -> Result<(), WriteError> {
-        let Self { frontends_v4, frontends_v6, .. } = self;
+        let Self { frontends_v4, frontends_v6, gate_is_loose, .. } = self;
+        *gate_is_loose = true;
         match key(at) {
             PlaceKey::V4(key) => remove("FRONTENDS_V4", frontends_v4, &key, at),
             PlaceKey::V6(key) => remove("FRONTENDS_V6", frontends_v6, &key, at),
@@ -114,12 +120,19 @@ impl Maps {
 
     fn put_local(&mut self, at: Place) -> Result<(), WriteError> {
         match key(at) {
-            PlaceKey::V4(key) => put("LOCALS_V4", &mut self.locals_v4, &key, PRESENT, at),
-            PlaceKey::V6(key) => put("LOCALS_V6", &mut self.locals_v6, &key, PRESENT, at),
+            PlaceKey::V4(key) => {
+                self.let_out(&key);
+                put("LOCALS_V4", &mut self.locals_v4, &key, PRESENT, at)
+            }
+            PlaceKey::V6(key) => {
+                self.let_out(&key);
+                put("LOCALS_V6", &mut self.locals_v6, &key, PRESENT, at)
+            }
         }
     }
 
     fn remove_local(&mut self, at: Place) -> Result<(), WriteError> {
+        self.gate_is_loose = true;
         match key(at) {
             PlaceKey::V4(key) => remove("LOCALS_V4", &mut self.locals_v4, &key, at),
             PlaceKey::V6(key) => remove("LOCALS_V6", &mut self.locals_v6, &key, at),

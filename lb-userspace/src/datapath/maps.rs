@@ -40,6 +40,10 @@ pub struct Maps {
     pub services: Rows<Service, 8>,
     pub backends: Rows<Backend, 8>,
     pub arena: Rows<Line, 8>,
+    /// See [`lb_common::gate`].
+    pub gate: Mapped,
+    /// Whether bits are set that nobody needs.
+    pub gate_is_loose: bool,
     pub flows_v4: Mapped,
     pub flows_v6: Mapped,
     pub frontends_v4: HashMap<MapData, FrontendKey<V4>, Frontend>,
@@ -171,6 +175,8 @@ impl Maps {
             services,
             backends,
             arena,
+            gate: source.mapped("GATE", 8)?,
+            gate_is_loose: true,
             flows_v4: source.mapped("FLOWS_V4", size_of::<FlowSet<V4>>() as u32)?,
             flows_v6: source.mapped("FLOWS_V6", size_of::<FlowSet<V6>>() as u32)?,
             frontends_v4,

@@ -6,6 +6,7 @@ pub mod attach;
 pub mod counters;
 pub mod filter;
 pub mod flows;
+mod gate;
 pub mod maps;
 pub mod mmap;
 pub mod object;

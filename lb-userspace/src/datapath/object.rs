@@ -206,6 +206,7 @@ const MAPS: &[&str] = &[
     "TURNS",
     "LOADS",
     "UPLINKS",
+    "GATE",
     "REASONS",
     "SERVICE_COUNTS",
     "BACKEND_COUNTS",

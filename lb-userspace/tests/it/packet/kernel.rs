@@ -255,9 +255,12 @@ impl Kernel {
         });
         macro_rules! hash {
             ($map:ident, $new:expr) => {
-                bring(&mut written.$map, $new, |key, value| match value {
-                    Some(value) => maps.$map.insert(&key, value, 0).expect(stringify!($map)),
-                    None => maps.$map.remove(&key).expect(stringify!($map)),
+                bring(&mut written.$map, $new, |key, value| {
+                    maps.gate_is_loose = true;
+                    match value {
+                        Some(value) => maps.$map.insert(&key, value, 0).expect(stringify!($map)),
+                        None => maps.$map.remove(&key).expect(stringify!($map)),
+                    }
                 })
             };
         }
@@ -267,6 +270,7 @@ impl Kernel {
         macro_rules! set {
             ($map:ident, $new:expr) => {
                 bring_set(&mut written.$map, $new, |key, present| {
+                    maps.gate_is_loose = true;
                     if present {
                         maps.$map.insert(&key, 1, 0).expect(stringify!($map));
                     } else {
@@ -287,6 +291,7 @@ impl Kernel {
             };
             maps.apply(&[op]).expect("a source range");
         });
+        maps.tighten_gate().expect("a list of all entries");
     }
 
     /// What was counted up to now, all CPUs together.

@@ -23,8 +23,15 @@ fn a_backend_elsewhere_sees_this_node() {
             let run = both.arrive(program, &sent);
             assert_eq!((run.verdict, run.reason), (Verdict::Forward, Reason::ToRemote));
             let reason = Reason::ToRemote;
-            let outcome =
-                Outcome { reason, service: SERVICE, backend: 20, hop: HOP, mtu: 0, opened: true };
+            let outcome = Outcome {
+                reason,
+                verdict: reason.verdict(),
+                service: SERVICE,
+                backend: 20,
+                hop: HOP,
+                mtu: 0,
+                opened: true,
+            };
             assert_eq!(run.outcome, outcome);
             let seen = Sample::read(&run.bytes);
             assert_eq!(seen.src.ip().to_string(), both.town.names.node);

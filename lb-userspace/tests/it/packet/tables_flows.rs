@@ -43,6 +43,9 @@ impl World for FlowsOnly<'_> {
     fn hop(&self, _: u32) -> Option<&HopSlot> {
         None
     }
+    fn gate(&self, _: u32) -> u64 {
+        u64::MAX
+    }
     fn now(&self) -> u32 {
         NOW
     }

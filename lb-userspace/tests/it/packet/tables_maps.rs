@@ -9,6 +9,7 @@ use lb_common::{
         SocketChoice, SocketKey, SocketPeer,
     },
     addr::{V4, V6},
+    limits::GATE_WORDS,
     verdict::Reason,
 };
 use lb_userspace::{
@@ -41,6 +42,7 @@ fn shape(name: &str) -> (u32, u32, u32, u32, u32) {
     match name {
         "SETTINGS" => array(size::<Settings>(), 1, 0),
         "META" => array(16, 1, 0),
+        "GATE" => array(8, GATE_WORDS, MMAPABLE),
         "SERVICES" => array(size::<Service>(), 32, MMAPABLE),
         "BACKENDS" => array(size::<Backend>(), 64, MMAPABLE),
         "ARENA" => array(size::<Line>(), 512, MMAPABLE),

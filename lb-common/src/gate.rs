@@ -1,0 +1,63 @@
+//! A sieve before the tables. Most packets are nobody's business here, and a look-up in a kernel hash
+//! costs as much as all the rest of what they need: so one bit for each thing that may be in a table
+//! is asked first, and only a set bit leads to the table itself.
+//!
+//! A bit that should be set is set before its entry is written. One that is set without need costs a
+//! look-up and nothing else: the agent clears those of removed entries when it has time.
+
+use crate::{abi::Kind, addr::Addr, hash, limits::GATE_WORDS, world::World};
+
+/// What a bit says may be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plane {
+    /// Something that clients dial: address, port and protocol.
+    Frontend = 1,
+    /// An address that is something by itself, but for the node's own.
+    Address = 2,
+    /// An address of this node.
+    Node = 3,
+    /// Address, port and protocol of a backend on this node.
+    Local = 4,
+}
+
+impl Plane {
+    /// Where an address of this kind is entered.
+    pub const fn of_address(kind: Kind) -> Self {
+        match kind {
+            Kind::NodeAddress => Self::Node,
+            Kind::ClusterIp
+            | Kind::NodePort
+            | Kind::LoadBalancer
+            | Kind::ExternalIp
+            | Kind::ClusterAddress
+            | Kind::VirtualAddress => Self::Address,
+        }
+    }
+}
+
+/// Index of a word of the gate, and the bit in it.
+#[inline(always)]
+pub fn place<A: Addr>(plane: Plane, address: A, port: [u8; 2], protocol: u8) -> (u32, u64) {
+    let what = u64::from(u16::from_ne_bytes(port))
+        | u64::from(protocol) << 16
+        | (plane as u64) << 24
+        | u64::from(A::IS_V4) << 32;
+    let mut hash = hash::mix(what, A::pair_word(address, address, 0));
+    if !A::IS_V4 {
+        hash = hash::mix(hash, A::pair_word(address, address, 1));
+    }
+    ((hash >> 40) as u32 % GATE_WORDS, 1 << (hash & 63))
+}
+
+/// Whether there may be such a thing.
+#[inline(always)]
+pub fn passes<A: Addr, W: World>(
+    world: &W,
+    plane: Plane,
+    address: A,
+    port: [u8; 2],
+    protocol: u8,
+) -> bool {
+    let (word, bit) = place(plane, address, port, protocol);
+    world.gate(word) & bit != 0
+}

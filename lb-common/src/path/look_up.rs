@@ -1,0 +1,180 @@
+//! What a packet that comes in is: of a known flow, the first of a new one, or nobody's here.
+
+use super::{Course, Draft, Keep, Outcome, Trace, steps};
+use crate::{
+    abi::{FrontendKey, Kind, Settings},
+    addr::Addr,
+    flow::Tuple,
+    gate::{Plane, passes},
+    table::Role,
+    tracking::opens,
+    verdict::Reason,
+    wire::proto,
+    world::Store,
+};
+
+/// Finds or chooses what the packet becomes: `draft.to`, and whether that is a new flow
+/// (`outcome.opened`).
+#[inline(always)]
+pub fn look_up<A: Addr, S: Store<A>>(
+    store: &S,
+    draft: &mut Draft<A>,
+    outcome: &mut Outcome,
+    trace: &mut Trace,
+) -> Course {
+    let Some(settings) = store.settings() else { return ends(outcome, Reason::NotService) };
+    if passes_dialled(store, &draft.segment.tuple) {
+        // A connection that is under way needs no frontend, only its flow; it may outlive a Service.
+        let under_way =
+            draft.segment.tuple.protocol == proto::TCP && !opens(draft.segment.tcp_flags);
+        if under_way && find_from_client(store, draft) {
+            return match steps::keeps(store, draft) {
+                Keep::Yes => hit(store, draft, outcome),
+                Keep::No | Keep::Gone => gone(store, draft, outcome),
+            };
+        }
+        if find_frontend(store, draft) {
+            outcome.service = draft.frontend.service();
+            let known = !under_way && store.find_flow(&draft.segment.tuple, &mut draft.found);
+            return to_frontend(store, draft, outcome, trace, known);
+        }
+    }
+    let ours = match place_of(store, settings, &draft.segment.tuple) {
+        Address::Node => settings.is_snat_port(draft.segment.tuple.dport),
+        Address::Cluster => return ends(outcome, Reason::UnknownPort),
+        Address::Unallocated => return ends(outcome, Reason::UnallocatedAddress),
+        Address::Foreign => false,
+    };
+    if ours { from_backend(store, draft, outcome) } else { ends(outcome, Reason::NotService) }
+}
+
+// Functions of their own, for the sake of BPF's stack: keys are large.
+
+#[inline(never)]
+fn passes_dialled<A: Addr, S: Store<A>>(store: &S, tuple: &Tuple<A>) -> bool {
+    passes(store, Plane::Frontend, tuple.dst, tuple.dport, tuple.protocol)
+}
+
+#[inline(never)]
+fn find_frontend<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>) -> bool {
+    let Tuple { dst, dport, protocol, .. } = draft.segment.tuple;
+    let Some(frontend) = store.frontend(&FrontendKey::new(dst, dport, protocol)) else {
+        return false;
+    };
+    draft.frontend = frontend;
+    true
+}
+
+/// What an address is to us when its port is no frontend's.
+#[repr(u32)]
+enum Address {
+    /// This node's, or perhaps: then there is no flow to be found.
+    Node = 0,
+    /// A live ClusterIP.
+    Cluster = 1,
+    /// One that could be a ClusterIP.
+    Unallocated = 2,
+    Foreign = 3,
+}
+
+#[inline(never)]
+fn place_of<A: Addr, S: Store<A>>(store: &S, settings: &Settings, tuple: &Tuple<A>) -> Address {
+    let in_services = settings.services::<A>().contains(tuple.dst);
+    if !in_services && !passes(store, Plane::Address, tuple.dst, [0; 2], 0) {
+        let node = passes(store, Plane::Node, tuple.dst, [0; 2], 0);
+        return if node { Address::Node } else { Address::Foreign };
+    }
+    let address = store.frontend(&FrontendKey::of_address(tuple.dst));
+    match address.and_then(|address| address.kind()) {
+        Some(Kind::NodeAddress) => Address::Node,
+        Some(Kind::ClusterAddress) => Address::Cluster,
+        None if in_services => Address::Unallocated,
+        _ => Address::Foreign,
+    }
+}
+
+#[inline(always)]
+fn find_from_client<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>) -> bool {
+    store.find_flow(&draft.segment.tuple, &mut draft.found)
+        && matches!(draft.found.entry.role, Role::ToLocal | Role::ToRemote)
+}
+
+#[inline(always)]
+fn to_frontend<A: Addr, S: Store<A>>(
+    store: &S,
+    draft: &mut Draft<A>,
+    outcome: &mut Outcome,
+    trace: &mut Trace,
+    known: bool,
+) -> Course {
+    if known && matches!(steps::keeps(store, draft), Keep::Yes) {
+        return hit(store, draft, outcome);
+    }
+    draft.reselects = known;
+    if store.decide(draft, outcome, trace) {
+        outcome.opened = true;
+        return to(draft.entry.role);
+    }
+    // A UDP flow whose service has nothing better stays where it is.
+    let is_udp = draft.segment.tuple.protocol == proto::UDP;
+    match outcome.reason {
+        Reason::NoEndpoints | Reason::NoLocalEndpoints if known && is_udp => {
+            hit(store, draft, outcome)
+        }
+        _ => Course::Ends,
+    }
+}
+
+/// A packet of a flow that is known, from the client.
+#[inline(always)]
+fn hit<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>, outcome: &mut Outcome) -> Course {
+    attribute(store, draft, outcome);
+    draft.to = draft.found.entry.to;
+    to(draft.found.entry.role)
+}
+
+/// A packet of a connection whose backend is gone for good.
+#[inline(always)]
+fn gone<A: Addr, S: Store<A>>(store: &S, draft: &Draft<A>, outcome: &mut Outcome) -> Course {
+    attribute(store, draft, outcome);
+    ends(outcome, Reason::BackendGone)
+}
+
+/// Backend and service of the flow that was found.
+#[inline(always)]
+fn attribute<A: Addr, S: Store<A>>(store: &S, draft: &Draft<A>, outcome: &mut Outcome) {
+    let entry = &draft.found.entry;
+    outcome.backend = entry.backend;
+    if let Some(backend) = store.backend(entry.backend)
+        && backend.generation() == entry.generation
+    {
+        outcome.service = backend.service();
+    }
+}
+
+/// A packet to one of this node's own source ports: perhaps a reply of a remote backend.
+#[inline(always)]
+fn from_backend<A: Addr, S: Store<A>>(
+    store: &S,
+    draft: &mut Draft<A>,
+    outcome: &mut Outcome,
+) -> Course {
+    if !store.find_flow(&draft.segment.tuple, &mut draft.found)
+        || draft.found.entry.role != Role::ReplyRemote
+    {
+        return ends(outcome, Reason::NotService);
+    }
+    draft.to = draft.found.entry.to;
+    Course::FromRemote
+}
+
+#[inline(always)]
+fn to(role: Role) -> Course {
+    if role == Role::ToLocal { Course::ToLocal } else { Course::ToRemote }
+}
+
+#[inline(always)]
+const fn ends(outcome: &mut Outcome, reason: Reason) -> Course {
+    outcome.end(reason);
+    Course::Ends
+}

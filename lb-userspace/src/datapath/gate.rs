@@ -1,0 +1,99 @@
+//! The sieve before the tables, kept by the agent: a bit is set before its entry is written, and
+//! cleared when there is time.
+
+use std::sync::atomic::{
+    AtomicU64,
+    Ordering::{Acquire, Relaxed, Release},
+};
+
+use aya::maps::MapError;
+use lb_common::{
+    abi::{Frontend, FrontendKey, WORDS_V4, WORDS_V6},
+    addr::{Addr, V4, V6},
+    gate::{Plane, place},
+    table::Role,
+};
+
+use super::maps::Maps;
+
+impl Maps {
+    /// Lets packets to `key` through to the frontends.
+    pub(super) fn let_in<A: Addr>(&self, key: &FrontendKey<A>, frontend: Frontend) {
+        if let Some(plane) = plane_of(key, frontend) {
+            self.set_bit(plane, key);
+        }
+    }
+
+    /// Lets packets from `key` through to the local backends.
+    pub(super) fn let_out<A: Addr>(&self, key: &FrontendKey<A>) {
+        self.set_bit(Plane::Local, key);
+    }
+
+    fn set_bit<A: Addr>(&self, plane: Plane, key: &FrontendKey<A>) {
+        let (word, bit) = place(plane, key.address(), key.port(), key.protocol());
+        self.gate.words()[word as usize].fetch_or(bit, Release);
+    }
+
+    /// Clears the bits of entries that are gone, if there are any; those of flows stay, which may
+    /// outlive their frontend. The agent is the maps' only writer, and a flow needs a frontend to
+    /// begin: no bit is needed meanwhile that is not known here.
+    ///
+    /// # Errors
+    /// If the entries cannot be listed; then all bits stay.
+    pub fn tighten_gate(&mut self) -> Result<(), MapError> {
+        if !self.gate_is_loose {
+            return Ok(());
+        }
+        let mut bits = vec![0; self.gate.words().len()];
+        for entry in self.frontends_v4.iter() {
+            let (key, frontend) = entry?;
+            note(&mut bits, plane_of(&key, frontend), &key);
+        }
+        for entry in self.frontends_v6.iter() {
+            let (key, frontend) = entry?;
+            note(&mut bits, plane_of(&key, frontend), &key);
+        }
+        for key in self.locals_v4.keys() {
+            note(&mut bits, Some(Plane::Local), &key?);
+        }
+        for key in self.locals_v6.keys() {
+            note(&mut bits, Some(Plane::Local), &key?);
+        }
+        note_flows::<V4, WORDS_V4>(&mut bits, self.flows_v4.words());
+        note_flows::<V6, WORDS_V6>(&mut bits, self.flows_v6.words());
+        for (word, bits) in self.gate.words().iter().zip(bits) {
+            if word.load(Acquire) != bits {
+                word.store(bits, Release);
+            }
+        }
+        self.gate_is_loose = false;
+        Ok(())
+    }
+}
+
+/// Where the key of a frontend, or of an address, is entered.
+fn plane_of<A: Addr>(key: &FrontendKey<A>, frontend: Frontend) -> Option<Plane> {
+    if key.protocol() == 0 { frontend.kind().map(Plane::of_address) } else { Some(Plane::Frontend) }
+}
+
+fn note<A: Addr>(bits: &mut [u64], plane: Option<Plane>, key: &FrontendKey<A>) {
+    if let Some(plane) = plane {
+        let (word, bit) = place(plane, key.address(), key.port(), key.protocol());
+        bits[word as usize] |= bit;
+    }
+}
+
+/// What the clients of all flows dialled, expired or not: there are not many places to dial.
+fn note_flows<A: Addr, const N: usize>(bits: &mut [u64], words: &[AtomicU64]) {
+    for entry in words.as_chunks::<N>().0 {
+        let meta = entry[0].load(Relaxed);
+        let role = Role::from_number((meta >> 40) as u8);
+        if meta == 0 || !matches!(role, Role::ToLocal | Role::ToRemote) {
+            continue;
+        }
+        let (_, dst) = A::pair_from(|index| entry[1 + index].load(Relaxed));
+        let ports = entry[1 + A::PAIR_WORDS].load(Relaxed);
+        let port = ((ports >> 16) as u16).to_ne_bytes();
+        note(bits, Some(Plane::Frontend), &FrontendKey::new(dst, port, (ports >> 32) as u8));
+    }
+}
