@@ -63,8 +63,8 @@ impl Row {
     }
 
     /// What tells it from the others.
-    pub fn key(&self) -> (&str, Option<u32>, Option<u32>) {
-        (&self.name, self.flows, self.services)
+    pub fn key(&self) -> (&str, Option<u32>, Option<u32>, Option<u32>) {
+        (&self.name, self.flows, self.services, self.endpoints)
     }
 }
 

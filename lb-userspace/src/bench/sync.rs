@@ -148,12 +148,13 @@ fn expect(seen: &BTreeSet<u32>, endpoints: u32) -> Result<(), Failure> {
     Err(broken("the probe packet", &what))
 }
 
-/// Resident memory of this process, without what it shares with the kernel, in megabytes.
+/// Resident memory that is this process's own, in megabytes: neither the maps, which it shares with
+/// the kernel, nor the pages of its file.
 fn resident() -> f64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let kilobytes = |field: &str| -> f64 {
         let line = status.lines().find_map(|line| line.strip_prefix(field));
         line.and_then(|rest| rest.split_whitespace().next()?.parse().ok()).unwrap_or(0.0)
     };
-    (kilobytes("RssAnon:") + kilobytes("RssFile:")) / 1024.0
+    kilobytes("RssAnon:") / 1024.0
 }

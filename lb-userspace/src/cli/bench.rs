@@ -1,12 +1,12 @@
 //! `lb bench`
 
-use std::io::IsTerminal as _;
+use std::{fs, io::IsTerminal as _, path::PathBuf};
 
 use super::{
     Datapath, Exit, Failure,
     output::{FormatArg, show},
 };
-use crate::bench::{CASES, Size, Wanted};
+use crate::bench::{CASES, Size, Wanted, compare, html};
 
 /// Measure what packets, changes and restarts cost on this machine
 #[derive(Debug, clap::Args)]
@@ -17,7 +17,13 @@ pub struct Args {
     /// Measure this case only (repeat for more)
     #[arg(long = "case", value_name = "NAME")]
     cases: Vec<String>,
-    /// Less than a minute: shorter rounds
+    /// Say how each figure differs from that of an older run (`-o json`)
+    #[arg(long, value_name = "FILE")]
+    compare: Option<PathBuf>,
+    /// Write a page with charts
+    #[arg(long, value_name = "FILE")]
+    html: Option<PathBuf>,
+    /// Shorter rounds
     #[arg(long)]
     quick: bool,
     #[command(flatten)]
@@ -47,7 +53,8 @@ fn cases() -> String {
 }
 
 pub(super) fn run(args: Args, datapath: &dyn Datapath) -> Result<Exit, Failure> {
-    let Args { part, cases, quick, format } = args;
+    let Args { part, cases, compare, html, quick, format } = args;
+    let old = compare.as_deref().map(compare::read).transpose()?;
     let (wanted, format) = match part {
         Some(Part::Sync { services, endpoints, quick, format }) => {
             let sync = Some(Size { services: services.max(1), endpoints: endpoints.max(1) });
@@ -60,11 +67,20 @@ pub(super) fn run(args: Args, datapath: &dyn Datapath) -> Result<Exit, Failure> 
     } else {
         indicatif::ProgressBar::hidden()
     };
-    let report = datapath.bench(&wanted, &|step| {
+    let mut report = datapath.bench(&wanted, &|step| {
         bar.set_message(step.to_owned());
         bar.tick();
     })?;
     bar.finish_and_clear();
+    if let Some(old) = &old {
+        compare::against(&mut report, old);
+    }
+    if let Some(path) = &html {
+        fs::write(path, html::page(&report)).map_err(|error| {
+            let what = format!("--html {}: {error}", path.display());
+            Failure::new(Exit::Error, what, "name a file that can be written")
+        })?;
+    }
     show(&report, format.output)?;
     Ok(Exit::Fine)
 }
