@@ -273,14 +273,23 @@ impl Both {
         }
     }
 
-    /// The clock ticked between the two worlds: the rules' entries expire when the kernel's do.
+    /// The clock ticked between the two worlds: the rules' entries expire when the kernel's do, and
+    /// their ways were asked for when the kernel's were.
     fn same_expiries(&self) {
         let low = u64::from(u32::MAX);
         for (kernel, rules, flow) in self.flow_tables() {
+            let way = if flow == WORDS_V4 { 6 } else { 12 };
+            for (kernel, rules) in kernel.iter().zip(rules).skip(way).step_by(flow) {
+                let (theirs, ours) = (kernel.load(Relaxed), rules.load(Relaxed));
+                if theirs & low == ours & low {
+                    rules.store(theirs, Relaxed);
+                }
+            }
             for (kernel, rules) in kernel.iter().zip(rules).step_by(flow) {
                 let (theirs, ours) = (kernel.load(Relaxed), rules.load(Relaxed));
                 let apart = (ours as u32).wrapping_sub(theirs as u32) as i32;
-                if apart.unsigned_abs() <= Settings::SECOND {
+                // One may have renewed what the other, a few ticks before, found young enough.
+                if apart.unsigned_abs() <= 4 * Settings::SECOND {
                     rules.store(ours & !low | theirs & low, Relaxed);
                 }
             }
