@@ -30,7 +30,8 @@ impl Plane {
             | Kind::LoadBalancer
             | Kind::ExternalIp
             | Kind::ClusterAddress
-            | Kind::VirtualAddress => Self::Address,
+            | Kind::VirtualAddress
+            | Kind::AnyNodePort => Self::Address,
         }
     }
 }

@@ -20,7 +20,7 @@ pub const GATE_WORDS: u32 = 16_384;
 /// Next hops that are remembered: 32 B each, 32 KiB.
 pub const HOPS: u32 = 1024;
 /// Socket translations remembered for replies and for datagrams (each 64 B and the kernel's 64 B),
-/// and connected sockets with their backends (16 B and the kernel's 64 B).
+/// and connected sockets with their backends (40 B and the kernel's 64 B).
 pub const SOCKETS: u32 = 65_536;
 /// Clients whose backend is remembered for session affinity (40 B and the kernel's 64 B each).
 pub const AFFINITY: u32 = 65_536;

@@ -2,7 +2,9 @@
 //! sendmsg(), so that no packet carries the service address.
 
 use crate::{
-    abi::{AffinityKey, Answer, Backend, BackendState, FrontendKey, Kind, SocketChoice},
+    abi::{
+        AffinityKey, Answer, Backend, BackendState, FrontendKey, Kind, SocketBackend, SocketChoice,
+    },
     addr::Addr,
     affinity,
     path::{Outcome, SourceClass, is_barred},
@@ -50,6 +52,10 @@ pub fn dial<A: Addr, S: Store<A>>(
         };
     };
     let id = frontend.service();
+    if matches!(frontend.kind(), Some(Kind::AnyNodePort)) {
+        // The unspecified address is the loopback's.
+        return Dial::Untouched;
+    }
     let (Some(kind), Some(service)) = (frontend.kind(), store.service(id)) else {
         return Dial::Refused { service: id, reason: Reason::StaleAnswer };
     };
@@ -110,4 +116,29 @@ fn still_serves(backend: &Backend, generation: u32, service: u32) -> bool {
         BackendState::Gone | BackendState::Free => false,
     };
     lives && backend.generation() == generation && backend.service() == service
+}
+
+/// Whether a socket of the node may bind there; a live NodePort is in use by its Service. `port` is
+/// big-endian, and `address` may be the unspecified one.
+#[inline(always)]
+pub fn may_bind<A: Addr, S: Store<A>>(store: &S, address: A, port: [u8; 2], protocol: u8) -> bool {
+    let taken = store.frontend(&FrontendKey::new(address, port, protocol));
+    !matches!(taken.and_then(|it| it.kind()), Some(Kind::NodePort | Kind::AnyNodePort))
+}
+
+/// Whether what a connected UDP socket sends to (`address`, `port`) may leave: not if that is a
+/// backend which no longer serves, for the address may be another pod's by now.
+#[inline(always)]
+pub fn may_send<A: Addr, S: Store<A>>(
+    store: &S,
+    connected: &SocketBackend,
+    address: A,
+    port: [u8; 2],
+) -> bool {
+    if A::from_slot(&connected.address) != address || connected.port != port {
+        return true;
+    }
+    store.backend(connected.choice.backend).is_some_and(|backend| {
+        still_serves(backend, connected.choice.generation, backend.service())
+    })
 }

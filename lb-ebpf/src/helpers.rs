@@ -11,7 +11,9 @@ use aya_ebpf::{
             bpf_get_netns_cookie, bpf_ktime_get_coarse_ns, bpf_redirect_neigh, bpf_set_retval,
         },
     },
+    programs::SockContext,
 };
+use lb_common::addr::V6;
 
 /// The context of the running program.
 #[derive(Clone, Copy)]
@@ -45,6 +47,38 @@ impl Context {
         // SAFETY: the context is the running program's.
         unsafe { bpf_get_socket_cookie(self.0) }
     }
+}
+
+macro_rules! of_bound_socket {
+    ($($(#[$doc:meta])* $name:ident: $field:ident),* $(,)?) => {
+        $($(#[$doc])*
+        #[inline(always)]
+        pub fn $name(context: &SockContext) -> u32 {
+            // SAFETY: a field of the program's own context that the verifier allows to be read.
+            unsafe { (&raw const (*context.sock).$field).read_volatile() }
+        })*
+    };
+}
+
+of_bound_socket! {
+    /// The protocol of a socket that binds.
+    bound_protocol: protocol,
+    /// Its port, in the machine's byte order.
+    bound_port: src_port,
+    /// Its IPv4 address, as it lies in memory.
+    bound_v4: src_ip4,
+}
+
+/// The IPv6 address of a socket that binds.
+#[inline(always)]
+pub fn bound_v6(context: &SockContext) -> V6 {
+    // SAFETY: as for its port; volatile keeps the accesses four bytes wide.
+    let word = |index: usize| unsafe {
+        (&raw const (*context.sock).src_ip6).cast::<u32>().add(index).read_volatile()
+    };
+    let ([a, b, c, d], [e, f, g, h]) = (word(0).to_ne_bytes(), word(1).to_ne_bytes());
+    let ([i, j, k, l], [m, n, o, p]) = (word(2).to_ne_bytes(), word(3).to_ne_bytes());
+    V6([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p])
 }
 
 /// Parameters that ask for nothing yet.

@@ -6,6 +6,7 @@ mod call;
 mod counters;
 mod explain;
 mod helpers;
+mod life;
 mod maps;
 mod packet;
 mod route;
@@ -16,8 +17,8 @@ mod tables;
 use aya_ebpf::{
     EbpfContext as _,
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
-    macros::{cgroup_sock_addr, classifier, xdp},
-    programs::{SockAddrContext, TcContext, XdpContext},
+    macros::{cgroup_skb, cgroup_sock, cgroup_sock_addr, classifier, xdp},
+    programs::{SkBuffContext, SockAddrContext, SockContext, TcContext, XdpContext},
 };
 use lb_common::{
     packet::Packet as _,
@@ -108,22 +109,22 @@ pub fn uplink_egress(context: TcContext) -> i32 {
 
 #[cgroup_sock_addr(connect4)]
 pub fn connect4(call: SockAddrContext) -> i32 {
-    socket::dial_v4(&Call::new(call))
+    socket::dial_v4(&Call::new(call), true)
 }
 
 #[cgroup_sock_addr(connect6)]
 pub fn connect6(call: SockAddrContext) -> i32 {
-    socket::dial_v6(&Call::new(call))
+    socket::dial_v6(&Call::new(call), true)
 }
 
 #[cgroup_sock_addr(sendmsg4)]
 pub fn sendmsg4(call: SockAddrContext) -> i32 {
-    socket::dial_v4(&Call::new(call))
+    socket::dial_v4(&Call::new(call), false)
 }
 
 #[cgroup_sock_addr(sendmsg6)]
 pub fn sendmsg6(call: SockAddrContext) -> i32 {
-    socket::dial_v6(&Call::new(call))
+    socket::dial_v6(&Call::new(call), false)
 }
 
 #[cgroup_sock_addr(recvmsg4)]
@@ -144,6 +145,31 @@ pub fn getpeername4(call: SockAddrContext) -> i32 {
 #[cgroup_sock_addr(getpeername6)]
 pub fn getpeername6(call: SockAddrContext) -> i32 {
     socket::peer_v6(&Call::new(call))
+}
+
+/// A socket of this node takes an address and port for itself.
+#[cgroup_sock(post_bind4)]
+pub fn post_bind4(context: SockContext) -> i32 {
+    life::bound_v4(&context)
+}
+
+/// As [`post_bind4`], for an IPv6 socket.
+#[cgroup_sock(post_bind6)]
+pub fn post_bind6(context: SockContext) -> i32 {
+    life::bound_v6(&context)
+}
+
+/// A socket of this node is closed for good.
+#[cgroup_sock(sock_release)]
+pub fn sock_release(context: SockContext) -> i32 {
+    life::released(&context)
+}
+
+/// What sockets of this node send, while some of them are connected to a backend that no longer
+/// serves.
+#[cgroup_skb]
+pub fn socket_egress(context: SkBuffContext) -> i32 {
+    life::sends(&context)
 }
 
 /// For `lb explain`: a frame in, a report out. Never attached.

@@ -8,8 +8,8 @@ use aya_ebpf::{
 use lb_common::{
     abi::{
         AffinityEntry, AffinityKey, Backend, Count, FlowSet, FragmentKey, FragmentPorts, Frontend,
-        FrontendKey, HopSlot, Line, PoolKey, PortPool, Service, Settings, SocketChoice, SocketKey,
-        SocketPeer, SourceKey, Word,
+        FrontendKey, HopSlot, Line, PoolKey, PortPool, Service, Settings, SocketBackend,
+        SocketChoice, SocketKey, SocketPeer, SourceKey, Word,
     },
     addr::{V4, V6},
     limits,
@@ -85,7 +85,7 @@ pub static HOPS: Array<HopSlot> = Array::with_max_entries(limits::HOPS, 0);
 
 /// The backends that connected sockets talk to, by the sockets' cookies.
 #[map]
-pub static SOCKET_BACKENDS: LruHashMap<u64, SocketChoice> =
+pub static SOCKET_BACKENDS: LruHashMap<u64, SocketBackend> =
     LruHashMap::with_max_entries(limits::SOCKETS, 0);
 
 /// What is remembered of clients: see `lb_common::affinity`.
@@ -206,7 +206,7 @@ pub fn choice(key: &SocketKey) -> SocketChoice {
 
 /// The backend that a connected socket talks to.
 #[inline(always)]
-pub fn socket_backend(cookie: u64) -> Option<SocketChoice> {
+pub fn socket_backend(cookie: u64) -> Option<SocketBackend> {
     // SAFETY: a value may be reused under us: then the backend's generation does not fit.
     unsafe { SOCKET_BACKENDS.get(cookie) }.copied()
 }

@@ -1,7 +1,7 @@
 //! Sockets of this node: translated when they dial, so that their packets need no more work.
 
 use lb_common::{
-    abi::{SocketChoice, SocketKey, SocketPeer},
+    abi::{SocketBackend, SocketChoice, SocketKey, SocketPeer},
     addr::{Addr, V4, V6},
     socket::{Dial, dial},
     verdict::{Reason, Verdict},
@@ -11,7 +11,7 @@ use lb_common::{
 
 use crate::{
     call::{Address, Call},
-    counters, helpers, maps,
+    counters, helpers, life, maps,
     tables::Kernel,
 };
 
@@ -26,19 +26,19 @@ fn key<A: Addr>(call: &Call, address: A, port: [u8; 2], protocol: u8) -> SocketK
     SocketKey::new(call.context().socket_cookie(), address.to_slot(), port, protocol, !A::IS_V4)
 }
 
-/// connect() and sendmsg() of an IPv4 socket.
+/// connect() (`connects`) and sendmsg() of an IPv4 socket.
 #[inline(always)]
-pub fn dial_v4(call: &Call) -> i32 {
-    translate(call, V4::read(call), |address| address)
+pub fn dial_v4(call: &Call, connects: bool) -> i32 {
+    translate(call, connects, V4::read(call), |address| address)
 }
 
 /// As [`dial_v4`] for an IPv6 socket, which may also dial `::ffff:a.b.c.d`.
 #[inline(always)]
-pub fn dial_v6(call: &Call) -> i32 {
+pub fn dial_v6(call: &Call, connects: bool) -> i32 {
     let address = V6::read(call);
     match address.mapped() {
-        Some(v4) => translate(call, v4, V6::from_mapped),
-        None => translate(call, address, |address| address),
+        Some(v4) => translate(call, connects, v4, V6::from_mapped),
+        None => translate(call, connects, address, |address| address),
     }
 }
 
@@ -59,7 +59,12 @@ pub fn peer_v6(call: &Call) -> i32 {
 }
 
 #[inline(always)]
-fn translate<A: Addr, B: Address>(call: &Call, address: A, form: impl FnOnce(A) -> B) -> i32
+fn translate<A: Addr, B: Address>(
+    call: &Call,
+    connects: bool,
+    address: A,
+    form: impl FnOnce(A) -> B,
+) -> i32
 where
     Kernel<true>: Store<A>,
 {
@@ -91,6 +96,17 @@ where
             let backend = key(call, to, to_port, protocol);
             if maps::peer(&backend) != Some(&peer) {
                 let _ = maps::SOCKET_PEERS.insert(backend, peer, 0);
+            }
+            if connects {
+                let connected = SocketBackend {
+                    choice: chosen,
+                    address: to.to_slot(),
+                    port: to_port,
+                    protocol,
+                    counted: 0,
+                    zero: [0; 4],
+                };
+                life::connected(call.context().socket_cookie(), service, connected);
             }
             form(to).write(call);
             call.set_port(to_port);

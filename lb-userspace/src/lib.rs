@@ -8,6 +8,7 @@ pub mod cluster;
 pub mod config;
 pub mod datapath;
 pub mod explain;
+pub mod health;
 pub mod host;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 pub mod lab;

@@ -57,6 +57,8 @@ pub enum Kind {
     NodeAddress = 6,
     /// A load balancer's or external address that is not this node's own.
     VirtualAddress = 7,
+    /// A NodePort, whatever the address: its key's is unspecified. For sockets that bind there.
+    AnyNodePort = 8,
 }
 
 impl Kind {
@@ -69,6 +71,7 @@ impl Kind {
             5 => Self::ClusterAddress,
             6 => Self::NodeAddress,
             7 => Self::VirtualAddress,
+            8 => Self::AnyNodePort,
             _ => return None,
         })
     }

@@ -25,7 +25,7 @@ pub use ports::{PoolKey, PortPool};
 pub use report::{Question, Report};
 pub use service::{Answer, Line, SLOTS_PER_LINE, Scope, Service, SizeClass};
 pub use settings::{CidrSet, Settings, Timeouts};
-pub use socket::{SocketChoice, SocketKey, SocketPeer};
+pub use socket::{SocketBackend, SocketChoice, SocketKey, SocketPeer};
 
 /// A value made of 64-bit words without padding.
 ///
@@ -78,7 +78,7 @@ impl Count {
 mod pod {
     use super::{
         AffinityEntry, AffinityKey, Backend, Count, Frontend, FrontendKey, Line, NextHop, PoolKey,
-        Service, Settings, SocketChoice, SocketKey, SocketPeer, SourceKey,
+        Service, Settings, SocketBackend, SocketChoice, SocketKey, SocketPeer, SourceKey,
     };
     use crate::addr::{V4, V6};
 
@@ -102,6 +102,7 @@ mod pod {
         PoolKey,
         Service,
         Settings,
+        SocketBackend,
         SocketChoice,
         SocketKey,
         SocketPeer,

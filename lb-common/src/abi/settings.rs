@@ -85,6 +85,8 @@ pub struct Settings {
     /// Non-zero: flows whose backend is gone for good are reset.
     pub reset_gone: u32,
     pub masquerade_all: u32,
+    /// Cookie of the node's own network namespace, or zero: whose sockets may not bind NodePorts.
+    pub namespace: u64,
     pub pods_v4: CidrSet,
     pub pods_v6: CidrSet,
     pub services_v4: CidrSet,
@@ -142,6 +144,7 @@ impl Default for Settings {
             },
             reset_gone: 1,
             masquerade_all: 0,
+            namespace: 0,
             pods_v4: CidrSet::EMPTY,
             pods_v6: CidrSet::EMPTY,
             services_v4: CidrSet::EMPTY,

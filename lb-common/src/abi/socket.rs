@@ -54,6 +54,23 @@ impl SocketPeer {
     }
 }
 
+/// The backend that a connected socket talks to, by the socket's cookie. For UDP, and for services
+/// that count connections.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SocketBackend {
+    pub choice: SocketChoice,
+    /// A slot.
+    pub address: [u8; 16],
+    pub port: [u8; 2],
+    pub protocol: u8,
+    /// Non-zero: it is one of the backend's open connections.
+    pub counted: u8,
+    pub zero: [u8; 4],
+}
+
+const _: () = assert!(size_of::<SocketBackend>() == 32);
+
 /// The backend that an unconnected UDP socket's datagrams to one frontend go to.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 
 use super::{Draft, Keep, Outcome, SourceClass, Trace, is_barred, masquerade};
 use crate::{
-    abi::{AffinityKey, BackendState, Settings},
+    abi::{AffinityKey, BackendState, Kind, Settings},
     addr::Addr,
     affinity, hash,
     limits::PORT_TRIES,
@@ -80,6 +80,9 @@ fn choice<A: Addr, S: Store<A>>(
     else {
         return Err(Reason::StaleAnswer);
     };
+    if matches!(kind, Kind::AnyNodePort) {
+        return Err(Reason::NotService);
+    }
     let tuple = &draft.segment.tuple;
     let flags = draft.segment.tcp_flags;
     let class = SourceClass::of(store, settings, tuple.src);

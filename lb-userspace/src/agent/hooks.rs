@@ -1,6 +1,12 @@
 //! Which programs are on which hooks of this host.
 
-use std::{collections::BTreeSet, fs, net::IpAddr, os::unix::fs::MetadataExt as _, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    net::IpAddr,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
 
 use crate::{
     cli::{Exit, Failure},
@@ -23,6 +29,9 @@ pub struct Hooks {
     links: Links,
     config: Config,
     cgroup: u64,
+    cgroup_path: PathBuf,
+    /// Whether what sockets send is looked at.
+    pub guards: bool,
     /// By name: interface and how XDP runs there.
     pub uplinks: Vec<(String, Option<&'static str>)>,
     pub problems: Vec<String>,
@@ -36,7 +45,15 @@ impl Hooks {
         };
         let links = Links::open(&config.bpffs, attach::tc_kind(object).map_err(unknown)?)?;
         let config = config.clone();
-        Ok(Self { links, config, cgroup: 0, uplinks: Vec::new(), problems: Vec::new() })
+        Ok(Self {
+            links,
+            config,
+            cgroup: 0,
+            cgroup_path: PathBuf::new(),
+            guards: false,
+            uplinks: Vec::new(),
+            problems: Vec::new(),
+        })
     }
 
     /// Pins again what somebody has unpinned.
@@ -62,8 +79,30 @@ impl Hooks {
             )
         };
         let folder = fs::File::open(cgroup).map_err(|error| wrong(&error))?;
+        cgroup.clone_into(&mut self.cgroup_path);
         self.cgroup = folder.metadata().map_err(|error| wrong(&error))?.ino();
         self.links.sockets(object, &folder, self.cgroup).map_err(|error| wrong(&error))
+    }
+
+    /// Looks at what sockets send, so that none reaches who has its dead backend's address next.
+    pub fn guard(&mut self, object: &mut Object) {
+        let attached = fs::File::open(&self.cgroup_path)
+            .map_err(|error| error.to_string())
+            .and_then(|folder| {
+                self.links.egress(object, &folder, self.cgroup).map_err(|error| error.to_string())
+            });
+        match attached {
+            Ok(()) => self.guards = true,
+            Err(error) => tracing::error!("sockets of dead UDP backends go on sending: {error}"),
+        }
+    }
+
+    /// Looks no longer at what sockets send.
+    pub fn end_guard(&mut self) {
+        match self.links.end_egress(self.cgroup) {
+            Ok(()) => self.guards = false,
+            Err(error) => tracing::warn!("a link cannot be removed: {error}"),
+        }
     }
 
     /// Looks at the uplinks that there are now, and no longer at those that are none any more.

@@ -4,6 +4,7 @@
 //! takes over what it finds.
 
 mod handler;
+mod health;
 mod hooks;
 mod live;
 mod lock;
@@ -30,7 +31,11 @@ use self::{handler::Answers, state::State};
 use crate::{
     api,
     cli::{Exit, Failure},
-    cluster::{Change, files, watch},
+    cluster::{
+        Change,
+        events::{self, Warning},
+        files, watch,
+    },
     config::{Config, SourceKind},
     datapath::object::Object,
     net,
@@ -92,7 +97,10 @@ async fn work(config: Config, object: Object) -> Result<(), Failure> {
     let cancel = CancellationToken::new();
     let tasks = TaskTracker::new();
     let (tx, rx) = mpsc::channel(64);
-    let source = source(config.clone(), tx, sources, cancel.clone());
+    let (warnings_tx, warnings) = mpsc::channel(64);
+    let shared = locked(&state).health.clone();
+    tasks.spawn(health::serve(shared, config.health_address, warnings_tx, cancel.clone()));
+    let source = source(config.clone(), tx, sources, warnings, cancel.clone());
     tasks.spawn(async move {
         if let Err(failure) = source.await {
             tracing::error!("{failure}");
@@ -174,6 +182,7 @@ async fn source(
     config: Config,
     tx: mpsc::Sender<News>,
     sources: tokio::sync::watch::Sender<watch::Sources>,
+    warnings: mpsc::Receiver<Warning>,
     cancel: CancellationToken,
 ) -> Result<(), Failure> {
     match config.source {
@@ -214,7 +223,9 @@ async fn source(
                     }
                 }
             };
-            tokio::join!(watch::run(client, options, batches, sources, cancel), forward);
+            let publish = events::publish(client.clone(), config.node_name, warnings);
+            let publish = cancel.clone().run_until_cancelled_owned(publish);
+            tokio::join!(watch::run(client, options, batches, sources, cancel), forward, publish);
             Ok(())
         }
     }

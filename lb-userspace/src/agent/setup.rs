@@ -11,7 +11,7 @@ use nix::time::{ClockId, clock_gettime};
 use crate::{
     cli::{Exit, Failure},
     config::{self, Config},
-    datapath::object::Sizes,
+    datapath::{object::Sizes, sys},
     host,
 };
 
@@ -74,6 +74,8 @@ pub fn settings(config: &Config, sizes: Sizes, installed: u32) -> Result<Setting
             udp: in_ticks(udp.0),
         },
         reset_gone: u32::from(config.reset_gone),
+        // Without it no bind() is refused.
+        namespace: sys::namespace_cookie().unwrap_or(0),
         ..Settings::default()
     })
 }

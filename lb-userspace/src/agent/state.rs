@@ -7,23 +7,26 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use lb_common::abi::Settings;
 
-use super::{News, hooks::Hooks, setup};
+use super::{News, health::addresses, hooks::Hooks, setup};
 use crate::{
     cli::{Exit, Failure},
     cluster::{files::Report, index::Index, watch},
-    config::Config,
+    config::{Config, SourceKind},
     datapath::{
         maps::Maps,
         object::{self, Object, Sizes},
         pins::Pins,
+        sockets::strands,
     },
+    health::server::Shared,
     host,
-    model::{Ignored, Node, ObjectName},
+    model::{Algorithm, Family, Ignored, Node, ObjectName},
     net,
     plan::{
-        Plan,
+        Plan, PortPlan,
         tables::{self, Change, Environment, Refusal, Tables},
     },
 };
@@ -46,6 +49,7 @@ pub struct State {
     pub reports: Vec<Report>,
     pub sources: tokio::sync::watch::Receiver<watch::Sources>,
     sources_in: tokio::sync::watch::Sender<watch::Sources>,
+    pub health: Shared,
     /// The host's interfaces and routes.
     seen: net::Snapshot,
     /// The last time that the maps became what they should be.
@@ -112,6 +116,7 @@ impl State {
             reports: Vec::new(),
             sources,
             sources_in,
+            health: Shared::default(),
             seen,
             synced: None,
             base,
@@ -119,6 +124,11 @@ impl State {
             began: Instant::now(),
             in_step: false,
         };
+        if state.maps.has_stranded_sockets() {
+            state.hooks.guard(&mut state.object);
+        } else {
+            state.hooks.end_guard();
+        }
         state.hook_up();
         Ok(state)
     }
@@ -144,6 +154,7 @@ impl State {
     /// Takes in changes and carries them to the kernel.
     pub fn take(&mut self, batches: Vec<News>) {
         let Some(seen) = batches.iter().map(|batch| batch.seen).min() else { return };
+        self.health.lock().node.queue_all(Timestamp::now());
         for News { changes, reports, .. } in batches {
             for change in changes {
                 self.index.apply(change);
@@ -209,6 +220,7 @@ impl State {
         self.refused = planned.refused.into_iter().collect();
         let writes = planned.ops.len();
         self.in_step = self.write(&planned.ops);
+        self.tell_health();
         if self.in_step {
             let took = seen.elapsed();
             self.synced = Some(Synced { at: Instant::now(), took, writes });
@@ -216,8 +228,39 @@ impl State {
         }
     }
 
+    /// Tells the health servers what has become of this node's endpoints and of itself.
+    fn tell_health(&self) {
+        let checks =
+            || self.plan.services().filter_map(|plan| Some((plan, plan.health_check.as_ref()?)));
+        let ports = checks().map(|(plan, check)| (plan.name.clone(), check.port)).collect();
+        let counts = checks().map(|(plan, check)| (plan.name.clone(), check.local_endpoints));
+        let mut families: Vec<Family> =
+            self.node.addresses.iter().copied().map(Family::of).collect();
+        families.sort_unstable();
+        families.dedup();
+        let eligible = match self.index.node(&self.config.node_name) {
+            Some(node) => !node.leaving,
+            // Manifests need not have Nodes.
+            None => self.config.source == SourceKind::Files,
+        };
+        let mut health = self.health.lock();
+        health.checks.set_services(&ports);
+        health.checks.set_endpoints(&counts.collect());
+        health.listen = addresses(&self.node);
+        health.node.set_families(&families);
+        health.node.eligible = eligible;
+        if self.in_step {
+            health.node.sync_all(Timestamp::now());
+        }
+        drop(health);
+        self.health.wake();
+    }
+
     /// Executes writes; if one fails, everything is read back, to be planned anew.
     fn write(&mut self, ops: &[tables::Op]) -> bool {
+        if !self.hooks.guards && strands(ops) {
+            self.hooks.guard(&mut self.object);
+        }
         let Err(error) = self.maps.apply(ops) else { return true };
         tracing::error!("{error}; reading everything back");
         match self.maps.image() {
@@ -238,6 +281,7 @@ impl State {
     pub fn thaw(&mut self) {
         self.mend();
         self.tables.thaw(self.began.elapsed());
+        self.count_connections();
         if !self.in_step || !self.refused.is_empty() {
             self.sync(Instant::now());
         }
@@ -260,6 +304,15 @@ impl State {
         self.unpinned = problem;
     }
 
+    /// Counts anew what Services that share out by open connections have open.
+    fn count_connections(&self) {
+        let counts = |port: &PortPlan| port.algorithm == Some(Algorithm::LeastConnections);
+        if self.plan.services().flat_map(|plan| &plan.ports).any(counts) {
+            let flows = self.maps.flows(setup::ticks());
+            self.maps.count_flows(&flows, 1..self.maps.capacities.backends);
+        }
+    }
+
     /// Frees backends that left and that no flow refers to.
     pub fn reclaim(&mut self) {
         if let Err(error) = self.maps.tighten_gate() {
@@ -269,6 +322,9 @@ impl State {
         let flows = self.maps.flows(setup::ticks());
         let ops = self.tables.reclaim(scanned, &flows.referenced());
         self.write(&ops);
+        if self.hooks.guards && !self.maps.has_stranded_sockets() {
+            self.hooks.end_guard();
+        }
     }
 }
 

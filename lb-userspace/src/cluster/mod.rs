@@ -18,6 +18,7 @@ use k8s_openapi::{
 use crate::model::ObjectName;
 
 pub mod endpoints;
+pub mod events;
 pub mod files;
 pub mod index;
 pub mod mirror;

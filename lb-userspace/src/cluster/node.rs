@@ -8,6 +8,8 @@ use k8s_openapi::api::{core::v1, networking::v1::ServiceCIDR};
 use super::{endpoints::Names, label, parse::Problems};
 use crate::model::Family;
 
+/// The cluster autoscaler's mark on a node that it is about to remove.
+const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
 const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// A node of the cluster as its object tells it.
@@ -17,6 +19,8 @@ pub struct NodeInfo {
     /// Internal addresses before external ones, otherwise in the object's order.
     pub addresses: Vec<IpAddr>,
     pub pod_cidrs: Vec<IpNet>,
+    /// Whether it is about to go: load balancers shall send nothing new.
+    pub leaving: bool,
     /// What was left out, each naming its field.
     pub problems: Vec<String>,
 }
@@ -45,7 +49,10 @@ pub fn read(object: &v1::Node, names: &mut Names) -> NodeInfo {
         .filter_map(|(at, text)| problems.range(format_args!("spec.podCIDRs[{at}]"), text))
         .collect();
     let zone = zone.map(|zone| names.get(zone));
-    NodeInfo { zone, addresses, pod_cidrs, problems: problems.0 }
+    let taints = spec.and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
+    let leaving = object.metadata.deletion_timestamp.is_some()
+        || taints.iter().any(|taint| taint.key == TO_BE_DELETED);
+    NodeInfo { zone, addresses, pod_cidrs, leaving, problems: problems.0 }
 }
 
 /// The ranges of a ServiceCIDR, and what is wrong with the others.

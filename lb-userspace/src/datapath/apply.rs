@@ -63,6 +63,7 @@ impl Maps {
             Op::ForgetBackend(id) => {
                 let result = zero(&mut self.backend_counts, *id);
                 check("BACKEND_COUNTS", id, result)?;
+                self.count_nothing(*id);
                 check("BACKEND_NAMES", id, absent_is_fine(self.backend_names.remove(id)))
             }
             Op::Backend { id, row } => self.write_backend(*id, row),

@@ -9,7 +9,8 @@ use std::{
 };
 
 use aya::programs::{
-    CgroupAttachMode, CgroupSockAddr, ProgramError, SchedClassifier, TcAttachType, Xdp,
+    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, ProgramError,
+    SchedClassifier, TcAttachType, Xdp,
     links::{FdLink, LinkOrder},
     tc::TcAttachOptions,
 };
@@ -32,6 +33,11 @@ const SOCKETS: &[&str] = &[
     "getpeername4",
     "getpeername6",
 ];
+
+/// The hooks at the beginning and the end of sockets.
+const LIVES: &[&str] = &["post_bind4", "post_bind6", "sock_release"];
+/// Looks at what sockets send.
+const EGRESS: &str = "socket_egress";
 
 pub use aya::programs::XdpMode;
 
@@ -107,12 +113,17 @@ impl Links {
     ) -> Result<(), AttachError> {
         for program in SOCKETS.iter().copied() {
             let hook: &mut CgroupSockAddr = find(object, program)?;
-            let fd = hook
-                .fd()
-                .map_err(|e| failed(program, "the cgroup", e))?
-                .as_fd()
-                .try_clone_to_owned();
-            let fd = fd.map_err(|e| link_failed(program, "the cgroup", e))?;
+            let fd = descriptor(hook.fd(), program, "the cgroup")?;
+            self.hold(program, format!("{program}@{id}"), "the cgroup", &fd, || {
+                let link = hook
+                    .attach(cgroup, CgroupAttachMode::Single)
+                    .and_then(|link| hook.take_link(link))?;
+                Ok(FdLink::try_from(link))
+            })?;
+        }
+        for program in LIVES.iter().copied() {
+            let hook: &mut CgroupSock = find(object, program)?;
+            let fd = descriptor(hook.fd(), program, "the cgroup")?;
             self.hold(program, format!("{program}@{id}"), "the cgroup", &fd, || {
                 let link = hook
                     .attach(cgroup, CgroupAttachMode::Single)
@@ -121,6 +132,40 @@ impl Links {
             })?;
         }
         Ok(())
+    }
+
+    /// Looks at what sockets in a cgroup send.
+    ///
+    /// # Errors
+    /// If the program cannot be attached.
+    pub fn egress(
+        &mut self,
+        object: &mut Object,
+        cgroup: &fs::File,
+        id: u64,
+    ) -> Result<(), AttachError> {
+        let hook: &mut CgroupSkb = find(object, EGRESS)?;
+        let fd = descriptor(hook.fd(), EGRESS, "the cgroup")?;
+        self.hold(EGRESS, format!("{EGRESS}@{id}"), "the cgroup", &fd, || {
+            let link = hook
+                .attach(cgroup, CgroupSkbAttachType::Egress, CgroupAttachMode::Single)
+                .and_then(|link| hook.take_link(link))?;
+            Ok(FdLink::try_from(link))
+        })
+    }
+
+    /// Looks no longer at what sockets in a cgroup send.
+    ///
+    /// # Errors
+    /// If the pin cannot be removed.
+    pub fn end_egress(&mut self, id: u64) -> io::Result<()> {
+        let pin = format!("{EGRESS}@{id}");
+        self.held.remove(&pin);
+        self.pins.release(&pin);
+        match fs::remove_file(self.pins.folder().join(pin)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Looks at what comes in and goes out on an interface, by tc.
@@ -141,8 +186,7 @@ impl Links {
                 }
                 continue;
             }
-            let fd = hook.fd().map_err(|e| failed(program, name, e))?.as_fd().try_clone_to_owned();
-            let fd = fd.map_err(|e| link_failed(program, name, e))?;
+            let fd = descriptor(hook.fd(), program, name)?;
             self.hold(program, format!("{at}@{index}"), name, &fd, || {
                 let order = TcAttachOptions::TcxOrder(LinkOrder::default());
                 let link = hook
@@ -167,8 +211,7 @@ impl Links {
     ) -> Result<(), AttachError> {
         let program = "uplink_xdp";
         let hook: &mut Xdp = find(object, program)?;
-        let fd = hook.fd().map_err(|e| failed(program, name, e))?.as_fd().try_clone_to_owned();
-        let fd = fd.map_err(|e| link_failed(program, name, e))?;
+        let fd = descriptor(hook.fd(), program, name)?;
         self.hold(program, format!("xdp@{index}"), name, &fd, || {
             let link = hook.attach(name, mode).and_then(|link| hook.take_link(link))?;
             Ok(FdLink::try_from(link))
@@ -206,7 +249,10 @@ impl Links {
 
     /// Counts the socket hooks of a cgroup as taken.
     pub fn keep_sockets(&mut self, cgroup: u64) {
-        self.held.extend(SOCKETS.iter().map(|program| format!("{program}@{cgroup}")));
+        let hooks = SOCKETS.iter().chain(LIVES);
+        self.held.extend(hooks.map(|program| format!("{program}@{cgroup}")));
+        // Whether it is needed is decided elsewhere.
+        self.held.insert(format!("{EGRESS}@{cgroup}"));
     }
 
     /// Puts a program behind the pinned link, or makes and pins one.
@@ -295,6 +341,16 @@ where
 {
     let program = object.program_mut(name).ok_or(AttachError::Missing(name))?;
     program.try_into().map_err(|_| AttachError::Missing(name))
+}
+
+/// A program's descriptor, for as long as the program itself is borrowed.
+fn descriptor(
+    fd: Result<&aya::programs::ProgramFd, ProgramError>,
+    program: &'static str,
+    target: &str,
+) -> Result<std::os::fd::OwnedFd, AttachError> {
+    let fd = fd.map_err(|error| failed(program, target, error))?.as_fd().try_clone_to_owned();
+    fd.map_err(|error| link_failed(program, target, error))
 }
 
 fn failed(program: &'static str, target: &str, source: ProgramError) -> AttachError {

@@ -25,6 +25,8 @@ pub struct Flows {
     pub capacity: u64,
     /// Live entries of each backend.
     pub by_backend: BTreeMap<u32, u64>,
+    /// Those of them whose connection is not over.
+    pub open: BTreeMap<u32, u64>,
 }
 
 impl Flows {
@@ -35,6 +37,27 @@ impl Flows {
 }
 
 impl Maps {
+    /// A backend's slot is nobody's: nothing is open to it.
+    pub(super) fn count_nothing(&self, backend: u32) {
+        let words = self.loads.words().iter().skip(2 * backend as usize).take(2);
+        words.for_each(|word| word.store(0, Relaxed));
+    }
+
+    /// Counts anew how many flows each of these backends has open: programs count those that open,
+    /// but flows that end need not send a packet.
+    pub fn count_flows(&self, flows: &Flows, backends: impl IntoIterator<Item = u32>) {
+        let (pairs, _) = self.loads.words().as_chunks::<2>();
+        for id in backends {
+            if let Some([of_flows, _]) = pairs.get(id as usize) {
+                // Two entries for each.
+                let open = flows.open.get(&id).copied().unwrap_or(0) / 2;
+                if of_flows.load(Relaxed) != open {
+                    of_flows.store(open, Relaxed);
+                }
+            }
+        }
+    }
+
     /// Looks at every entry of both families; `now` is the tick that programs see.
     pub fn flows(&self, now: u32) -> Flows {
         let mut flows = Flows::default();
@@ -61,6 +84,9 @@ fn scan<A: Addr, const N: usize>(words: &[AtomicU64], now: u32, flows: &mut Flow
         flows.entries += 1;
         let backend = (entry[2 + 2 * A::PAIR_WORDS].load(Relaxed) >> 32) as u32;
         *flows.by_backend.entry(backend).or_default() += 1;
+        if !matches!(state, State::Closing) {
+            *flows.open.entry(backend).or_default() += 1;
+        }
     }
 }
 
@@ -91,13 +117,15 @@ mod tests {
             flow(1, State::HalfOpen, 1, 7),
             flow(1, State::HalfOpen, 0, 9),
             flow(1, State::Closing, -1, 10),
+            flow(1, State::Closing, 5, 7),
         ]
         .into_iter()
         .flatten()
         .collect();
         let mut flows = Flows::default();
         scan::<V4, WORDS_V4>(&words, NOW, &mut flows);
-        assert_eq!(flows, Flows { entries: 2, capacity: 5, by_backend: BTreeMap::from([(7, 2)]) });
+        let (by_backend, open) = (BTreeMap::from([(7, 3)]), BTreeMap::from([(7, 2)]));
+        assert_eq!(flows, Flows { entries: 3, capacity: 6, by_backend, open });
         assert_eq!(flows.referenced(), BTreeSet::from([7]));
     }
 

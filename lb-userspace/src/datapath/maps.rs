@@ -20,7 +20,7 @@ use aya::{
 use lb_common::{
     abi::{
         Backend, Count, FlowSet, Frontend, FrontendKey, Line, PoolKey, PortPool, Service, Settings,
-        WORDS_V4, WORDS_V6, Words,
+        SocketBackend, WORDS_V4, WORDS_V6, Words,
     },
     addr::{V4, V6},
 };
@@ -53,6 +53,10 @@ pub struct Maps {
     pub sources_v4: LpmTrie<MapData, [u8; 8], u32>,
     pub sources_v6: LpmTrie<MapData, [u8; 20], u32>,
     pub port_pools: HashMap<MapData, PoolKey, PoolBytes>,
+    /// By cookie.
+    pub socket_backends: HashMap<MapData, u64, SocketBackend>,
+    /// Of each backend: open flows, open sockets.
+    pub loads: Mapped,
     pub uplinks: HashMap<MapData, u32, u32>,
     pub reasons: PerCpuArray<MapData, Count>,
     pub service_counts: PerCpuArray<MapData, Count>,
@@ -186,6 +190,8 @@ impl Maps {
             sources_v4,
             sources_v6,
             port_pools: source.typed("PORT_POOLS")?,
+            socket_backends: source.typed("SOCKET_BACKENDS")?,
+            loads: source.mapped("LOADS", 16)?,
             uplinks: source.typed("UPLINKS")?,
             reasons: source.typed("REASONS")?,
             service_counts: source.typed("SERVICE_COUNTS")?,

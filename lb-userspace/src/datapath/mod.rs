@@ -12,5 +12,6 @@ pub mod mmap;
 pub mod object;
 pub mod pins;
 pub mod rows;
+pub mod sockets;
 pub(crate) mod sys;
 pub mod test_run;

@@ -177,6 +177,8 @@ fn load(sizes: Sizes, pins: Option<&Path>, programs: Programs) -> Result<Object,
             Program::Xdp(program) => program.load(),
             Program::SchedClassifier(program) => program.load(),
             Program::CgroupSockAddr(program) => program.load(),
+            Program::CgroupSock(program) => program.load(),
+            Program::CgroupSkb(program) => program.load(),
             _ => Ok(()),
         };
         loaded.map_err(|source| LoadError::Program { name: name.to_owned(), source })?;
@@ -257,7 +259,7 @@ fn refused(error: EbpfError, or: impl FnOnce(EbpfError) -> LoadError) -> LoadErr
 pub fn layout() -> u64 {
     use lb_common::abi::{
         AffinityEntry, AffinityKey, Backend, Count, Frontend, FrontendKey, Line, PoolKey, PortPool,
-        Service, Settings, SocketChoice, SocketKey, SocketPeer, SourceKey,
+        Service, Settings, SocketBackend, SocketChoice, SocketKey, SocketPeer, SourceKey,
     };
     /// To be raised when a layout changes without a size that does.
     const REVISION: usize = 3;
@@ -277,6 +279,7 @@ pub fn layout() -> u64 {
         size_of::<PortPool>(),
         size_of::<Service>(),
         size_of::<Settings>(),
+        size_of::<SocketBackend>(),
         size_of::<SocketChoice>(),
         size_of::<SocketKey>(),
         size_of::<SocketPeer>(),

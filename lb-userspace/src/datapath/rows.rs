@@ -131,7 +131,7 @@ const fn name_of(kind: Kind) -> Option<&'static str> {
         Kind::NodePort => Some("NodePort"),
         Kind::LoadBalancer => Some("LoadBalancer"),
         Kind::ExternalIp => Some("ExternalIP"),
-        Kind::ClusterAddress | Kind::NodeAddress | Kind::VirtualAddress => None,
+        Kind::ClusterAddress | Kind::NodeAddress | Kind::VirtualAddress | Kind::AnyNodePort => None,
     }
 }
 

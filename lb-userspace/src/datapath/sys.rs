@@ -1,4 +1,5 @@
-//! The calls of bpf(2) that aya 0.14 does not have: links by pin, whatever their type.
+//! The calls of bpf(2) that aya 0.14 does not have: links by pin, whatever their type; and what nix
+//! does not know of sockets.
 
 use std::{
     ffi::CString,
@@ -69,6 +70,26 @@ pub fn update_link(link: BorrowedFd<'_>, program: impl AsFd) -> io::Result<()> {
         old_program: 0,
     };
     bpf(BPF_LINK_UPDATE, &attributes).map(drop)
+}
+
+/// What tells the calling thread's network namespace from any other (kernel 5.14).
+///
+/// # Errors
+/// What the kernel answers.
+pub fn namespace_cookie() -> io::Result<u64> {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    let (mut cookie, mut length) = (0_u64, size_of::<u64>() as libc::socklen_t);
+    // SAFETY: the kernel writes `length` bytes to a word that has as many.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if result == 0 { Ok(cookie) } else { Err(io::Error::last_os_error()) }
 }
 
 /// `union bpf_attr` for BPF_PROG_LOAD, as far as it is needed.

@@ -118,9 +118,13 @@ impl Tables {
                 Some(Kind::NodePort) => FrontendKind::NodePort,
                 Some(Kind::LoadBalancer) => FrontendKind::LoadBalancer,
                 Some(Kind::ExternalIp) => FrontendKind::ExternalIp,
-                Some(Kind::ClusterAddress | Kind::NodeAddress | Kind::VirtualAddress) | None => {
-                    continue;
-                }
+                Some(
+                    Kind::ClusterAddress
+                    | Kind::NodeAddress
+                    | Kind::VirtualAddress
+                    | Kind::AnyNodePort,
+                )
+                | None => continue,
             };
             if let Some(record) = self.services.get_mut(&frontend.service()) {
                 record.frontends.insert((kind, *place));

@@ -1,4 +1,4 @@
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use lb_common::abi::{Answer, Backend, Frontend, Line, Scope, Service, Settings};
@@ -20,6 +20,15 @@ impl Place {
     /// The address itself.
     pub const fn of_address(address: IpAddr) -> Self {
         Self { address, port: 0, protocol: 0 }
+    }
+
+    /// Port and protocol, at no address.
+    pub const fn anywhere(&self) -> Self {
+        let address = match self.address {
+            IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        Self { address, port: self.port, protocol: self.protocol }
     }
 
     pub const fn is_address(&self) -> bool {

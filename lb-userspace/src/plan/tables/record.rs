@@ -45,18 +45,21 @@ impl ServiceRecord {
     }
 }
 
-/// What a service with these frontends claims: them and their addresses.
+/// What a service with these frontends claims: them, their addresses, and NodePorts against those who
+/// would bind them.
 pub(super) fn claims(
     frontends: &BTreeSet<(FrontendKind, Place)>,
 ) -> impl Iterator<Item = (Place, Kind)> {
     frontends.iter().flat_map(|(kind, place)| {
-        let address = match kind {
-            FrontendKind::ClusterIp => Some(Kind::ClusterAddress),
-            FrontendKind::NodePort => None,
-            FrontendKind::LoadBalancer | FrontendKind::ExternalIp => Some(Kind::VirtualAddress),
+        let address = Place::of_address(place.address);
+        let beside = match kind {
+            FrontendKind::ClusterIp => (address, Kind::ClusterAddress),
+            FrontendKind::NodePort => (place.anywhere(), Kind::AnyNodePort),
+            FrontendKind::LoadBalancer | FrontendKind::ExternalIp => {
+                (address, Kind::VirtualAddress)
+            }
         };
-        let address = address.map(|kind| (Place::of_address(place.address), kind));
-        std::iter::once((*place, kind_of(*kind))).chain(address)
+        [(*place, kind_of(*kind)), beside]
     })
 }
 

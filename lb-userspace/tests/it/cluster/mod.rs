@@ -6,5 +6,6 @@ mod order;
 mod plan;
 mod reference_endpoints;
 mod reference_flows;
+mod reference_health;
 mod reference_services;
 mod sources;

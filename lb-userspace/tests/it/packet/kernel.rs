@@ -112,7 +112,11 @@ impl Programs {
         // Handles of our own: programs that are yet to be loaded need the object's.
         let maps = Maps::open(|name| match object.map(name) {
             Some(
-                Map::Array(map) | Map::HashMap(map) | Map::LpmTrie(map) | Map::PerCpuArray(map),
+                Map::Array(map)
+                | Map::HashMap(map)
+                | Map::LruHashMap(map)
+                | Map::LpmTrie(map)
+                | Map::PerCpuArray(map),
             ) => Map::from_map_data(MapData::from_id(map.info()?.id())?),
             _ => panic!("{name} is a map of another kind"),
         });

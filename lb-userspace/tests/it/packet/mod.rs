@@ -31,3 +31,4 @@ mod tables_maps;
 #[expect(dead_code, reason = "lb-common's own tests use the rest")]
 #[path = "../../../../lb-common/tests/rules/town.rs"]
 mod town;
+mod udp_reference;

@@ -1,6 +1,9 @@
 //! Service behaviour as data: what the reference proxy of Kubernetes v1.36 does.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
 use ipnet::IpNet;
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
@@ -11,6 +14,18 @@ use lb_userspace::{
 use serde::{Deserialize, de::DeserializeOwned};
 
 const CASES: &str = include_str!("../../cases/service_semantics.json");
+
+/// A section as it is.
+pub fn value(name: &str) -> serde_json::Value {
+    let mut all: BTreeMap<String, serde_json::Value> = serde_json::from_str(CASES).unwrap();
+    all.remove(name).unwrap_or_else(|| panic!("no section {name}"))
+}
+
+/// The names of all sections.
+pub fn names() -> BTreeSet<String> {
+    let all: BTreeMap<String, serde_json::Value> = serde_json::from_str(CASES).unwrap();
+    all.into_keys().collect()
+}
 
 /// All cases of a section; a case that does not read as `T` fails the test.
 pub fn section<T: DeserializeOwned>(name: &str) -> Vec<T> {

@@ -10,7 +10,8 @@ use axum::{
 use serde_json::{Value, json};
 
 /// The resources that the double serves: plural, apiVersion, kind.
-const SERVED: [(&str, &str, &str); 5] = [
+const SERVED: [(&str, &str, &str); 6] = [
+    ("events", "v1", "Event"),
     ("services", "v1", "Service"),
     ("endpoints", "v1", "Endpoints"),
     ("nodes", "v1", "Node"),
