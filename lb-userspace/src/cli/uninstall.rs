@@ -25,6 +25,18 @@ struct Removed {
     removed: Vec<String>,
 }
 
+/// Removes everything, and says what.
+pub(super) fn remove(bpffs: &std::path::Path, datapath: &dyn Datapath) -> Result<Exit, Failure> {
+    write(&lines(datapath.uninstall(bpffs)?)).map(|()| Exit::Fine)
+}
+
+fn lines(removed: Vec<String>) -> String {
+    match removed.is_empty() {
+        true => "nothing was installed\n".into(),
+        false => removed.into_iter().map(|name| format!("removed {name}\n")).collect(),
+    }
+}
+
 pub(super) fn run(args: &Args, datapath: &dyn Datapath) -> Result<Exit, Failure> {
     let removed = datapath.uninstall(&args.bpffs)?;
     let text = match args.format.output {
@@ -32,10 +44,7 @@ pub(super) fn run(args: &Args, datapath: &dyn Datapath) -> Result<Exit, Failure>
             structured(&Document::new("Uninstall", Removed { removed }), format)?
         }
         Format::Name => removed.into_iter().map(|name| name + "\n").collect(),
-        Format::Table | Format::Wide if removed.is_empty() => "nothing was installed\n".into(),
-        Format::Table | Format::Wide => {
-            removed.into_iter().map(|name| format!("removed {name}\n")).collect()
-        }
+        Format::Table | Format::Wide => lines(removed),
     };
     write(&text).map(|()| Exit::Fine)
 }

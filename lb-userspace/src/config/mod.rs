@@ -5,6 +5,7 @@
 //! default, in this order.
 
 mod check;
+pub mod kube_proxy;
 mod merge;
 mod node;
 mod options;
@@ -100,6 +101,20 @@ impl Config {
         Self::from_options(given.or(file), host_name)
     }
 
+    /// As [`Config::load`], with kube-proxy's own file behind ours; also says what of it means nothing
+    /// here.
+    pub fn load_with(
+        given: Options,
+        kube_proxy: &Path,
+        host_name: &str,
+    ) -> Result<(Self, Vec<String>), ConfigError> {
+        let text = read_text(kube_proxy)?;
+        let reading = kube_proxy::parse(kube_proxy, &text)?;
+        let file = given.config.as_deref().map(read_file).transpose()?.unwrap_or_default();
+        let config = Self::from_options(given.or(file).or(reading.options), host_name)?;
+        Ok((config, reading.without_effect))
+    }
+
     /// Fills in the defaults and checks what came out.
     pub fn from_options(options: Options, host_name: &str) -> Result<Self, ConfigError> {
         let Options {
@@ -184,11 +199,15 @@ impl Config {
 }
 
 fn read_file(file: &Path) -> Result<Options, ConfigError> {
-    let text = fs::read_to_string(file).map_err(|error| ConfigError::Unreadable {
+    parse_file(file, &read_text(file)?)
+}
+
+fn read_text(file: &Path) -> Result<String, ConfigError> {
+    let unreadable = |error: std::io::Error| ConfigError::Unreadable {
         file: file.into(),
         message: error.to_string(),
-    })?;
-    parse_file(file, &text)
+    };
+    fs::read_to_string(file).map_err(unreadable)
 }
 
 /// Reads the text of a configuration file; `file` is for the errors.

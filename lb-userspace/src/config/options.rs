@@ -21,7 +21,7 @@ pub struct Options {
     #[serde(skip)]
     pub config: Option<PathBuf>,
     /// This node [default: the host's name, in lower case]
-    #[arg(long, env = "LB_NODE_NAME", value_name = "NAME")]
+    #[arg(long, env = "LB_NODE_NAME", value_name = "NAME", alias = "hostname-override")]
     pub node_name: Option<String>,
     /// This node's own addresses [default: the Node's status, else the interfaces']
     #[arg(

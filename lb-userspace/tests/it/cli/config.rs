@@ -98,3 +98,18 @@ fn a_bad_flag_is_wrong_usage() {
 fn a_configuration_file_that_is_not_there_is_named() {
     lb(&["agent", "--config", "/nonexistent/lb.yaml"]).fails_with(1, "/nonexistent/lb.yaml: ");
 }
+
+#[test]
+fn kube_proxy_s_file_stands_behind_all_other_places_and_its_dead_fields_are_named() {
+    let (_folder, path) = file(
+        "apiVersion: kubeproxy.config.k8s.io/v1alpha1\nkind: KubeProxyConfiguration\n\
+         hostnameOverride: theirs\nclusterCIDR: 10.1.0.0/16\nconfigSyncPeriod: 15m\n",
+    );
+    let arguments = ["agent", "--print-config", "--kube-proxy-config", path.to_str().unwrap()];
+    let found = lb(&arguments);
+    assert_eq!(found.code, 0, "{found:?}");
+    says(&found.stdout, "nodeName: theirs");
+    assert!(found.stderr.contains("configSyncPeriod: not applicable: "), "{found:?}");
+    let found = lb(&[&arguments[..], &["--hostname-override", "Ours"]].concat());
+    says(&found.stdout, "nodeName: ours");
+}

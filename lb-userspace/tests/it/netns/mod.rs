@@ -13,5 +13,6 @@ mod nodes;
 mod objects;
 mod outside;
 mod restart;
+mod semantics;
 mod sockets;
 mod world;

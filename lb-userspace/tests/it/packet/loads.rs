@@ -4,7 +4,7 @@ use aya::programs::{Program, ProgramError};
 use lb_userspace::datapath::object::{Sizes, create_private};
 
 /// All of them. Each must be loaded, and none forgotten here.
-const PROGRAMS: [&str; 13] = [
+const PROGRAMS: [&str; 17] = [
     "connect4",
     "connect6",
     "explain_packet",
