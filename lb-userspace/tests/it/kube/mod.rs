@@ -2,6 +2,7 @@
 
 mod agent;
 mod connections;
+mod health;
 mod listings;
 mod operator;
 mod order;

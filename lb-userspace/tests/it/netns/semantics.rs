@@ -188,6 +188,9 @@ fn load_balancers_are_told_whether_this_node_has_endpoints_and_is_well() {
     assert_eq!(outside.kind(), ErrorKind::TimedOut, "{outside}");
     assert_eq!(Over::Tcp.who(world.node(1), web.on_node(1, V4)), there.name);
 
+    world.put("web", &web.manifests(&[&here]));
+    until("one is here again", || http(&world.client, check, "/").0 == 200);
+
     let node = SocketAddr::new(node_address(1, V4), 10256);
     for path in ["/healthz", "/livez"] {
         let (status, _, body) = http(&world.client, node, path);
@@ -267,4 +270,21 @@ fn another_proxy_s_connections_to_a_pod_here_outlive_our_start_and_its_removal()
 #[test]
 fn another_proxy_s_connections_to_a_pod_elsewhere_outlive_our_start_and_its_removal() {
     take_over("sem-take-there", 2);
+}
+
+#[test]
+fn a_node_port_answers_at_an_address_that_the_node_got_later_and_no_longer_when_it_is_gone() {
+    let world = World::new("sem-late");
+    let (pod, web) = (world.pod(1, 10), Front::new("web", 1));
+    world.put("web", &web.manifests(&[&pod]));
+    let ranges = ["--nodeport-address", "192.168.10.0/24"];
+    let _agent = world.agent(1, &[TC, &ranges].concat());
+    let late = SocketAddr::new(address("192.168.10.77"), web.node_port());
+    let node = world.node(1);
+    node.address("eth0", "192.168.10.77/24").unwrap();
+    until("it answers", || Over::Tcp.who(&world.client, late) == pod.name);
+    assert_eq!(Over::Tcp.who(node, late), pod.name, "the node itself, too");
+    node.ip("addr del 192.168.10.77/24 dev eth0").unwrap();
+    until("it is gone", || Over::Tcp.who(node, late) != pod.name);
+    assert_eq!(Over::Tcp.who(&world.client, web.on_node(1, V4)), pod.name, "others go on");
 }
