@@ -29,6 +29,7 @@ struct File {
     bind_address: String,
     bind_address_hard_fail: Option<IgnoredAny>,
     client_connection: ClientConnection,
+    #[serde(rename = "clusterCIDR")]
     cluster_cidr: String,
     config_sync_period: Option<IgnoredAny>,
     conntrack: Option<IgnoredAny>,
