@@ -84,7 +84,7 @@ fn of_client<W: World>(world: &W, key: &AffinityKey, pick: Pick) -> Pick {
 /// Seconds as ticks of the programs' clock.
 #[inline(always)]
 const fn ticks(seconds: u32) -> u32 {
-    (seconds as u64 * 1_000_000_000 >> Settings::TICK_SHIFT) as u32
+    ((seconds as u64 * 1_000_000_000) >> Settings::TICK_SHIFT) as u32
 }
 
 #[cfg(test)]

@@ -117,12 +117,8 @@ fn to_frontend<A: Addr, S: Store<A>>(
     }
     // A UDP flow whose service has nothing better stays where it is.
     let is_udp = draft.segment.tuple.protocol == proto::UDP;
-    match outcome.reason {
-        Reason::NoEndpoints | Reason::NoLocalEndpoints if known && is_udp => {
-            hit(store, draft, outcome)
-        }
-        _ => Course::Ends,
-    }
+    let nothing = matches!(outcome.reason, Reason::NoEndpoints | Reason::NoLocalEndpoints);
+    if known && is_udp && nothing { hit(store, draft, outcome) } else { Course::Ends }
 }
 
 /// A packet of a flow that is known, from the client.

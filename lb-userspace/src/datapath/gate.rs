@@ -45,11 +45,11 @@ impl Maps {
             return Ok(());
         }
         let mut bits = vec![0; self.gate.words().len()];
-        for entry in self.frontends_v4.iter() {
+        for entry in &self.frontends_v4 {
             let (key, frontend) = entry?;
             note(&mut bits, plane_of(&key, frontend), &key);
         }
-        for entry in self.frontends_v6.iter() {
+        for entry in &self.frontends_v6 {
             let (key, frontend) = entry?;
             note(&mut bits, plane_of(&key, frontend), &key);
         }

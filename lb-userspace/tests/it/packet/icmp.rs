@@ -75,7 +75,7 @@ impl Message {
                 .write(&mut frame)
                 .expect("a vector");
                 let payload = &self.payload;
-                let icmp = Icmpv6Header::with_checksum(kind.clone(), source, destination, payload);
+                let icmp = Icmpv6Header::with_checksum(*kind, source, destination, payload);
                 icmp.expect("a short packet").write(&mut frame).expect("a vector");
             }
             _ => panic!("one family"),

@@ -196,7 +196,7 @@ fn special(both: &Both, seen: &[(Reason, Sample)], dice: &mut Dice) -> Vec<u8> {
         _ if names.v4 => with_options(&dialled, 1 + dice.below(10) as u8),
         _ => {
             let kinds: Vec<u8> =
-                (0..1 + dice.below(5)).map(|_| dice.one_of(&[0, 43, 60, 60, 44, 51])).collect();
+                (0..=dice.below(5)).map(|_| dice.one_of(&[0, 43, 60, 60, 44, 51])).collect();
             with_extensions(&dialled, &kinds)
         }
     }
