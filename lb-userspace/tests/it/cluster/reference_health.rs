@@ -83,14 +83,14 @@ fn every_step_of_the_reference_s_health_checks_is_answered_alike() {
     }
 }
 
-/// The node's objects as the reference's steps name them; everything else about health is time.
-fn node_after(step: &str) -> Option<Option<k8s_openapi::api::core::v1::Node>> {
+/// The node's object, if there is one, as the reference's steps name them; everything else about health is time.
+fn nodes_after(step: &str) -> Option<Vec<k8s_openapi::api::core::v1::Node>> {
     let with = |patch: Value| {
         let mut with = json!({"metadata": {"name": "n1"}});
         for (key, value) in patch.as_object().unwrap() {
             with[key] = value.clone();
         }
-        Some(Some(object(with)))
+        Some(vec![object(with)])
     };
     match step {
         "node taint other" => {
@@ -103,7 +103,7 @@ fn node_after(step: &str) -> Option<Option<k8s_openapi::api::core::v1::Node>> {
         "node has deletionTimestamp" => with(json!({"metadata": {
             "name": "n1", "deletionTimestamp": "2026-01-01T00:00:00Z",
         }})),
-        "node object unknown (never seen)" => Some(None),
+        "node object unknown (never seen)" => Some(vec![]),
         _ => None,
     }
 }
@@ -164,9 +164,10 @@ fn every_step_of_the_reference_s_own_health_is_answered_alike() {
                 continue;
             }
             what => {
-                let object = node_after(what).unwrap_or_else(|| panic!("an unknown step: {what}"));
+                let objects =
+                    nodes_after(what).unwrap_or_else(|| panic!("an unknown step: {what}"));
                 let mut index = Index::default();
-                index.apply(Change::Node(Op::Reset(object.into_iter().collect())));
+                index.apply(Change::Node(Op::Reset(objects)));
                 health.eligible = index.node("n1").is_some_and(|node| !node.leaving);
                 0
             }
