@@ -98,6 +98,10 @@ pub fn adjust_head(context: &XdpContext, by: i32) -> Option<()> {
 
 /// The header at `offset`.
 #[inline(always)]
+#[expect(
+    clippy::mut_from_ref,
+    reason = "a frame is memory that the kernel lends to one program at a time"
+)]
 pub fn header<T: Header>(context: &XdpContext, offset: usize) -> Option<&mut T> {
     let at = context.data() + offset;
     if at + T::LEN > context.data_end() {
