@@ -260,6 +260,15 @@ pub fn load(backend: u32, of: usize, change: i64) {
     }
 }
 
+/// Where this CPU writes down its next packet of a Reason.
+#[inline(always)]
+#[expect(clippy::mut_from_ref, reason = "a map is memory that the kernel shares out by CPU")]
+pub fn example(reason: Reason) -> Option<&'static mut Event> {
+    // SAFETY: as for `notes`; a hook takes it once. A record that an interrupt's packet replaced in
+    // the middle is an example of the same Reason.
+    EXAMPLES.get_ptr_mut(reason as u32).map(|event| unsafe { &mut *event })
+}
+
 /// Adds to an element of this CPU.
 #[inline(always)]
 pub fn add(counts: &PerCpuArray<Count>, index: u32, more: &Count) {

@@ -14,4 +14,5 @@ pub mod lab;
 pub mod model;
 pub mod net;
 pub mod plan;
+pub mod reason;
 mod yaml;

@@ -3,6 +3,8 @@
 //! Everything that packets need is pinned: the agent may end at any instruction, and the next one
 //! takes over what it finds.
 
+mod changes;
+mod describe;
 mod handler;
 mod hooks;
 mod live;

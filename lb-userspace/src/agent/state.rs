@@ -9,7 +9,7 @@ use std::{
 
 use lb_common::abi::Settings;
 
-use super::{News, hooks::Hooks, setup};
+use super::{News, changes::Changes, hooks::Hooks, setup};
 use crate::{
     cli::{Exit, Failure},
     cluster::{files::Report, index::Index, watch},
@@ -18,6 +18,7 @@ use crate::{
         maps::Maps,
         object::{self, Object, Sizes},
         pins::Pins,
+        rates::Rates,
     },
     host,
     model::{Ignored, Node, ObjectName},
@@ -48,6 +49,9 @@ pub struct State {
     sources_in: tokio::sync::watch::Sender<watch::Sources>,
     /// The host's interfaces and routes.
     seen: net::Snapshot,
+    /// What became of each Service lately, the newest last.
+    pub changes: Changes,
+    pub rates: Rates,
     /// The last time that the maps became what they should be.
     pub synced: Option<Synced>,
     base: Settings,
@@ -113,6 +117,8 @@ impl State {
             sources,
             sources_in,
             seen,
+            changes: Changes::default(),
+            rates: Rates::default(),
             synced: None,
             base,
             interfaces,
@@ -212,6 +218,9 @@ impl State {
         if self.in_step {
             let took = seen.elapsed();
             self.synced = Some(Synced { at: Instant::now(), took, writes });
+            for name in &changed {
+                self.changes.put(name, self.plan.get(name), took);
+            }
             tracing::info!(services = changed.len(), writes, ?took, "in the kernel");
         }
     }
@@ -238,6 +247,7 @@ impl State {
     pub fn thaw(&mut self) {
         self.mend();
         self.tables.thaw(self.began.elapsed());
+        self.count();
         if !self.in_step || !self.refused.is_empty() {
             self.sync(Instant::now());
         }
@@ -258,6 +268,19 @@ impl State {
             tracing::error!("{problem}");
         }
         self.unpinned = problem;
+    }
+
+    /// Samples the counts, when it is time, for the rates.
+    fn count(&mut self) {
+        let now = Instant::now();
+        if !self.rates.is_due(now) {
+            return;
+        }
+        let (services, backends) = self.tables.id_ends();
+        match self.maps.sample(services, backends) {
+            Ok(sample) => self.rates.put(now, sample),
+            Err(error) => tracing::debug!(%error, "counts cannot be sampled"),
+        }
     }
 
     /// Frees backends that left and that no flow refers to.

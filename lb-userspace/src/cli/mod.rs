@@ -3,6 +3,7 @@
 mod agent;
 mod bench;
 mod completion;
+mod describe;
 mod explain;
 mod failure;
 mod get;
@@ -20,7 +21,7 @@ use clap::{Parser, Subcommand};
 
 pub use self::failure::{Exit, Failure};
 use crate::{
-    api::{BackendRow, Explanation, Packet, ServiceRow},
+    api::{Explanation, Packet, Request, Response},
     bench::{Report, Wanted},
     config::Config,
 };
@@ -42,6 +43,8 @@ enum Command {
     #[command(subcommand)]
     Get(get::Args),
     Bench(bench::Args),
+    #[command(subcommand)]
+    Describe(describe::Args),
     Uninstall(uninstall::Args),
     Completion(completion::Args),
     Version(version::Args),
@@ -54,12 +57,10 @@ pub trait Datapath {
     /// Packets' fates under the manifests that the configuration names, decided by a private
     /// instance of the programs.
     fn explain(&self, config: &Config, packets: &[Packet]) -> Result<Vec<Explanation>, Failure>;
-    /// The Services in the pinned maps.
-    fn pinned_services(&self, bpffs: &std::path::Path) -> Result<Vec<ServiceRow>, Failure>;
-    /// The backends in the pinned maps.
-    fn pinned_backends(&self, bpffs: &std::path::Path) -> Result<Vec<BackendRow>, Failure>;
     /// Measures; the function is told of every step.
     fn bench(&self, wanted: &Wanted, tell: &dyn Fn(&str)) -> Result<Report, Failure>;
+    /// What the pinned maps answer without an agent.
+    fn pinned(&self, bpffs: &std::path::Path, request: &Request) -> Result<Response, Failure>;
     /// Removes every link and pin; names what it removed.
     fn uninstall(&self, bpffs: &std::path::Path) -> Result<Vec<String>, Failure>;
 }
@@ -87,11 +88,7 @@ impl Datapath for NoDatapath {
         Err(Self::failure())
     }
 
-    fn pinned_services(&self, _: &std::path::Path) -> Result<Vec<ServiceRow>, Failure> {
-        Err(Self::failure())
-    }
-
-    fn pinned_backends(&self, _: &std::path::Path) -> Result<Vec<BackendRow>, Failure> {
+    fn pinned(&self, _: &std::path::Path, _: &Request) -> Result<Response, Failure> {
         Err(Self::failure())
     }
 
@@ -123,6 +120,7 @@ fn run(cli: Cli, datapath: &dyn Datapath) -> Result<Exit, Failure> {
         Command::Status(args) => status::run(&args),
         Command::Get(args) => get::run(&args, datapath),
         Command::Bench(args) => bench::run(args, datapath),
+        Command::Describe(args) => describe::run(&args),
         Command::Uninstall(args) => uninstall::run(&args, datapath),
         Command::Completion(args) => completion::run(&args),
         Command::Version(args) => version::run(&args),

@@ -37,5 +37,5 @@ pub(super) fn run(args: &Args, datapath: &dyn Datapath) -> Result<Exit, Failure>
             removed.into_iter().map(|name| format!("removed {name}\n")).collect()
         }
     };
-    write(&text).map(|()| Exit::Fine)
+    write(&text).map(|_| Exit::Fine)
 }

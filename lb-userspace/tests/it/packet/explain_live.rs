@@ -223,8 +223,13 @@ fn a_packet_of_a_living_flow_goes_its_flows_way_and_still_says_what_it_could_hav
             candidates: places(&["10.0.0.1:8080", "10.0.0.2:8080"]),
             masquerade: true,
             via: Some(Via::Tc),
+            steps: answer.steps.clone(),
         };
         assert_eq!(*answer, wanted);
+        let told = |name: &str| answer.steps.iter().find(|step| step.name == name);
+        let choice = "none: its flow is known, and goes to 10.0.0.1:8080";
+        assert_eq!(told("choice").unwrap().detail, choice);
+        assert_eq!(told("read on").unwrap().detail, "docs/datapath.md#to-local");
     }
 }
 
