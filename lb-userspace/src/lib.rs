@@ -13,6 +13,7 @@ pub mod host;
 pub mod lab;
 pub mod model;
 pub mod net;
+pub mod observe;
 pub mod plan;
 pub mod reason;
 mod yaml;

@@ -5,6 +5,7 @@
 
 mod changes;
 mod describe;
+mod gather;
 mod handler;
 mod hooks;
 mod live;
@@ -36,6 +37,7 @@ use crate::{
     config::{Config, SourceKind},
     datapath::object::Object,
     net,
+    net, observe,
 };
 
 /// How often what is free again is taken back.
@@ -100,6 +102,7 @@ async fn work(config: Config, object: Object) -> Result<(), Failure> {
             tracing::error!("{failure}");
         }
     });
+    watched(&config, &state, &tasks, &cancel).await?;
     let (seen_tx, seen_rx) = mpsc::channel(1);
     let until = cancel.clone();
     tasks.spawn(async move {
@@ -124,6 +127,28 @@ async fn work(config: Config, object: Object) -> Result<(), Failure> {
     tasks.wait().await;
     remove_socket(&config.socket);
     outcome
+}
+
+/// Serves metrics, if they are wanted.
+async fn watched(
+    config: &Config,
+    state: &Arc<Mutex<State>>,
+    tasks: &TaskTracker,
+    cancel: &CancellationToken,
+) -> Result<(), Failure> {
+    let Some(address) = config.metrics_address.0 else { return Ok(()) };
+    let listener = observe::http::bind(address).await.map_err(|error| {
+        let what = format!("metricsAddress {address}: {error}");
+        Failure::new(Exit::Error, what, "give --metrics-address a free one, or `none`")
+    })?;
+    let source = Arc::new(gather::Gatherer(Arc::clone(state)));
+    let until = cancel.clone();
+    tasks.spawn(async move {
+        if let Err(error) = observe::http::serve(listener, source, until).await {
+            tracing::error!("metrics: {error}");
+        }
+    });
+    Ok(())
 }
 
 fn unseen(error: &dyn std::fmt::Display) -> Failure {

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use lb_common::abi::Settings;
 
 use super::{News, changes::Changes, hooks::Hooks, setup};
@@ -23,6 +24,7 @@ use crate::{
     host,
     model::{Ignored, Node, ObjectName},
     net,
+    observe::Histogram,
     plan::{
         Plan,
         tables::{self, Change, Environment, Refusal, Tables},
@@ -52,6 +54,9 @@ pub struct State {
     /// What became of each Service lately, the newest last.
     pub changes: Changes,
     pub rates: Rates,
+    pub sync_times: Histogram,
+    /// From the change of endpoints that the cluster saw to the kernel.
+    pub programming_times: Histogram,
     /// The last time that the maps became what they should be.
     pub synced: Option<Synced>,
     base: Settings,
@@ -119,6 +124,8 @@ impl State {
             seen,
             changes: Changes::default(),
             rates: Rates::default(),
+            sync_times: Histogram::default(),
+            programming_times: Histogram::default(),
             synced: None,
             base,
             interfaces,
@@ -218,6 +225,12 @@ impl State {
         if self.in_step {
             let took = seen.elapsed();
             self.synced = Some(Synced { at: Instant::now(), took, writes });
+            self.sync_times.put(took);
+            let triggers = self.index.take_triggers();
+            // What happened before this agent began says nothing about it.
+            let lived = self.began.elapsed();
+            let ages = triggers.iter().filter_map(|trigger| age(*trigger));
+            ages.filter(|age| *age <= lived).for_each(|age| self.programming_times.put(age));
             for name in &changed {
                 self.changes.put(name, self.plan.get(name), took);
             }
@@ -293,6 +306,11 @@ impl State {
         let ops = self.tables.reclaim(scanned, &flows.referenced());
         self.write(&ops);
     }
+}
+
+/// How long ago that was.
+fn age(then: Timestamp) -> Option<Duration> {
+    Duration::try_from(Timestamp::now().duration_since(then)).ok()
 }
 
 /// What the tables depend on beside the Services; the ways to backends are asked for once.

@@ -38,6 +38,20 @@ pub fn maps(bpffs: &Path, maps: &Maps, now: u32) -> io::Result<Vec<MapRow>> {
     Ok(rows)
 }
 
+/// What the kernel charges for each pinned map.
+///
+/// # Errors
+/// If the folder cannot be listed.
+pub fn costs(bpffs: &Path) -> io::Result<Vec<(String, u64)>> {
+    let cost = |entry: io::Result<fs::DirEntry>| {
+        let entry = entry?;
+        let data = MapData::from_pin(entry.path()).map_err(io::Error::other)?;
+        let bytes = charged(data.fd().as_fd().as_raw_fd()).unwrap_or(0);
+        Ok((entry.file_name().to_string_lossy().into_owned(), bytes))
+    };
+    fs::read_dir(maps_folder(bpffs))?.map(cost).collect()
+}
+
 /// Entries in use, where that can be told.
 fn used(name: &str, maps: &Maps, now: u32) -> Option<u64> {
     let rows = |count: usize| Some(count as u64);
