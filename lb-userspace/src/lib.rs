@@ -7,6 +7,7 @@ pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod datapath;
+pub mod doctor;
 pub mod explain;
 pub mod host;
 #[cfg(all(feature = "lab", target_os = "linux"))]

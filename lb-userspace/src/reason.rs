@@ -44,7 +44,7 @@ pub const fn hint(reason: Reason) -> &'static str {
         Reason::NoRoute => "see `ip route get BACKEND`, and that forwarding is on",
         Reason::TtlExpired => "look for a routing loop, or for a traceroute",
         Reason::BadLength => "look at the sender: its headers contradict its packet",
-        Reason::IpOptions => "send without IP options",
+        Reason::ExtensionHeaders => "send without IPv6 extension headers",
         Reason::Fragment => "send smaller packets: path MTU discovery, or a smaller UDP payload",
         Reason::ErrorUnknown => "nothing, unless it keeps growing: its connection is gone",
         Reason::Protocol => "use TCP or UDP to a port of the Service",

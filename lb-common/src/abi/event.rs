@@ -1,5 +1,5 @@
-use crate::addr::Addr;
-use crate::flow::Tuple;
+use super::Words;
+use crate::{addr::Addr, flow::Tuple};
 
 /// One packet or call and what became of it: the last example of each Reason, and what `lb monitor`
 /// shows. Numbers are in the machine's byte order, ports big-endian, addresses slots.
@@ -31,6 +31,8 @@ pub struct Event {
 }
 
 const _: () = assert!(size_of::<Event>() == 64);
+// SAFETY: `repr(C)` over integers and bytes, 64 bytes in all, no padding (the assertion above).
+unsafe impl Words<8> for Event {}
 
 /// Where an [`Event`] was seen.
 #[repr(u8)]

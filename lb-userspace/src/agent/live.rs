@@ -6,9 +6,9 @@ use super::setup;
 use crate::{
     api::{Explanation, Packet, Request, Response},
     bench,
-    cli::{Datapath, Exit, Failure},
+    cli::{Datapath, Each, Exit, Failure, Sampling},
     config::Config,
-    datapath::{attach, inventory, maps::Maps, object, rates::Rates, rows, seen},
+    datapath::{attach, inventory, maps::Maps, monitor::Monitor, object, rates::Rates, rows, seen},
     explain,
 };
 
@@ -33,6 +33,19 @@ impl Datapath for Live {
 
     fn bench(&self, wanted: &bench::Wanted, tell: &dyn Fn(&str)) -> Result<bench::Report, Failure> {
         bench::run(wanted, tell)
+    }
+
+    fn monitor(&self, bpffs: &Path, what: Sampling, each: &mut Each<'_>) -> Result<(), Failure> {
+        let mut monitor = Monitor::open(bpffs).map_err(|error| unreadable(&error))?;
+        loop {
+            let seen =
+                monitor.next(what, setup::nanoseconds).map_err(|error| unreadable(&error))?;
+            for packet in &seen {
+                if !each(packet)? {
+                    return Ok(());
+                }
+            }
+        }
     }
 
     fn uninstall(&self, bpffs: &Path) -> Result<Vec<String>, Failure> {

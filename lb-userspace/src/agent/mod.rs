@@ -28,8 +28,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::live::Live;
 use self::{handler::Answers, state::State};
+pub use self::{live::Live, setup::ticks};
 use crate::{
     api,
     cli::{Exit, Failure},

@@ -261,6 +261,9 @@ impl State {
         self.mend();
         self.tables.thaw(self.began.elapsed());
         self.count();
+        if let Err(error) = self.maps.forget_watchers(setup::nanoseconds()) {
+            tracing::debug!(%error, "map WATCH cannot be used");
+        }
         if !self.in_step || !self.refused.is_empty() {
             self.sync(Instant::now());
         }

@@ -18,7 +18,7 @@ pub use self::{
     },
     explain::{Explanation, Packet, Step, Verdict, Via},
     rows::{BackendRow, Level, ServiceRow, StatusLine, StatusReport},
-    seen::{DropRow, Example, FlowFilter, FlowRow, InterfaceRow, MapRow, Rate},
+    seen::{DropRow, Example, FlowFilter, FlowRow, InterfaceRow, MapRow, Rate, SeenPacket},
     server::{BindError, Handler, bind, serve},
 };
 

@@ -125,3 +125,17 @@ pub struct FlowFilter {
     /// No more than these.
     pub limit: usize,
 }
+
+/// A packet or call as it happened: a line of `lb monitor`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SeenPacket {
+    pub verdict: String,
+    pub reason: String,
+    #[serde(flatten)]
+    pub packet: Example,
+    pub backend: Option<SocketAddr>,
+    pub bytes: u32,
+    /// Whether it made a flow.
+    pub opened: bool,
+}

@@ -4,10 +4,13 @@ mod agent;
 mod bench;
 mod completion;
 mod describe;
+pub mod docs;
+mod doctor;
 mod explain;
 mod failure;
 mod get;
 pub mod manifests;
+mod monitor;
 pub mod output;
 mod plan;
 mod plan_table;
@@ -21,7 +24,7 @@ use clap::{Parser, Subcommand};
 
 pub use self::failure::{Exit, Failure};
 use crate::{
-    api::{Explanation, Packet, Request, Response},
+    api::{Explanation, Packet, Request, Response, SeenPacket},
     bench::{Report, Wanted},
     config::Config,
 };
@@ -45,9 +48,13 @@ enum Command {
     Bench(bench::Args),
     #[command(subcommand)]
     Describe(describe::Args),
+    Monitor(monitor::Args),
+    Doctor(doctor::Args),
     Uninstall(uninstall::Args),
     Completion(completion::Args),
     Version(version::Args),
+    #[command(hide = true)]
+    Docs(docs::Args),
 }
 
 /// What commands need of the kernel. They are given it, so that they can be tested without one.
@@ -61,9 +68,27 @@ pub trait Datapath {
     fn bench(&self, wanted: &Wanted, tell: &dyn Fn(&str)) -> Result<Report, Failure>;
     /// What the pinned maps answer without an agent.
     fn pinned(&self, bpffs: &std::path::Path, request: &Request) -> Result<Response, Failure>;
+    /// Tells packets as they come, until `each` says that it is enough.
+    fn monitor(
+        &self,
+        bpffs: &std::path::Path,
+        what: Sampling,
+        each: &mut Each<'_>,
+    ) -> Result<(), Failure>;
     /// Removes every link and pin; names what it removed.
     fn uninstall(&self, bpffs: &std::path::Path) -> Result<Vec<String>, Failure>;
 }
+
+/// Which packets are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sampling {
+    pub refused_only: bool,
+    /// Of packets that are not refused, about one of so many: a power of two.
+    pub one_of: u32,
+}
+
+/// Takes a packet; false: it was the last that is wanted.
+pub type Each<'a> = dyn FnMut(&SeenPacket) -> Result<bool, Failure> + 'a;
 
 /// Stands where no kernel can be had.
 #[derive(Clone, Copy, Debug)]
@@ -96,6 +121,10 @@ impl Datapath for NoDatapath {
         Err(Self::failure())
     }
 
+    fn monitor(&self, _: &std::path::Path, _: Sampling, _: &mut Each<'_>) -> Result<(), Failure> {
+        Err(Self::failure())
+    }
+
     fn uninstall(&self, _: &std::path::Path) -> Result<Vec<String>, Failure> {
         Err(Self::failure())
     }
@@ -121,6 +150,9 @@ fn run(cli: Cli, datapath: &dyn Datapath) -> Result<Exit, Failure> {
         Command::Get(args) => get::run(&args, datapath),
         Command::Bench(args) => bench::run(args, datapath),
         Command::Describe(args) => describe::run(&args),
+        Command::Monitor(args) => monitor::run(&args, datapath),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Docs(args) => docs::run(&args),
         Command::Uninstall(args) => uninstall::run(&args, datapath),
         Command::Completion(args) => completion::run(&args),
         Command::Version(args) => version::run(&args),

@@ -20,7 +20,7 @@ use aya::{
 use lb_common::{
     abi::{
         Backend, Count, Event, FlowSet, Frontend, FrontendKey, Line, PoolKey, PortPool, Service,
-        Settings, WORDS_V4, WORDS_V6, Words,
+        Settings, WORDS_V4, WORDS_V6, Watch, Words,
     },
     addr::{V4, V6},
 };
@@ -60,6 +60,8 @@ pub struct Maps {
     /// Of reasons, services and backends: what aya's handles of the same maps do not show.
     pub count_maps: [OwnedFd; 3],
     pub examples: PerCpuArray<MapData, Event>,
+    /// Who watches.
+    pub watch: Array<MapData, Watch>,
     pub service_names: HashMap<MapData, u32, Name>,
     pub backend_names: HashMap<MapData, u32, Name>,
     /// Layout, and when the maps were made.
@@ -203,6 +205,7 @@ impl Maps {
             backend_counts,
             count_maps,
             examples: source.typed("EXAMPLES")?,
+            watch: source.typed("WATCH")?,
             service_names: source.typed("SERVICE_NAMES")?,
             backend_names: source.typed("BACKEND_NAMES")?,
             meta: source.typed("META")?,

@@ -12,6 +12,7 @@ mod gate;
 pub mod inventory;
 pub mod maps;
 pub mod mmap;
+pub mod monitor;
 pub mod object;
 pub mod pins;
 pub mod rates;
