@@ -102,7 +102,7 @@ async fn work(config: Config, object: Object) -> Result<(), Failure> {
             tracing::error!("{failure}");
         }
     });
-    watched(&config, &state, &tasks, &cancel).await?;
+    watched(&config, &state, &tasks, &cancel).await;
     let (seen_tx, seen_rx) = mpsc::channel(1);
     let until = cancel.clone();
     tasks.spawn(async move {
@@ -129,18 +129,22 @@ async fn work(config: Config, object: Object) -> Result<(), Failure> {
     outcome
 }
 
-/// Serves metrics, if they are wanted.
+/// Serves metrics, if they are wanted. Packets do not wait for them: an address that cannot be had
+/// is said and not served.
 async fn watched(
     config: &Config,
     state: &Arc<Mutex<State>>,
     tasks: &TaskTracker,
     cancel: &CancellationToken,
-) -> Result<(), Failure> {
-    let Some(address) = config.metrics_address.0 else { return Ok(()) };
-    let listener = observe::http::bind(address).await.map_err(|error| {
-        let what = format!("metricsAddress {address}: {error}");
-        Failure::new(Exit::Error, what, "give --metrics-address a free one, or `none`")
-    })?;
+) {
+    let Some(address) = config.metrics_address.0 else { return };
+    let listener = match observe::http::bind(address).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!("metricsAddress {address}: {error}; no metrics are served");
+            return;
+        }
+    };
     let source = Arc::new(gather::Gatherer(Arc::clone(state)));
     let until = cancel.clone();
     tasks.spawn(async move {
@@ -148,7 +152,6 @@ async fn watched(
             tracing::error!("metrics: {error}");
         }
     });
-    Ok(())
 }
 
 fn unseen(error: &dyn std::fmt::Display) -> Failure {
