@@ -36,7 +36,6 @@ use crate::{
     cluster::{Change, files, watch},
     config::{Config, SourceKind},
     datapath::object::Object,
-    net,
     net, observe,
 };
 
