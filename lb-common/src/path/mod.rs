@@ -120,7 +120,7 @@ impl Notes {
     /// Tells what came of the packet; the caller knows when and where that was.
     #[inline(always)]
     pub fn tell(&self, event: &mut Event) {
-        let Outcome { reason, service, backend, opened, hop: _, mtu: _ } = self.outcome;
+        let Outcome { reason, service, backend, opened, verdict: _, hop: _, mtu: _ } = self.outcome;
         event.reason = reason as u32;
         event.service = service;
         event.backend = backend;
