@@ -43,3 +43,5 @@ pub const LOCK_TRIES: u32 = 16;
 pub const FRAGMENTS: u32 = 8192;
 /// Source ranges of each family.
 pub const SOURCE_RANGES: u32 = 32_768;
+/// Bytes of packets that `lb monitor` has not fetched yet: a power of two pages.
+pub const EVENT_BYTES: u32 = 256 * 1024;

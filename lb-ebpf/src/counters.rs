@@ -1,17 +1,21 @@
 //! Counts per CPU: by reason, by service, by backend.
 
 use lb_common::{
-    abi::{Count, Service},
-    path::Outcome,
+    abi::{Count, EventHook, Service},
+    path::{Notes, Outcome},
     verdict::{Reason, Verdict},
 };
 
-use crate::maps::{self, add};
+use crate::{
+    events,
+    maps::{self, add},
+};
 
 /// Counts a packet of `bytes` bytes. A function of its own: the verifier need not tell apart the
 /// ways that led here.
 #[inline(never)]
-pub fn packet(verdict: Verdict, outcome: &Outcome, bytes: usize) {
+pub fn packet(verdict: Verdict, notes: &Notes, bytes: usize, hook: EventHook) {
+    let outcome = &notes.outcome;
     let refused = matches!(verdict, Verdict::Reject | Verdict::Drop);
     let count = Count {
         packets: 1,
@@ -28,6 +32,9 @@ pub fn packet(verdict: Verdict, outcome: &Outcome, bytes: usize) {
         if outcome.opened && counts_connections(outcome.service) {
             maps::load(outcome.backend, 0, 1);
         }
+    }
+    if refused || events::are_watched() {
+        events::packet(notes, refused, bytes, hook);
     }
 }
 

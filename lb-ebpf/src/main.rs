@@ -4,6 +4,7 @@
 
 mod call;
 mod counters;
+mod events;
 mod explain;
 mod helpers;
 mod life;
@@ -21,6 +22,7 @@ use aya_ebpf::{
     programs::{SkBuffContext, SockAddrContext, SockContext, TcContext, XdpContext},
 };
 use lb_common::{
+    abi::EventHook,
     packet::Packet as _,
     path::{Hook, arrive, leave},
     verdict::Verdict,
@@ -53,7 +55,7 @@ pub fn uplink_xdp(context: XdpContext) -> u32 {
         Verdict::Answer | Verdict::Reject => xdp_action::XDP_TX,
         Verdict::Drop => xdp_action::XDP_DROP,
     };
-    counters::packet(verdict, outcome, bytes);
+    counters::packet(verdict, notes, bytes, EventHook::Xdp);
     action
 }
 
@@ -71,8 +73,8 @@ pub fn uplink_ingress(context: TcContext) -> i32 {
     let bytes = frame.len();
     let Some(notes) = maps::notes(&maps::NOTES) else { return TC_ACT_UNSPEC };
     let verdict = arrive(&mut frame, &Kernel::<true>, &place, notes);
+    counters::packet(verdict, notes, bytes, EventHook::Ingress);
     let outcome = &notes.outcome;
-    counters::packet(verdict, outcome, bytes);
     match verdict {
         // Whoever is next on this hook sees it.
         Verdict::Pass | Verdict::Deliver => TC_ACT_UNSPEC,
@@ -95,12 +97,13 @@ pub fn uplink_egress(context: TcContext) -> i32 {
     let bytes = frame.len();
     let Some(notes) = maps::notes(&maps::NOTES) else { return TC_ACT_UNSPEC };
     let verdict = leave(&mut frame, &Kernel::<true>, &place, notes);
-    let outcome = &notes.outcome;
     match verdict {
         Verdict::Pass => return TC_ACT_UNSPEC,
-        Verdict::Deliver | Verdict::Forward => counters::packet(verdict, outcome, bytes),
+        Verdict::Deliver | Verdict::Forward => {
+            counters::packet(verdict, notes, bytes, EventHook::Egress);
+        }
         Verdict::Answer | Verdict::Reject | Verdict::Drop => {
-            counters::packet(verdict, outcome, bytes);
+            counters::packet(verdict, notes, bytes, EventHook::Egress);
             return TC_ACT_SHOT;
         }
     }

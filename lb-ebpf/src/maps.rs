@@ -3,13 +3,13 @@
 use aya_ebpf::{
     bindings::{BPF_F_MMAPABLE, BPF_F_NO_PREALLOC, BPF_NOEXIST},
     macros::map,
-    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray},
+    maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf},
 };
 use lb_common::{
     abi::{
-        AffinityEntry, AffinityKey, Backend, Count, FlowSet, FragmentKey, FragmentPorts, Frontend,
-        FrontendKey, HopSlot, Line, PoolKey, PortPool, Service, Settings, SocketBackend,
-        SocketChoice, SocketKey, SocketPeer, SourceKey, Word,
+        AffinityEntry, AffinityKey, Backend, Count, Event, FlowSet, FragmentKey, FragmentPorts,
+        Frontend, FrontendKey, HopSlot, Line, PoolKey, PortPool, Service, Settings, SocketBackend,
+        SocketChoice, SocketKey, SocketPeer, SourceKey, Watch, Word,
     },
     addr::{V4, V6},
     limits,
@@ -109,6 +109,16 @@ pub static REASONS: PerCpuArray<Count> = PerCpuArray::with_max_entries(Reason::C
 pub static SERVICE_COUNTS: PerCpuArray<Count> = PerCpuArray::with_max_entries(limits::SERVICES, 0);
 #[map]
 pub static BACKEND_COUNTS: PerCpuArray<Count> = PerCpuArray::with_max_entries(limits::BACKENDS, 0);
+
+/// The last packet of each Reason that was refused or watched.
+#[map]
+pub static EXAMPLES: PerCpuArray<Event> = PerCpuArray::with_max_entries(Reason::COUNT as u32, 0);
+/// Who watches; see `lb monitor`.
+#[map]
+pub static WATCH: Array<Watch> = Array::with_max_entries(1, 0);
+/// What is told to who watches.
+#[map]
+pub static EVENTS: RingBuf = RingBuf::with_byte_size(limits::EVENT_BYTES, 0);
 
 /// For user space: what a service id stands for.
 #[map]
@@ -248,6 +258,15 @@ pub fn load(backend: u32, of: usize, change: i64) {
     if let Some(words) = LOADS.get(backend) {
         words[of].add(change as u64);
     }
+}
+
+/// Where this CPU writes down its next packet of a Reason.
+#[inline(always)]
+#[expect(clippy::mut_from_ref, reason = "a map is memory that the kernel shares out by CPU")]
+pub fn example(reason: Reason) -> Option<&'static mut Event> {
+    // SAFETY: as for `notes`; a hook takes it once. A record that an interrupt's packet replaced in
+    // the middle is an example of the same Reason.
+    EXAMPLES.get_ptr_mut(reason as u32).map(|event| unsafe { &mut *event })
 }
 
 /// Adds to an element of this CPU.

@@ -11,7 +11,7 @@ use lb_common::{
 
 use crate::{
     call::{Address, Call},
-    counters, helpers, life, maps,
+    counters, events, helpers, life, maps,
     tables::Kernel,
 };
 
@@ -78,7 +78,10 @@ where
     let namespace = Some(call.context().namespace_cookie());
     match dial(&store, None, namespace, address, port, protocol, sticky) {
         Dial::Untouched => PROCEED,
-        Dial::Refused { service, reason } => refuse(service, reason),
+        Dial::Refused { service, reason } => {
+            events::refusal(address, port, protocol, service, reason);
+            refuse(service, reason)
+        }
         Dial::Backend { service, choice, .. } => {
             let to = A::from_slot(choice.backend.address());
             let to_port = choice.backend.port();

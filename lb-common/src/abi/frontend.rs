@@ -62,7 +62,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    const fn from_number(number: u8) -> Option<Self> {
+    /// The reverse of `as u8`; `None` for what is no kind.
+    pub const fn from_number(number: u8) -> Option<Self> {
         Some(match number {
             1 => Self::ClusterIp,
             2 => Self::NodePort,

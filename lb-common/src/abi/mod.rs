@@ -7,6 +7,7 @@
 mod affinity;
 mod backend;
 pub mod bench;
+mod event;
 mod flow;
 mod fragment;
 mod frontend;
@@ -18,6 +19,7 @@ mod socket;
 
 pub use affinity::{AffinityEntry, AffinityKey};
 pub use backend::{Backend, BackendState, HopSlot, NextHop};
+pub use event::{Event, EventHook, Watch};
 pub use flow::{FlowSet, FlowWords, WORDS_V4, WORDS_V6, Word};
 pub use fragment::{FragmentKey, FragmentPorts};
 pub use frontend::{Frontend, FrontendKey, Kind, SourceKey};
@@ -77,8 +79,9 @@ impl Count {
 #[cfg(feature = "user")]
 mod pod {
     use super::{
-        AffinityEntry, AffinityKey, Backend, Count, Frontend, FrontendKey, Line, NextHop, PoolKey,
-        Service, Settings, SocketBackend, SocketChoice, SocketKey, SocketPeer, SourceKey,
+        AffinityEntry, AffinityKey, Backend, Count, Event, Frontend, FrontendKey, Line, NextHop,
+        PoolKey, Service, Settings, SocketBackend, SocketChoice, SocketKey, SocketPeer, SourceKey,
+        Watch,
     };
     use crate::addr::{V4, V6};
 
@@ -94,6 +97,7 @@ mod pod {
         AffinityKey,
         Backend,
         Count,
+        Event,
         Frontend,
         FrontendKey<V4>,
         FrontendKey<V6>,
@@ -108,5 +112,6 @@ mod pod {
         SocketPeer,
         SourceKey<V4>,
         SourceKey<V6>,
+        Watch,
     );
 }

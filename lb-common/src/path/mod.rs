@@ -12,7 +12,7 @@ pub mod steps;
 pub use source::{SourceClass, is_barred, masquerade};
 
 use crate::{
-    abi::{AffinityKey, Answer, Frontend, Kind, NextHop},
+    abi::{AffinityKey, Answer, Event, Frontend, Kind, NextHop},
     addr::{V4, V6},
     flow::Tuple,
     icmp::{Messages, Span},
@@ -110,8 +110,27 @@ impl Default for Trace {
 pub struct Notes {
     pub outcome: Outcome,
     pub trace: Trace,
+    /// Which of the two drafts is this packet's.
+    is_v6: bool,
     v4: Draft<V4>,
     v6: Draft<V6>,
+}
+
+impl Notes {
+    /// Tells what came of the packet; the caller knows when and where that was.
+    #[inline(always)]
+    pub fn tell(&self, event: &mut Event) {
+        let Outcome { reason, service, backend, opened, verdict: _, hop: _, mtu: _ } = self.outcome;
+        event.reason = reason as u32;
+        event.service = service;
+        event.backend = backend;
+        event.opened = u8::from(opened);
+        if self.is_v6 {
+            event.set_tuple(&self.v6.segment.tuple);
+        } else {
+            event.set_tuple(&self.v4.segment.tuple);
+        }
+    }
 }
 
 /// The part of the notes that depends on the family.
@@ -195,9 +214,11 @@ where
     S: Store<V4> + Store<V6>,
     N: Network<V4> + Network<V6>,
 {
-    let Notes { outcome, trace, v4, v6 } = notes;
+    let Notes { outcome, trace, is_v6, v4, v6 } = notes;
     *outcome = Outcome::default();
-    match version(packet) {
+    let version = version(packet);
+    *is_v6 = matches!(version, Ip::V6);
+    match version {
         Ip::V4 => arrive_in(packet, Job { store, network, draft: v4, outcome, trace }),
         Ip::V6 => arrive_in(packet, Job { store, network, draft: v6, outcome, trace }),
         Ip::Foreign => Verdict::Pass,
@@ -225,6 +246,8 @@ fn arrive_in<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
             job.outcome.end(reason);
         }
         Err(reason) => {
+            // Nothing, or an earlier packet's.
+            (job.draft.segment.tuple.sport, job.draft.segment.tuple.dport) = ([0; 2], [0; 2]);
             let reason = ingress::odd(&job, reason);
             job.outcome.end(reason);
         }
@@ -240,9 +263,11 @@ where
     S: Store<V4> + Store<V6>,
     N: Network<V4> + Network<V6>,
 {
-    let Notes { outcome, trace, v4, v6 } = notes;
+    let Notes { outcome, trace, is_v6, v4, v6 } = notes;
     *outcome = Outcome::default();
-    match version(packet) {
+    let version = version(packet);
+    *is_v6 = matches!(version, Ip::V6);
+    match version {
         Ip::V4 => leave_in(packet, Job { store, network, draft: v4, outcome, trace }),
         Ip::V6 => leave_in(packet, Job { store, network, draft: v6, outcome, trace }),
         Ip::Foreign => Verdict::Pass,

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use super::setup;
 use crate::{
-    api::{BackendRow, Explanation, Packet, ServiceRow},
+    api::{Explanation, Packet, Request, Response},
     bench,
-    cli::{Datapath, Exit, Failure},
+    cli::{Datapath, Each, Exit, Failure, Sampling},
     config::Config,
-    datapath::{attach, maps::Maps, object, rows},
+    datapath::{attach, inventory, maps::Maps, monitor::Monitor, object, rates::Rates, rows, seen},
     explain,
 };
 
@@ -24,16 +25,27 @@ impl Datapath for Live {
         explain::from_files(config, packets)
     }
 
-    fn pinned_services(&self, bpffs: &Path) -> Result<Vec<ServiceRow>, Failure> {
-        rows::services(&pinned(bpffs)?).map_err(|error| unreadable(&error))
-    }
-
-    fn pinned_backends(&self, bpffs: &Path) -> Result<Vec<BackendRow>, Failure> {
-        rows::backends(&pinned(bpffs)?).map_err(|error| unreadable(&error))
+    fn pinned(&self, bpffs: &Path, request: &Request) -> Result<Response, Failure> {
+        let maps = Maps::from_pins(&object::maps_folder(bpffs));
+        let maps = maps.map_err(|error| unreadable(&error))?;
+        read(&maps, bpffs, None, request).map_err(|error| unreadable(&error))
     }
 
     fn bench(&self, wanted: &bench::Wanted, tell: &dyn Fn(&str)) -> Result<bench::Report, Failure> {
         bench::run(wanted, tell)
+    }
+
+    fn monitor(&self, bpffs: &Path, what: Sampling, each: &mut Each<'_>) -> Result<(), Failure> {
+        let mut monitor = Monitor::open(bpffs).map_err(|error| unreadable(&error))?;
+        loop {
+            let seen =
+                monitor.next(what, setup::nanoseconds).map_err(|error| unreadable(&error))?;
+            for packet in &seen {
+                if !each(packet)? {
+                    return Ok(());
+                }
+            }
+        }
     }
 
     fn uninstall(&self, bpffs: &Path) -> Result<Vec<String>, Failure> {
@@ -45,8 +57,35 @@ impl Datapath for Live {
     }
 }
 
-fn pinned(bpffs: &Path) -> Result<Maps, Failure> {
-    Maps::from_pins(&object::maps_folder(bpffs)).map_err(|error| unreadable(&error))
+/// Maps that do not answer.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unread {
+    #[error(transparent)]
+    Rows(#[from] rows::RowsError),
+    #[error("the pins cannot be listed: {0}")]
+    Pins(#[from] std::io::Error),
+    #[error("this needs a running agent")]
+    Agent,
+}
+
+/// What the maps alone answer; rates are the agent's.
+pub(super) fn read(
+    maps: &Maps,
+    bpffs: &Path,
+    rates: Option<&Rates>,
+    request: &Request,
+) -> Result<Response, Unread> {
+    Ok(match request {
+        Request::Services => Response::Services(rows::services(maps, rates)?),
+        Request::Backends => Response::Backends(rows::backends(maps, rates)?),
+        Request::Drops => Response::Drops(seen::drops(maps, rates, setup::nanoseconds())?),
+        Request::Flows { filter } => Response::Flows(maps.flow_rows(filter, setup::ticks())?),
+        Request::Maps => Response::Maps(inventory::maps(bpffs, maps, setup::ticks())?),
+        Request::Interfaces => Response::Interfaces(inventory::links(bpffs)?),
+        Request::Status | Request::Plan | Request::Explain { .. } | Request::Describe { .. } => {
+            return Err(Unread::Agent);
+        }
+    })
 }
 
 fn unreadable(error: &dyn std::error::Error) -> Failure {

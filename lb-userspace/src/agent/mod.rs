@@ -3,6 +3,9 @@
 //! Everything that packets need is pinned: the agent may end at any instruction, and the next one
 //! takes over what it finds.
 
+mod changes;
+mod describe;
+mod gather;
 mod handler;
 mod health;
 mod hooks;
@@ -12,6 +15,7 @@ mod privileges;
 pub(crate) mod setup;
 mod state;
 mod status;
+mod surroundings;
 
 use std::{
     path::Path,
@@ -26,8 +30,8 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-pub use self::live::Live;
 use self::{handler::Answers, state::State};
+pub use self::{live::Live, setup::ticks};
 use crate::{
     api,
     cli::{Exit, Failure},
@@ -38,7 +42,7 @@ use crate::{
     },
     config::{Config, SourceKind},
     datapath::object::Object,
-    net,
+    net, observe,
 };
 
 /// How often what is free again is taken back.
@@ -106,6 +110,7 @@ async fn work(config: Config, object: Object) -> Result<(), Failure> {
             tracing::error!("{failure}");
         }
     });
+    watched(&config, &state, &tasks, &cancel).await;
     let (seen_tx, seen_rx) = mpsc::channel(1);
     let until = cancel.clone();
     tasks.spawn(async move {
@@ -130,6 +135,31 @@ async fn work(config: Config, object: Object) -> Result<(), Failure> {
     tasks.wait().await;
     remove_socket(&config.socket);
     outcome
+}
+
+/// Serves metrics, if they are wanted. Packets do not wait for them: an address that cannot be had
+/// is said and not served.
+async fn watched(
+    config: &Config,
+    state: &Arc<Mutex<State>>,
+    tasks: &TaskTracker,
+    cancel: &CancellationToken,
+) {
+    let Some(address) = config.metrics_address.0 else { return };
+    let listener = match observe::http::bind(address).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!("metricsAddress {address}: {error}; no metrics are served");
+            return;
+        }
+    };
+    let source = Arc::new(gather::Gatherer(Arc::clone(state)));
+    let until = cancel.clone();
+    tasks.spawn(async move {
+        if let Err(error) = observe::http::serve(listener, source, until).await {
+            tracing::error!("metrics: {error}");
+        }
+    });
 }
 
 fn unseen(error: &dyn std::fmt::Display) -> Failure {

@@ -48,6 +48,12 @@ pub fn ticks() -> u32 {
     (now.as_nanos() >> Settings::TICK_SHIFT) as u32
 }
 
+/// The clock of the programs, in nanoseconds.
+pub fn nanoseconds() -> u64 {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::ZERO, Into::into);
+    now.as_nanos() as u64
+}
+
 /// A length of time in ticks; at least one.
 fn in_ticks(time: Duration) -> u32 {
     u32::try_from(time.as_nanos() >> Settings::TICK_SHIFT).unwrap_or(u32::MAX / 4).max(1)

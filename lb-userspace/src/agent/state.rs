@@ -1,7 +1,6 @@
 //! What the agent knows, and the one place where it becomes writes to the kernel.
 
 use std::{
-    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
     time::{Duration, Instant},
@@ -10,7 +9,9 @@ use std::{
 use jiff::Timestamp;
 use lb_common::abi::Settings;
 
-use super::{News, health::addresses, hooks::Hooks, setup};
+use super::{
+    News, changes::Changes, health::addresses, hooks::Hooks, setup, surroundings::Surroundings,
+};
 use crate::{
     cli::{Exit, Failure},
     cluster::{files::Report, index::Index, watch},
@@ -19,15 +20,17 @@ use crate::{
         maps::Maps,
         object::{self, Object, Sizes},
         pins::Pins,
+        rates::Rates,
         sockets::strands,
     },
     health::server::Shared,
     host,
     model::{Algorithm, Family, Ignored, Node, ObjectName},
     net,
+    observe::Histogram,
     plan::{
         Plan, PortPlan,
-        tables::{self, Change, Environment, Refusal, Tables},
+        tables::{self, Change, Refusal, Tables},
     },
 };
 
@@ -52,6 +55,12 @@ pub struct State {
     pub health: Shared,
     /// The host's interfaces and routes.
     seen: net::Snapshot,
+    /// What became of each Service lately, the newest last.
+    pub changes: Changes,
+    pub rates: Rates,
+    pub sync_times: Histogram,
+    /// From the change of endpoints that the cluster saw to the kernel.
+    pub programming_times: Histogram,
     /// The last time that the maps became what they should be.
     pub synced: Option<Synced>,
     base: Settings,
@@ -118,6 +127,10 @@ impl State {
             sources_in,
             health: Shared::default(),
             seen,
+            changes: Changes::default(),
+            rates: Rates::default(),
+            sync_times: Histogram::default(),
+            programming_times: Histogram::default(),
             synced: None,
             base,
             interfaces,
@@ -224,6 +237,15 @@ impl State {
         if self.in_step {
             let took = seen.elapsed();
             self.synced = Some(Synced { at: Instant::now(), took, writes });
+            self.sync_times.put(took);
+            let triggers = self.index.take_triggers();
+            // What happened before this agent began says nothing about it.
+            let lived = self.began.elapsed();
+            let ages = triggers.iter().filter_map(|trigger| age(*trigger));
+            ages.filter(|age| *age <= lived).for_each(|age| self.programming_times.put(age));
+            for name in &changed {
+                self.changes.put(name, self.plan.get(name), took);
+            }
             tracing::info!(services = changed.len(), writes, ?took, "in the kernel");
         }
     }
@@ -282,6 +304,10 @@ impl State {
         self.mend();
         self.tables.thaw(self.began.elapsed());
         self.count_connections();
+        self.count();
+        if let Err(error) = self.maps.forget_watchers(setup::nanoseconds()) {
+            tracing::debug!(%error, "map WATCH cannot be used");
+        }
         if !self.in_step || !self.refused.is_empty() {
             self.sync(Instant::now());
         }
@@ -313,6 +339,19 @@ impl State {
         }
     }
 
+    /// Samples the counts, when it is time, for the rates.
+    fn count(&mut self) {
+        let now = Instant::now();
+        if !self.rates.is_due(now) {
+            return;
+        }
+        let (services, backends) = self.tables.id_ends();
+        match self.maps.sample(services, backends) {
+            Ok(sample) => self.rates.put(now, sample),
+            Err(error) => tracing::debug!(%error, "counts cannot be sampled"),
+        }
+    }
+
     /// Frees backends that left and that no flow refers to.
     pub fn reclaim(&mut self) {
         if let Err(error) = self.maps.tighten_gate() {
@@ -328,26 +367,9 @@ impl State {
     }
 }
 
-/// What the tables depend on beside the Services; the ways to backends are asked for once.
-struct Surroundings {
-    addresses: BTreeSet<IpAddr>,
-    source: Box<dyn Fn(IpAddr) -> Option<IpAddr>>,
-}
-
-impl Surroundings {
-    fn of(node: &Node) -> Self {
-        let known = RefCell::new(BTreeMap::new());
-        Self {
-            addresses: node.local_addresses.iter().copied().collect(),
-            source: Box::new(move |to| {
-                *known.borrow_mut().entry(to).or_insert_with(|| net::source_towards(to))
-            }),
-        }
-    }
-
-    fn with<'a>(&'a self, settings: &'a Settings) -> Environment<'a> {
-        Environment { settings, node_addresses: &self.addresses, source_towards: &*self.source }
-    }
+/// How long ago that was.
+fn age(then: Timestamp) -> Option<Duration> {
+    Duration::try_from(Timestamp::now().duration_since(then)).ok()
 }
 
 fn broken(error: &dyn std::error::Error, config: &Config) -> Failure {

@@ -190,7 +190,8 @@ fn drops(state: &State) -> StatusLine {
                 .map(|(reason, count)| format!("{} {}", reason.label(), count.refused))
                 .collect();
             let shown = if shown.is_empty() { "none".to_owned() } else { shown.join(", ") };
-            line("Drops", Level::Ok, shown)
+            let lately = state.rates.refused_lately();
+            line("Drops", Level::Ok, format!("{lately} in the last minute; in all: {shown}"))
         }
     }
 }

@@ -55,4 +55,14 @@ pub struct Explanation {
     pub candidates: Vec<SocketAddr>,
     pub masquerade: bool,
     pub via: Option<Via>,
+    /// How it came about; only for a question that is asked alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<Step>,
+}
+
+/// One decision on a packet's way.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    pub name: String,
+    pub detail: String,
 }

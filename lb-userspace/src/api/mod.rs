@@ -3,16 +3,22 @@
 //! It only reads; nothing that a request says changes what packets meet.
 
 mod client;
+mod description;
 mod explain;
 mod rows;
+mod seen;
 mod server;
 
 use serde::{Deserialize, Serialize};
 
 pub use self::{
     client::{AskError, ask},
-    explain::{Explanation, Packet, Verdict, Via},
+    description::{
+        ChangeRow, Description, EndpointDescription, FrontendDescription, PortDescription,
+    },
+    explain::{Explanation, Packet, Step, Verdict, Via},
     rows::{BackendRow, Level, ServiceRow, StatusLine, StatusReport},
+    seen::{DropRow, Example, FlowFilter, FlowRow, InterfaceRow, MapRow, Rate, SeenPacket},
     server::{BindError, Handler, bind, serve},
 };
 
@@ -23,6 +29,17 @@ pub enum Request {
     Status,
     Services,
     Backends,
+    Drops,
+    Flows {
+        filter: FlowFilter,
+    },
+    Maps,
+    Interfaces,
+    /// All about one Service.
+    Describe {
+        namespace: String,
+        name: String,
+    },
     /// The plan that is in force.
     Plan,
     Explain {
@@ -37,6 +54,12 @@ pub enum Response {
     Status(StatusReport),
     Services(Vec<ServiceRow>),
     Backends(Vec<BackendRow>),
+    Drops(Vec<DropRow>),
+    Flows(Vec<FlowRow>),
+    Maps(Vec<MapRow>),
+    Interfaces(Vec<InterfaceRow>),
+    /// `None`: no such Service.
+    Description(Option<Box<Description>>),
     /// The document of `lb plan -o json`.
     Plan(serde_json::Value),
     Explain(Vec<Explanation>),

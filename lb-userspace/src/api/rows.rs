@@ -4,8 +4,10 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::Rate;
+
 /// One address and port of a Service: `lb get services`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ServiceRow {
     pub namespace: String,
@@ -24,6 +26,8 @@ pub struct ServiceRow {
     pub packets: u64,
     pub bytes: u64,
     pub drops: u64,
+    #[serde(flatten)]
+    pub rate: Option<Rate>,
 }
 
 /// One backend of a Service port: `lb get backends`.
@@ -44,6 +48,8 @@ pub struct BackendRow {
     pub connections: u64,
     pub packets: u64,
     pub bytes: u64,
+    #[serde(flatten)]
+    pub rate: Option<Rate>,
 }
 
 /// How well something is.

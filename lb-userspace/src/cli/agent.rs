@@ -42,7 +42,7 @@ pub(super) fn run(args: Args, datapath: &dyn Datapath) -> Result<Exit, Failure> 
         let yaml = config.to_yaml().map_err(|error| {
             Failure::new(Exit::Error, error, "report this: the configuration cannot be shown")
         })?;
-        return output::write(&yaml).map(|()| Exit::Fine);
+        return output::write(&yaml).map(|_| Exit::Fine);
     }
     datapath.run_agent(config).map(|()| Exit::Fine)
 }

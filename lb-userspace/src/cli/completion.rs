@@ -14,5 +14,5 @@ pub struct Args {
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Cli::command(), "lb", &mut script);
-    output::write(&String::from_utf8_lossy(&script)).map(|()| Exit::Fine)
+    output::write(&String::from_utf8_lossy(&script)).map(|_| Exit::Fine)
 }

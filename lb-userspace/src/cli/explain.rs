@@ -105,7 +105,7 @@ pub(super) fn run(args: Args, datapath: &dyn Datapath) -> Result<Exit, Failure> 
         Some(_) => lines(&answers)?,
         None => answers.first().map_or(Ok(String::new()), |it| render(it, args.format.output))?,
     };
-    output::write(&text).map(|()| Exit::Fine)
+    output::write(&text).map(|_| Exit::Fine)
 }
 
 /// One answer as text.
@@ -113,8 +113,17 @@ pub fn render(answer: &Explanation, format: Format) -> Result<String, Failure> {
     if matches!(format, Format::Json | Format::Yaml) {
         return structured(&Document::new("Explanation", answer), format);
     }
-    let Explanation { verdict, reason, frontend, backend, source, candidates, masquerade, via } =
-        answer;
+    let Explanation {
+        verdict,
+        reason,
+        frontend,
+        backend,
+        source,
+        candidates,
+        masquerade,
+        via,
+        steps,
+    } = answer;
     let verdict = word(verdict);
     if format == Format::Name {
         return Ok(format!("{verdict}\n"));
@@ -130,7 +139,11 @@ pub fn render(answer: &Explanation, format: Format) -> Result<String, Failure> {
         ("via", via.as_ref().map(word)),
     ];
     let line = |(key, value): (&str, Option<String>)| Some(format!("{key:12}{}\n", value?));
-    Ok(lines.into_iter().filter_map(line).collect())
+    let summary: String = lines.into_iter().filter_map(line).collect();
+    let steps =
+        (1..).zip(steps).map(|(at, step)| format!("{at:2} {:9}{}\n", step.name, step.detail));
+    let steps: String = steps.collect();
+    Ok(if steps.is_empty() { summary } else { format!("{summary}\n{steps}") })
 }
 
 /// The name that JSON has for a variant.
@@ -153,7 +166,11 @@ fn read_packets(file: &Path) -> Result<Vec<Packet>, Failure> {
 }
 
 fn lines(answers: &[Explanation]) -> Result<String, Failure> {
-    let line = |answer| Ok(serde_json::to_string(answer)? + "\n");
+    // A line is an answer, not its story.
+    let line = |answer: &Explanation| {
+        let answer = Explanation { steps: Vec::new(), ..answer.clone() };
+        Ok(serde_json::to_string(&answer)? + "\n")
+    };
     let lines: Result<String, serde_json::Error> = answers.iter().map(line).collect();
     lines
         .map_err(|error| Failure::new(Exit::Error, error, "report this: an answer that is no JSON"))

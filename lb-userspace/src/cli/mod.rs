@@ -3,10 +3,14 @@
 mod agent;
 mod bench;
 mod completion;
+mod describe;
+pub mod docs;
+mod doctor;
 mod explain;
 mod failure;
 mod get;
 pub mod manifests;
+mod monitor;
 pub mod output;
 mod plan;
 mod plan_table;
@@ -20,7 +24,7 @@ use clap::{Parser, Subcommand};
 
 pub use self::failure::{Exit, Failure};
 use crate::{
-    api::{BackendRow, Explanation, Packet, ServiceRow},
+    api::{Explanation, Packet, Request, Response, SeenPacket},
     bench::{Report, Wanted},
     config::Config,
 };
@@ -42,9 +46,15 @@ enum Command {
     #[command(subcommand)]
     Get(get::Args),
     Bench(bench::Args),
+    #[command(subcommand)]
+    Describe(describe::Args),
+    Monitor(monitor::Args),
+    Doctor(doctor::Args),
     Uninstall(uninstall::Args),
     Completion(completion::Args),
     Version(version::Args),
+    #[command(hide = true)]
+    Docs(docs::Args),
 }
 
 /// What commands need of the kernel. They are given it, so that they can be tested without one.
@@ -54,15 +64,31 @@ pub trait Datapath {
     /// Packets' fates under the manifests that the configuration names, decided by a private
     /// instance of the programs.
     fn explain(&self, config: &Config, packets: &[Packet]) -> Result<Vec<Explanation>, Failure>;
-    /// The Services in the pinned maps.
-    fn pinned_services(&self, bpffs: &std::path::Path) -> Result<Vec<ServiceRow>, Failure>;
-    /// The backends in the pinned maps.
-    fn pinned_backends(&self, bpffs: &std::path::Path) -> Result<Vec<BackendRow>, Failure>;
     /// Measures; the function is told of every step.
     fn bench(&self, wanted: &Wanted, tell: &dyn Fn(&str)) -> Result<Report, Failure>;
+    /// What the pinned maps answer without an agent.
+    fn pinned(&self, bpffs: &std::path::Path, request: &Request) -> Result<Response, Failure>;
+    /// Tells packets as they come, until `each` says that it is enough.
+    fn monitor(
+        &self,
+        bpffs: &std::path::Path,
+        what: Sampling,
+        each: &mut Each<'_>,
+    ) -> Result<(), Failure>;
     /// Removes every link and pin; names what it removed.
     fn uninstall(&self, bpffs: &std::path::Path) -> Result<Vec<String>, Failure>;
 }
+
+/// Which packets are told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sampling {
+    pub refused_only: bool,
+    /// Of packets that are not refused, about one of so many: a power of two.
+    pub one_of: u32,
+}
+
+/// Takes a packet; false: it was the last that is wanted.
+pub type Each<'a> = dyn FnMut(&SeenPacket) -> Result<bool, Failure> + 'a;
 
 /// Stands where no kernel can be had.
 #[derive(Clone, Copy, Debug)]
@@ -87,15 +113,15 @@ impl Datapath for NoDatapath {
         Err(Self::failure())
     }
 
-    fn pinned_services(&self, _: &std::path::Path) -> Result<Vec<ServiceRow>, Failure> {
-        Err(Self::failure())
-    }
-
-    fn pinned_backends(&self, _: &std::path::Path) -> Result<Vec<BackendRow>, Failure> {
+    fn pinned(&self, _: &std::path::Path, _: &Request) -> Result<Response, Failure> {
         Err(Self::failure())
     }
 
     fn bench(&self, _: &Wanted, _: &dyn Fn(&str)) -> Result<Report, Failure> {
+        Err(Self::failure())
+    }
+
+    fn monitor(&self, _: &std::path::Path, _: Sampling, _: &mut Each<'_>) -> Result<(), Failure> {
         Err(Self::failure())
     }
 
@@ -123,6 +149,10 @@ fn run(cli: Cli, datapath: &dyn Datapath) -> Result<Exit, Failure> {
         Command::Status(args) => status::run(&args),
         Command::Get(args) => get::run(&args, datapath),
         Command::Bench(args) => bench::run(args, datapath),
+        Command::Describe(args) => describe::run(&args),
+        Command::Monitor(args) => monitor::run(&args, datapath),
+        Command::Doctor(args) => doctor::run(args),
+        Command::Docs(args) => docs::run(&args),
         Command::Uninstall(args) => uninstall::run(&args, datapath),
         Command::Completion(args) => completion::run(&args),
         Command::Version(args) => version::run(&args),

@@ -92,7 +92,7 @@ pub trait Show {
 }
 
 /// Writes a result to standard output.
-pub fn show(what: &impl Show, format: Format) -> Result<(), Failure> {
+pub fn show(what: &impl Show, format: Format) -> Result<Shown, Failure> {
     write(&render(what, format)?)
 }
 
@@ -123,15 +123,29 @@ pub fn structured(document: &impl Serialize, format: Format) -> Result<String, F
     }
 }
 
+/// Whether anybody reads what is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shown {
+    Read,
+    Unread,
+}
+
 /// Writes text to standard output. A reader that has seen enough is no error.
-pub fn write(text: &str) -> Result<(), Failure> {
-    match io::stdout().lock().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+pub fn write(text: &str) -> Result<Shown, Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Ok(()) => Ok(Shown::Read),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Shown::Unread),
+        Err(error) => {
             let what = format_args!("standard output: {error}");
             Err(Failure::new(Exit::Error, what, "write to where there is room"))
         }
-        _ => Ok(()),
     }
+}
+
+/// Empties the screen, if there is one.
+pub fn clear() -> Result<Shown, Failure> {
+    if io::stdout().is_terminal() { write("\x1b[H\x1b[2J") } else { Ok(Shown::Read) }
 }
 
 /// `Ok`, `Warn` or `Fail`, in colour where `colour` allows it.

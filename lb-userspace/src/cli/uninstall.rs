@@ -27,7 +27,7 @@ struct Removed {
 
 /// Removes everything, and says what.
 pub(super) fn remove(bpffs: &std::path::Path, datapath: &dyn Datapath) -> Result<Exit, Failure> {
-    write(&lines(datapath.uninstall(bpffs)?)).map(|()| Exit::Fine)
+    write(&lines(datapath.uninstall(bpffs)?)).map(|_| Exit::Fine)
 }
 
 fn lines(removed: Vec<String>) -> String {
@@ -46,5 +46,5 @@ pub(super) fn run(args: &Args, datapath: &dyn Datapath) -> Result<Exit, Failure>
         Format::Name => removed.into_iter().map(|name| name + "\n").collect(),
         Format::Table | Format::Wide => lines(removed),
     };
-    write(&text).map(|()| Exit::Fine)
+    write(&text).map(|_| Exit::Fine)
 }

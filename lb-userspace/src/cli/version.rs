@@ -27,5 +27,5 @@ pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
         }
         Format::Table | Format::Wide | Format::Name => format!("lb {version}\n"),
     };
-    write(&text).map(|()| Exit::Fine)
+    write(&text).map(|_| Exit::Fine)
 }

@@ -9,12 +9,14 @@ use std::{
     sync::Arc,
 };
 
+use jiff::Timestamp;
 use k8s_openapi::api::discovery::v1;
 
-use super::{label, parse::Problems};
+use super::{annotation, label, parse::Problems};
 use crate::model::{Endpoint, Endpoints, Family, ObjectName, Protocol};
 
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
+const TRIGGER_TIME: &str = "endpoints.kubernetes.io/last-change-trigger-time";
 const HEADLESS: &str = "service.kubernetes.io/headless";
 
 /// Some members that all answer on the same ports.
@@ -74,6 +76,11 @@ pub struct Slice {
     pub group: Option<Group>,
     /// What was left out, each naming its field.
     pub problems: Vec<String>,
+}
+
+/// When the change that made the slice what it is happened, as the controller says.
+pub fn trigger(object: &v1::EndpointSlice) -> Option<Timestamp> {
+    annotation(&object.metadata, TRIGGER_TIME)?.parse().ok()
 }
 
 /// Reads an EndpointSlice.

@@ -9,6 +9,7 @@ use std::{
 };
 
 use ipnet::IpNet;
+use jiff::Timestamp;
 use k8s_openapi::api::{core::v1, discovery::v1::EndpointSlice};
 
 use super::{
@@ -33,6 +34,8 @@ pub struct Index {
     service_cidrs: BTreeMap<ObjectName, (Vec<IpNet>, Vec<String>)>,
     names: Names,
     pending: Pending,
+    /// When what was told of since [`Index::take_triggers`] happened in the cluster.
+    triggers: Vec<Timestamp>,
     listed: Listed,
 }
 
@@ -84,6 +87,11 @@ impl Index {
     pub fn take_dirty(&mut self) -> BTreeSet<ObjectName> {
         let Pending { services, endpoints } = std::mem::take(&mut self.pending);
         services.into_keys().chain(endpoints).collect()
+    }
+
+    /// The trigger times of slices that changed since the last call.
+    pub fn take_triggers(&mut self) -> Vec<Timestamp> {
+        std::mem::take(&mut self.triggers)
     }
 
     /// The Service, if it is one for this proxy.
@@ -196,7 +204,11 @@ impl Index {
         let listing = matches!(op, Op::Reset(_));
         self.listed.slices |= listing;
         for (name, object) in op.steps(self.slices.keys()) {
+            let trigger = object.as_ref().and_then(endpoints::trigger);
             let new = object.map(|object| endpoints::read(&object, &mut self.names));
+            if self.slices.get(&name) != new.as_ref() {
+                self.triggers.extend(trigger);
+            }
             self.put_slice(name, new);
         }
         if listing {

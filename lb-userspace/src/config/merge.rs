@@ -48,6 +48,7 @@ impl Options {
                 seed_file,
                 enable_drain,
                 metrics_address,
+                metrics_backends,
                 health_address,
                 page_address,
                 kubeconfig,

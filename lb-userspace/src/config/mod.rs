@@ -65,6 +65,7 @@ pub struct Config {
     pub seed_file: Option<PathBuf>,
     pub enable_drain: bool,
     pub metrics_address: Listen,
+    pub metrics_backends: u32,
     pub health_address: Listen,
     pub page_address: Listen,
     pub kubeconfig: Option<PathBuf>,
@@ -146,6 +147,7 @@ impl Config {
             seed_file,
             enable_drain,
             metrics_address,
+            metrics_backends,
             health_address,
             page_address,
             kubeconfig,
@@ -183,6 +185,7 @@ impl Config {
             enable_drain: enable_drain.unwrap_or(false),
             metrics_address: metrics_address
                 .unwrap_or(Listen(Some(SocketAddr::from(([127, 0, 0, 1], 10249))))),
+            metrics_backends: metrics_backends.unwrap_or(1000),
             health_address: health_address
                 .unwrap_or(Listen(Some(SocketAddr::from(([0, 0, 0, 0], 10256))))),
             page_address: page_address.unwrap_or(Listen(None)),

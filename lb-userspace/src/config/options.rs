@@ -140,6 +140,9 @@ pub struct Options {
     /// Where metrics are served, or `none` [default: 127.0.0.1:10249]
     #[arg(long, env = "LB_METRICS_ADDRESS", value_name = "IP:PORT")]
     pub metrics_address: Option<Listen>,
+    /// How many backends get a series of their own in the metrics; 0: none [default: 1000]
+    #[arg(long, env = "LB_METRICS_BACKENDS", value_name = "NUMBER")]
+    pub metrics_backends: Option<u32>,
     /// Where health is served, or `none` [default: 0.0.0.0:10256]
     #[arg(long, env = "LB_HEALTH_ADDRESS", value_name = "IP:PORT")]
     pub health_address: Option<Listen>,

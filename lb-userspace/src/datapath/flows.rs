@@ -67,6 +67,16 @@ impl Maps {
     }
 }
 
+impl Maps {
+    /// Live entries of each family.
+    pub fn flow_entries(&self, now: u32) -> (u64, u64) {
+        let (mut v4, mut v6) = (Flows::default(), Flows::default());
+        scan::<V4, WORDS_V4>(self.flows_v4.words(), now, &mut v4);
+        scan::<V6, WORDS_V6>(self.flows_v6.words(), now, &mut v6);
+        (v4.entries, v6.entries)
+    }
+}
+
 /// The layout is that of [`lb_common::table`]: expiry and state in word 0, the backend above the new
 /// ports behind the new addresses.
 fn scan<A: Addr, const N: usize>(words: &[AtomicU64], now: u32, flows: &mut Flows) {

@@ -5,7 +5,7 @@ use std::{
     io,
     marker::PhantomData,
     num::NonZeroUsize,
-    os::fd::AsFd as _,
+    os::fd::{AsFd as _, OwnedFd},
     path::Path,
     sync::atomic::{
         AtomicU64,
@@ -19,8 +19,8 @@ use aya::{
 };
 use lb_common::{
     abi::{
-        Backend, Count, FlowSet, Frontend, FrontendKey, Line, PoolKey, PortPool, Service, Settings,
-        SocketBackend, WORDS_V4, WORDS_V6, Words,
+        Backend, Count, Event, FlowSet, Frontend, FrontendKey, Line, PoolKey, PortPool, Service,
+        Settings, SocketBackend, WORDS_V4, WORDS_V6, Watch, Words,
     },
     addr::{V4, V6},
 };
@@ -61,6 +61,11 @@ pub struct Maps {
     pub reasons: PerCpuArray<MapData, Count>,
     pub service_counts: PerCpuArray<MapData, Count>,
     pub backend_counts: PerCpuArray<MapData, Count>,
+    /// Of reasons, services and backends: what aya's handles of the same maps do not show.
+    pub count_maps: [OwnedFd; 3],
+    pub examples: PerCpuArray<MapData, Event>,
+    /// Who watches.
+    pub watch: Array<MapData, Watch>,
     pub service_names: HashMap<MapData, u32, Name>,
     pub backend_names: HashMap<MapData, u32, Name>,
     /// Layout, and when the maps were made.
@@ -155,7 +160,7 @@ impl Maps {
     /// # Errors
     /// If one is missing or is not what it should be.
     pub fn open(get: impl FnMut(&'static str) -> Result<Map, MapError>) -> Result<Self, OpenError> {
-        let mut source = Source { get, entries: 0 };
+        let mut source = Source { get, entries: 0, counts: Vec::new() };
         let services = source.rows("SERVICES")?;
         let services_size = source.entries;
         let backends = source.rows("BACKENDS")?;
@@ -174,6 +179,14 @@ impl Maps {
         let mut sources = source.entries;
         let sources_v6 = source.typed("SOURCES_V6")?;
         sources = sources.min(source.entries);
+        let reasons = source.typed("REASONS")?;
+        let service_counts = source.typed("SERVICE_COUNTS")?;
+        let backend_counts = source.typed("BACKEND_COUNTS")?;
+        let count_maps = std::mem::take(&mut source.counts);
+        let count_maps = count_maps.try_into().map_err(|_| OpenError {
+            map: "REASONS",
+            source: MapError::IoError(io::ErrorKind::InvalidData.into()),
+        })?;
         Ok(Self {
             settings: source.typed("SETTINGS")?,
             services,
@@ -193,9 +206,12 @@ impl Maps {
             socket_backends: source.typed("SOCKET_BACKENDS")?,
             loads: source.mapped("LOADS", 16)?,
             uplinks: source.typed("UPLINKS")?,
-            reasons: source.typed("REASONS")?,
-            service_counts: source.typed("SERVICE_COUNTS")?,
-            backend_counts: source.typed("BACKEND_COUNTS")?,
+            reasons,
+            service_counts,
+            backend_counts,
+            count_maps,
+            examples: source.typed("EXAMPLES")?,
+            watch: source.typed("WATCH")?,
             service_names: source.typed("SERVICE_NAMES")?,
             backend_names: source.typed("BACKEND_NAMES")?,
             meta: source.typed("META")?,
@@ -215,6 +231,8 @@ impl Maps {
 struct Source<F> {
     get: F,
     entries: u32,
+    /// Descriptors of the per-CPU arrays so far.
+    counts: Vec<OwnedFd>,
 }
 
 impl<F: FnMut(&'static str) -> Result<Map, MapError>> Source<F> {
@@ -228,6 +246,10 @@ impl<F: FnMut(&'static str) -> Result<Map, MapError>> Source<F> {
             &map
         {
             self.entries = data.info().map_err(failed)?.max_entries();
+        }
+        if let Map::PerCpuArray(data) = &map {
+            let fd = data.fd().as_fd().try_clone_to_owned();
+            self.counts.push(fd.map_err(|error| failed(MapError::IoError(error)))?);
         }
         T::try_from(map).map_err(failed)
     }

@@ -212,6 +212,9 @@ const MAPS: &[&str] = &[
     "REASONS",
     "SERVICE_COUNTS",
     "BACKEND_COUNTS",
+    "EXAMPLES",
+    "WATCH",
+    "EVENTS",
     "SERVICE_NAMES",
     "BACKEND_NAMES",
     "META",
@@ -258,8 +261,9 @@ fn refused(error: EbpfError, or: impl FnOnce(EbpfError) -> LoadError) -> LoadErr
 /// touched.
 pub fn layout() -> u64 {
     use lb_common::abi::{
-        AffinityEntry, AffinityKey, Backend, Count, Frontend, FrontendKey, Line, PoolKey, PortPool,
-        Service, Settings, SocketBackend, SocketChoice, SocketKey, SocketPeer, SourceKey,
+        AffinityEntry, AffinityKey, Backend, Count, Event, Frontend, FrontendKey, Line, PoolKey,
+        PortPool, Service, Settings, SocketBackend, SocketChoice, SocketKey, SocketPeer, SourceKey,
+        Watch,
     };
     /// To be raised when a layout changes without a size that does.
     const REVISION: usize = 3;
@@ -269,6 +273,7 @@ pub fn layout() -> u64 {
         size_of::<AffinityKey>(),
         size_of::<Backend>(),
         size_of::<Count>(),
+        size_of::<Event>(),
         size_of::<FlowSet<V4>>(),
         size_of::<FlowSet<V6>>(),
         size_of::<Frontend>(),
@@ -285,6 +290,7 @@ pub fn layout() -> u64 {
         size_of::<SocketPeer>(),
         size_of::<SourceKey<V4>>(),
         size_of::<SourceKey<V6>>(),
+        size_of::<Watch>(),
         lb_common::verdict::Reason::COUNT,
     ]
     .into_iter()

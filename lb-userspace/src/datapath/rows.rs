@@ -2,9 +2,10 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
+use aya::maps::MapError;
 use lb_common::abi::{Backend, BackendState, Kind};
 
-use super::{adopt::ReadError, counters::CountError, maps::Maps};
+use super::{adopt::ReadError, counters::CountError, maps::Maps, rates::Rates};
 use crate::{
     api::{BackendRow, ServiceRow},
     plan::tables::{BackendName, PortKey},
@@ -17,13 +18,15 @@ pub enum RowsError {
     Read(#[from] ReadError),
     #[error(transparent)]
     Count(#[from] CountError),
+    #[error("map EXAMPLES cannot be read")]
+    Examples(#[source] MapError),
 }
 
 /// One row for each frontend.
 ///
 /// # Errors
 /// If a map cannot be read.
-pub fn services(maps: &Maps) -> Result<Vec<ServiceRow>, RowsError> {
+pub fn services(maps: &Maps, rates: Option<&Rates>) -> Result<Vec<ServiceRow>, RowsError> {
     let image = maps.image()?;
     let counts = maps.service_counts(image.service_names.keys().copied())?;
     let mut backends: BTreeMap<u32, (usize, usize)> = BTreeMap::new();
@@ -54,6 +57,7 @@ pub fn services(maps: &Maps) -> Result<Vec<ServiceRow>, RowsError> {
                 packets: count.packets,
                 bytes: count.bytes,
                 drops: count.refused,
+                rate: rates.and_then(|rates| rates.service(frontend.service())),
             })
         })
         .collect();
@@ -73,7 +77,7 @@ pub fn services(maps: &Maps) -> Result<Vec<ServiceRow>, RowsError> {
 ///
 /// # Errors
 /// If a map cannot be read.
-pub fn backends(maps: &Maps) -> Result<Vec<BackendRow>, RowsError> {
+pub fn backends(maps: &Maps, rates: Option<&Rates>) -> Result<Vec<BackendRow>, RowsError> {
     let image = maps.image()?;
     let counts = maps.backend_counts(image.live_backends().map(|(id, _)| id))?;
     let mut totals: BTreeMap<u32, u64> = BTreeMap::new();
@@ -106,6 +110,7 @@ pub fn backends(maps: &Maps) -> Result<Vec<BackendRow>, RowsError> {
                 connections: count.connections,
                 packets: count.packets,
                 bytes: count.bytes,
+                rate: rates.and_then(|rates| rates.backend(id)),
             })
         })
         .collect();

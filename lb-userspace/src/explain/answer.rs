@@ -88,6 +88,7 @@ impl<'a> Reader<'a> {
             candidates: Vec::new(),
             masquerade: false,
             via: Some(via),
+            steps: Vec::new(),
         };
         if verdict == Verdict::Forward {
             explanation.backend = self.backend(u32::from_ne_bytes(found.report.backend));

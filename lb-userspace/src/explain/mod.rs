@@ -9,6 +9,7 @@ mod answer;
 mod frame;
 mod private;
 mod question;
+mod steps;
 
 use self::answer::{Finding, Reader};
 pub use self::{
@@ -104,7 +105,8 @@ impl<'a> Explainer<'a> {
     pub fn explain(&self, packets: &[Packet]) -> Result<Vec<Explanation>, ExplainError> {
         let mut reader = Reader::new(self.maps);
         let numbered = (1..).zip(packets);
-        numbered.map(|(number, packet)| self.one(number, packet, &mut reader)).collect()
+        let alone = packets.len() == 1;
+        numbered.map(|(number, packet)| self.one(number, packet, &mut reader, alone)).collect()
     }
 
     fn one(
@@ -112,6 +114,7 @@ impl<'a> Explainer<'a> {
         number: usize,
         packet: &Packet,
         reader: &mut Reader<'_>,
+        alone: bool,
     ) -> Result<Explanation, ExplainError> {
         let asked = asked(number, packet)?;
         let class = SourceClass::of(asked.src, self.node);
@@ -134,7 +137,11 @@ impl<'a> Explainer<'a> {
             SourceClass::Outside => Via::Tc,
             SourceClass::Pod | SourceClass::Node => Via::Socket,
         };
-        Ok(reader.explanation(&found, &choice, via, asked.dst.is_ipv4())?)
+        let mut explanation = reader.explanation(&found, &choice, via, asked.dst.is_ipv4())?;
+        if alone {
+            explanation.steps = steps::steps(&asked, &found, &choice, &explanation, self.maps);
+        }
+        Ok(explanation)
     }
 
     fn report(

@@ -21,6 +21,7 @@ pub mod service;
 pub mod source;
 pub mod table;
 pub mod topology;
+pub mod why;
 
 pub use source::SourceClass;
 pub use table::Plan;

@@ -16,6 +16,7 @@ mod claims;
 mod draft;
 mod image;
 mod limits;
+mod look;
 mod names;
 mod op;
 mod publish;
@@ -41,6 +42,7 @@ use self::{
 pub use self::{
     image::Image,
     limits::{Capacities, Refusal, Use},
+    look::Member,
     names::{BackendName, NAME_LENGTH, PortKey},
     op::{Op, Place, RULES_WORD},
     settings::{TooManyCidrs, settings},

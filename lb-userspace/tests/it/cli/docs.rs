@@ -31,3 +31,62 @@ fn every_reason_has_a_row_with_its_anchor_and_its_verdict() {
     all.sort_unstable();
     assert_eq!(sorted, all);
 }
+
+#[test]
+fn documents_that_are_made_from_the_code_are_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = super::lb(&["docs", folder.path().to_str().unwrap()]);
+    assert_eq!(made.code, 0, "{made:?}");
+    let docs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    for name in ["cli.md", "configuration.md", "metrics.md"] {
+        let read = |folder: &std::path::Path| std::fs::read_to_string(folder.join(name)).unwrap();
+        let is_same = read(folder.path()) == read(&docs);
+        assert!(is_same, "docs/{name} is out of date: run `lb docs docs`");
+    }
+}
+
+#[test]
+fn every_verb_has_a_man_page_and_every_key_a_row() {
+    let folder = tempfile::tempdir().unwrap();
+    super::lb(&["docs", folder.path().to_str().unwrap()]);
+    for page in ["lb", "lb-agent", "lb-get", "lb-get-drops", "lb-describe-service", "lb-doctor"] {
+        let page = folder.path().join(format!("man/{page}.1"));
+        assert!(std::fs::read_to_string(&page).unwrap().contains(".TH"), "{}", page.display());
+    }
+    let keys = super::lb(&["agent", "--print-config"]).stdout;
+    let keys = keys
+        .lines()
+        .filter(|line| !line.starts_with([' ', '-']))
+        .map(|line| line.split(':').next().unwrap().to_owned());
+    let rows = std::fs::read_to_string(folder.path().join("configuration.md")).unwrap();
+    for key in keys {
+        assert!(rows.contains(&format!("| `{key}` |")), "{key}\n{rows}");
+    }
+}
+
+#[test]
+fn alerts_ask_for_metrics_that_exist_and_lead_to_a_runbook() {
+    let read = |path: &str| {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        std::fs::read_to_string(root.join(path)).unwrap()
+    };
+    let (rules, runbook) = (read("deploy/monitoring/alerts.yaml"), read("docs/operations.md"));
+    let alerts: Vec<_> =
+        rules.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
+    assert_eq!(alerts.len(), 8);
+    for alert in alerts {
+        assert!(runbook.contains(&format!("### {alert}\n")), "{alert}");
+        let anchor = format!("docs/operations.md#{}", alert.to_lowercase());
+        assert!(rules.contains(&anchor), "{anchor}");
+    }
+    let known: Vec<_> =
+        lb_userspace::observe::metrics::METRICS.iter().map(|metric| metric.full_name()).collect();
+    for expression in rules.lines().filter_map(|line| line.trim().strip_prefix("expr: ")) {
+        let words =
+            expression.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
+        for name in words.filter(|word| word.starts_with("lb_")) {
+            let base = name.strip_suffix("_bucket").unwrap_or(name);
+            assert!(known.iter().any(|metric| metric == base), "{name}");
+        }
+    }
+}

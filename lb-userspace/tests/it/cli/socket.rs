@@ -7,8 +7,10 @@ use std::{
 };
 
 use lb_userspace::api::{
-    BackendRow, BindError, Explanation, Handler, Level, Request, Response, ServiceRow, StatusLine,
-    StatusReport, Verdict, Via, bind, serve,
+    BackendRow, BindError, ChangeRow, Description, DropRow, EndpointDescription, Example,
+    Explanation, FlowRow, FrontendDescription, Handler, InterfaceRow, Level, MapRow,
+    PortDescription, Rate, Request, Response, ServiceRow, StatusLine, StatusReport, Verdict, Via,
+    bind, serve,
 };
 use serde_json::json;
 use tempfile::TempDir;
@@ -28,6 +30,13 @@ impl Handler for Agent {
             Request::Services => Response::Services(vec![service("web", 80), service(LONG, 443)]),
             Request::Backends => Response::Backends(vec![backend()]),
             Request::Plan => Response::Refused("the listing is not complete yet".into()),
+            Request::Drops => Response::Drops(drops()),
+            Request::Flows { filter } => Response::Flows(flows(filter.limit)),
+            Request::Maps => Response::Maps(vec![map()]),
+            Request::Interfaces => Response::Interfaces(vec![interface()]),
+            Request::Describe { name, .. } => {
+                Response::Description((name == "web").then(|| Box::new(description())))
+            }
             Request::Explain { packets } => Response::Explain(
                 packets.iter().map(|packet| explanation(packet.sport.unwrap_or(1))).collect(),
             ),
@@ -62,6 +71,7 @@ fn service(name: &str, port: u16) -> ServiceRow {
         packets: 5,
         bytes: 600,
         drops: 0,
+        rate: Some(Rate { packets_per_second: 12_340.0, ..Rate::default() }),
     }
 }
 
@@ -80,6 +90,7 @@ fn backend() -> BackendRow {
         connections: 7,
         packets: 5,
         bytes: 600,
+        rate: None,
     }
 }
 
@@ -94,6 +105,100 @@ fn explanation(port: u16) -> Explanation {
         candidates: vec![backend],
         masquerade: true,
         via: Some(Via::Tc),
+        steps: Vec::new(),
+    }
+}
+
+fn drops() -> Vec<DropRow> {
+    let row = |reason: &str, count, seconds_ago| DropRow {
+        reason: reason.into(),
+        verdict: "drop".into(),
+        count,
+        rate: Some(Rate { drops_per_second: 0.5, ..Rate::default() }),
+        last_example: Some(Example {
+            seconds_ago,
+            protocol: "tcp".into(),
+            source: Some("203.0.113.9:40000".parse().unwrap()),
+            destination: "10.96.0.10:80".parse().unwrap(),
+            service: Some("default/web:http".into()),
+            hook: "ingress".into(),
+        }),
+        hint: "see `ip route get BACKEND`, and that forwarding is on".into(),
+        doc: format!("docs/datapath.md#{reason}"),
+    };
+    vec![row("no-route", 12, 3), row("source-range", 40, 1), row("fragment", 0, 0)]
+}
+
+fn flows(limit: usize) -> Vec<FlowRow> {
+    let flow = |port: u16| FlowRow {
+        protocol: "tcp".into(),
+        state: "established".into(),
+        expires_in_seconds: 21_590,
+        source: ([203, 0, 113, 9], port).into(),
+        destination: ([10, 96, 0, 10], 80).into(),
+        new_source: ([192, 168, 0, 2], 1024).into(),
+        new_destination: ([10, 1, 2, 3], 8080).into(),
+        role: "to-remote".into(),
+        service: Some("default/web:http".into()),
+    };
+    (1..=3).take(limit).map(flow).collect()
+}
+
+fn map() -> MapRow {
+    MapRow {
+        name: "SERVICES".into(),
+        kind: "array".into(),
+        used: Some(2),
+        capacity: 65_536,
+        bytes: 4_194_304,
+    }
+}
+
+fn interface() -> InterfaceRow {
+    InterfaceRow {
+        interface: "eth0".into(),
+        index: 2,
+        hook: "xdp".into(),
+        mode: Some("native".into()),
+    }
+}
+
+fn description() -> Description {
+    let endpoint = |last, used, why: &str| EndpointDescription {
+        address: ([10, 1, 2, last], 8080).into(),
+        node: Some("n1".into()),
+        zone: None,
+        used,
+        why: why.into(),
+        connections: 7,
+    };
+    Description {
+        namespace: "default".into(),
+        name: "web".into(),
+        internal_traffic_policy: "Cluster".into(),
+        external_traffic_policy: "Local".into(),
+        affinity_seconds: None,
+        source_ranges: vec![],
+        health_check_node_port: None,
+        slices: 1,
+        ports: vec![PortDescription {
+            port_name: "http".into(),
+            protocol: "TCP".into(),
+            family: "IPv4".into(),
+            frontends: vec![FrontendDescription {
+                kind: "ClusterIP".into(),
+                address: ([10, 96, 0, 10], 80).into(),
+                algorithm: "random".into(),
+            }],
+            endpoints: vec![endpoint(3, true, "ready"), endpoint(4, false, "not ready")],
+        }],
+        changes: vec![ChangeRow {
+            seconds_ago: 5,
+            took_ms: 1.25,
+            backends_before: 2,
+            backends_after: 1,
+        }],
+        problems: vec![],
     }
 }
 
@@ -156,12 +261,24 @@ fn services_are_a_table_of_at_most_a_hundred_columns() {
     let found = agent.lb(&["get", "services"]);
     let lines: Vec<_> = found.stdout.lines().collect();
     let head: Vec<_> = lines[0].split_whitespace().collect();
-    let want = ["NAMESPACE", "NAME", "ADDRESS:PORT", "PROTO", "TYPE", "BACKENDS", "CONNS"];
+    let want = [
+        "NAMESPACE",
+        "NAME",
+        "ADDRESS:PORT",
+        "PROTO",
+        "TYPE",
+        "BACKENDS",
+        "CONNS",
+        "CPS",
+        "PPS",
+        "BPS",
+        "DROPS",
+    ];
     assert_eq!(head, want);
     assert_eq!(lines.len(), 3, "{}", found.stdout);
     assert!(lines.iter().all(|line| line.chars().count() <= 100), "{}", found.stdout);
     let wide = agent.lb(&["get", "services", "-o", "wide"]).stdout;
-    assert!(wide.contains(LONG) && wide.lines().next().unwrap().ends_with("DROPS"), "{wide}");
+    assert!(wide.contains(LONG) && wide.lines().next().unwrap().ends_with("BYTES"), "{wide}");
 }
 
 #[test]
@@ -181,7 +298,10 @@ fn backends_are_shown_with_their_share() {
     let agent = Running::new(Level::Ok);
     let found = agent.lb(&["get", "backends"]);
     let row: Vec<_> = found.stdout.lines().nth(1).unwrap().split_whitespace().collect();
-    assert_eq!(row, ["default/web:http", "10.1.1.3:8080", "-", "active", "1", "33.3", "7"]);
+    assert_eq!(
+        row,
+        ["default/web:http", "10.1.1.3:8080", "-", "active", "1", "33.3", "7", "-", "-", "-"]
+    );
     let json = agent.lb(&["get", "backends", "-o", "json"]).json();
     assert_eq!((&json["apiVersion"], &json["kind"]), (&json!("lb/v1"), &json!("BackendList")));
     assert_eq!(json["items"][0]["address"], "10.1.1.3");
@@ -269,4 +389,86 @@ fn a_question_that_makes_no_sense_is_answered_and_the_next_one_too() {
     let answer: serde_json::Value = serde_json::from_str(&answer).unwrap();
     assert_eq!(answer["response"], "refused");
     assert_eq!(agent.lb(&["status"]).code, 0);
+}
+
+#[test]
+fn drops_have_their_last_example_and_what_to_do_and_those_that_never_happened_are_left_out() {
+    let agent = Running::new(Level::Ok);
+    let found = agent.lb(&["get", "drops", "-o", "wide"]).stdout;
+    let lines: Vec<_> = found.lines().collect();
+    assert_eq!(lines.len(), 3, "{found}");
+    assert!(lines[1].contains("tcp 203.0.113.9:40000 > 10.96.0.10:80, 3 s ago"), "{found}");
+    assert!(lines[1].contains("forwarding is on") && lines[1].ends_with("#no-route"), "{found}");
+    let found = agent.lb(&["get", "drops"]).stdout;
+    assert!(found.lines().all(|line| line.chars().count() <= 100), "{found}");
+    let json = agent.lb(&["get", "drops", "-o", "json"]).json();
+    assert_eq!(json["items"][0]["dropsPerSecond"], 0.5);
+    assert_eq!(json["items"][0]["lastExample"]["secondsAgo"], 3);
+}
+
+#[test]
+fn lists_are_sorted_by_any_column_numbers_from_the_largest() {
+    let agent = Running::new(Level::Ok);
+    let names = |by: &str| agent.lb(&["get", "drops", "--sort-by", by, "-o", "name"]).stdout;
+    assert_eq!(names("count"), "drop/source-range\ndrop/no-route\n");
+    assert_eq!(names("REASON"), "drop/no-route\ndrop/source-range\n");
+    agent.lb(&["get", "drops", "--sort-by", "colour"]).fails_with(2, "there is no column colour");
+}
+
+#[test]
+fn flows_maps_and_interfaces_are_tables_too() {
+    let agent = Running::new(Level::Ok);
+    let row = |words: &[&str]| {
+        let found = agent.lb(words);
+        let cells = found.stdout.lines().nth(1).unwrap().split_whitespace();
+        cells.map(str::to_owned).collect::<Vec<_>>()
+    };
+    let flow = [
+        "tcp",
+        "established",
+        "21590",
+        "203.0.113.9:1",
+        "10.96.0.10:80",
+        "192.168.0.2:1024",
+        "10.1.2.3:8080",
+    ];
+    assert_eq!(row(&["get", "flows"]), flow);
+    assert_eq!(agent.lb(&["get", "flows", "--limit", "2", "-o", "name"]).stdout.lines().count(), 2);
+    assert_eq!(row(&["get", "maps"]), ["SERVICES", "array", "2", "65536", "0.0", "4.2M"]);
+    assert_eq!(row(&["get", "interfaces"]), ["eth0", "2", "xdp", "native"]);
+}
+
+#[test]
+fn a_service_is_described_with_why_each_endpoint_is_used_or_not() {
+    let agent = Running::new(Level::Ok);
+    let found = agent.lb(&["describe", "service", "default/web"]);
+    assert_eq!(found.code, 0, "{found:?}");
+    for line in [
+        "External traffic policy:  Local",
+        "  + 10.1.2.3:8080          n1                  7 conns  ready",
+        "  - 10.1.2.4:8080          n1                  7 conns  not ready",
+        "       5 s ago  2 -> 1 backends, in the kernel 1.2 ms after it arrived",
+    ] {
+        assert!(found.stdout.lines().any(|it| it == line), "{line}\n{}", found.stdout);
+    }
+    let json = agent.lb(&["describe", "service", "web", "-o", "json"]).json();
+    assert_eq!((&json["kind"], &json["name"]), (&json!("ServiceDescription"), &json!("web")));
+    agent.lb(&["describe", "service", "default/none"]).fails_with(4, "default/none");
+}
+
+#[test]
+fn watching_shows_again_until_nobody_reads() {
+    use std::io::{BufRead as _, BufReader};
+    let agent = Running::new(Level::Ok);
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_lb"))
+        .args(["get", "services", "-o", "name", "-w", "--interval", "1"])
+        .args(["--socket", agent.socket().to_str().unwrap()])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let again = lines.by_ref().take(3).map(Result::unwrap).filter(|it| it.ends_with("/web"));
+    assert_eq!(again.count(), 2);
+    drop(lines);
+    assert!(child.wait().unwrap().success());
 }

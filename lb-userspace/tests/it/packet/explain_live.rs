@@ -13,12 +13,14 @@ use lb_common::{
     verdict::Reason,
 };
 use lb_userspace::{
-    api::{Explanation, Packet, Verdict, Via},
+    agent::ticks as setup_ticks,
+    api::{DropRow, Explanation, FlowFilter, Packet, Verdict, Via},
     cli::{Exit, Failure},
     config::{Config, Options},
     datapath::{
         maps::Maps,
         object::{Object, Sizes, load_private},
+        seen::drops,
     },
     explain::{Asked, Explainer, Private, on_agent},
     model::Node,
@@ -149,6 +151,10 @@ impl Agent {
         }
     }
 
+    fn drops(&self) -> Vec<DropRow> {
+        drops(&self.maps, None, 0).unwrap()
+    }
+
     fn entries<V: aya::Pod>(&self, name: &str) -> usize {
         let map = HashMap::<_, SocketKey, V>::try_from(self.object.map(name).unwrap()).unwrap();
         map.keys().count()
@@ -223,8 +229,13 @@ fn a_packet_of_a_living_flow_goes_its_flows_way_and_still_says_what_it_could_hav
             candidates: places(&["10.0.0.1:8080", "10.0.0.2:8080"]),
             masquerade: true,
             via: Some(Via::Tc),
+            steps: answer.steps.clone(),
         };
         assert_eq!(*answer, wanted);
+        let told = |name: &str| answer.steps.iter().find(|step| step.name == name);
+        let choice = "none: its flow is known, and goes to 10.0.0.1:8080";
+        assert_eq!(told("choice").unwrap().detail, choice);
+        assert_eq!(told("read on").unwrap().detail, "docs/datapath.md#to-local");
     }
 }
 
@@ -393,4 +404,63 @@ fn a_thousand_packets_are_answered_in_order() {
         let via = if packet.src.to_string() == POD { Via::Socket } else { Via::Tc };
         assert_eq!(answer.via, Some(via));
     }
+}
+
+#[test]
+fn what_is_refused_is_the_last_example_of_its_reason() {
+    let agent = Agent::new();
+    let never = agent.drops().into_iter().find(|row| row.reason == "unallocated-address").unwrap();
+    assert_eq!((never.count, never.last_example), (0, None));
+    for sport in [7, 8] {
+        agent.arrives(&Packet { sport: Some(sport), ..tcp(CLIENT, "10.96.0.99", 80) });
+    }
+    let [row, ..] = &agent.drops()[..] else { panic!("no rows") };
+    let last = row.last_example.clone().unwrap();
+    assert_eq!((row.reason.as_str(), row.count), ("unallocated-address", 2));
+    assert_eq!(last.line(), format!("tcp {CLIENT}:8 > 10.96.0.99:80, {} s ago", last.seconds_ago));
+    assert_eq!((last.hook.as_str(), last.service), ("ingress", None));
+    assert!(row.doc.ends_with("#unallocated-address") && !row.hint.is_empty());
+}
+
+#[test]
+fn a_living_flow_is_listed_with_both_its_directions() {
+    let agent = Agent::new();
+    let flow = agent.living_flow();
+    let filter = |service: &str| FlowFilter {
+        service: Some(service.into()),
+        limit: 10,
+        ..FlowFilter::default()
+    };
+    let rows = |filter| agent.maps.flow_rows(&filter, setup_ticks()).unwrap();
+    let found = rows(filter("ns/web"));
+    let client = SocketAddr::new(flow.src, flow.sport.unwrap());
+    let there = found.iter().find(|row| row.role == "to-local").unwrap();
+    let back = found.iter().find(|row| row.role == "reply-local").unwrap();
+    let backend: SocketAddr = "10.0.0.1:8080".parse().unwrap();
+    assert_eq!((there.source, there.new_destination), (client, backend));
+    assert_eq!(
+        (back.source, back.new_source, back.destination),
+        (backend, there.destination, client)
+    );
+    assert_eq!(
+        (there.state.as_str(), there.service.as_deref()),
+        ("half-open", Some("ns/web:http"))
+    );
+    assert_eq!(rows(filter("ns/empty")), []);
+    assert_eq!(rows(FlowFilter { limit: 1, ..filter("ns/web") }).len(), 1);
+}
+
+#[test]
+fn a_sample_of_ten_thousand_services_is_what_single_look_ups_say() {
+    let agent = Agent::new();
+    agent.living_flow();
+    let sample = agent.maps.sample(10_000, 10_000).unwrap();
+    let sums = agent.maps.service_counts(0..10_000).unwrap();
+    assert_eq!(sample.services, sums.into_values().collect::<Vec<_>>());
+    let reasons: Vec<_> = agent.maps.reason_counts().unwrap().into_iter().map(|it| it.1).collect();
+    assert_eq!(sample.reasons, reasons);
+    assert!(sample.services.iter().any(|count| count.connections > 0));
+    let began = Instant::now();
+    agent.maps.sample(10_000, 20_000).unwrap();
+    println!("10,000 services and 20,000 backends are read in {:?}", began.elapsed());
 }

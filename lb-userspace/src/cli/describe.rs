@@ -1,0 +1,112 @@
+//! `lb describe service`
+
+use std::fmt::Write as _;
+
+use super::{
+    Exit, Failure,
+    output::{self, Document, Format, FormatArg, structured},
+    status::SocketArg,
+};
+use crate::api::{AskError, Description, PortDescription, Request, Response, ask};
+
+/// Show all about one thing
+#[derive(Debug, clap::Subcommand)]
+pub enum Args {
+    /// A Service: its addresses, its policy, why each endpoint is used or not, its last changes
+    #[command(visible_aliases = ["services", "svc"])]
+    Service(Service),
+}
+
+/// Which Service.
+#[derive(Debug, clap::Args)]
+pub struct Service {
+    #[arg(value_name = "NAMESPACE/NAME")]
+    name: String,
+    #[command(flatten)]
+    socket: SocketArg,
+    #[command(flatten)]
+    format: FormatArg,
+}
+
+pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
+    let Args::Service(args) = args;
+    let (namespace, name) = args.name.split_once('/').unwrap_or(("default", &args.name));
+    let request = Request::Describe { namespace: namespace.into(), name: name.into() };
+    let Response::Description(found) = ask(&args.socket.socket, &request)? else {
+        return Err(AskError::Answer("it describes nothing".into()).into());
+    };
+    let Some(found) = found else {
+        let what = format_args!("there is no Service {namespace}/{name} for this proxy");
+        let fix = "see `lb get services`; headless and ExternalName Services are not for proxies";
+        return Err(Failure::new(Exit::NotFound, what, fix));
+    };
+    let text = match args.format.output {
+        format @ (Format::Json | Format::Yaml) => {
+            structured(&Document::new("ServiceDescription", &found), format)?
+        }
+        Format::Name => format!("service/{namespace}/{name}\n"),
+        Format::Table | Format::Wide => text(&found),
+    };
+    output::write(&text).map(|_| Exit::Fine)
+}
+
+/// As kubectl describes things.
+fn text(found: &Description) -> String {
+    let mut text = String::new();
+    let mut line = |key: &str, value: &str| {
+        let _ = writeln!(text, "{:<26}{value}", format!("{key}:"));
+    };
+    line("Namespace", &found.namespace);
+    line("Name", &found.name);
+    line("Internal traffic policy", &found.internal_traffic_policy);
+    line("External traffic policy", &found.external_traffic_policy);
+    let affinity = found.affinity_seconds.map_or("none".into(), |it| format!("client, {it} s"));
+    line("Session affinity", &affinity);
+    if !found.source_ranges.is_empty() {
+        line("Source ranges", &found.source_ranges.join(", "));
+    }
+    if let Some(port) = found.health_check_node_port {
+        line("Health-check node port", &port.to_string());
+    }
+    line("EndpointSlices", &found.slices.to_string());
+    for problem in &found.problems {
+        line("Problem", problem);
+    }
+    for port in &found.ports {
+        describe_port(port, &mut text);
+    }
+    let _ = writeln!(text, "\nLast changes:");
+    if found.changes.is_empty() {
+        let _ = writeln!(text, "  none since this agent started");
+    }
+    for change in &found.changes {
+        let _ = writeln!(
+            text,
+            "  {:>6} s ago  {} -> {} backends, in the kernel {:.1} ms after it arrived",
+            change.seconds_ago, change.backends_before, change.backends_after, change.took_ms
+        );
+    }
+    text
+}
+
+fn describe_port(port: &PortDescription, text: &mut String) {
+    let name = if port.port_name.is_empty() { "(unnamed)" } else { &port.port_name };
+    let _ = writeln!(text, "\nPort {name}, {} over {}:", port.protocol, port.family);
+    for frontend in &port.frontends {
+        let address = frontend.address.to_string();
+        let _ = writeln!(text, "  {:<13} {address:<24} {}", frontend.kind, frontend.algorithm);
+    }
+    if port.endpoints.is_empty() {
+        let _ = writeln!(text, "  no endpoints: no pod matches, or none is running");
+    }
+    for endpoint in &port.endpoints {
+        let mark = if endpoint.used { "+" } else { "-" };
+        let address = endpoint.address.to_string();
+        let node = endpoint.node.as_deref().unwrap_or("-");
+        let _ = writeln!(
+            text,
+            "  {mark} {address:<22} {node:<14} {:>6} conns  {}",
+            endpoint.connections, endpoint.why
+        );
+    }
+}

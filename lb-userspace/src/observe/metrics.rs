@@ -1,0 +1,85 @@
+//! Every metric there is: the code writes no other, and the documentation is made from this.
+
+/// What a metric is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+}
+
+/// A metric.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Without the prefix `lb_` and, for counters, without `_total`.
+    pub name: &'static str,
+    pub kind: Kind,
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+}
+
+impl Metric {
+    /// As Prometheus knows it.
+    pub fn full_name(&self) -> String {
+        match self.kind {
+            Kind::Counter => format!("lb_{}_total", self.name),
+            Kind::Info => format!("lb_{}_info", self.name),
+            Kind::Gauge | Kind::Histogram => format!("lb_{}", self.name),
+        }
+    }
+}
+
+const fn metric(
+    name: &'static str,
+    kind: Kind,
+    labels: &'static [&'static str],
+    help: &'static str,
+) -> Metric {
+    Metric { name, kind, labels, help }
+}
+
+const SERVICE: &[&str] = &["namespace", "service"];
+
+/// All of them, by name.
+pub const METRICS: &[Metric] = &[
+    metric(
+        "backend_connections",
+        Kind::Counter,
+        &["namespace", "service", "backend"],
+        "Connections given to a backend; at most metricsBackends series",
+    ),
+    metric("build", Kind::Info, &["version"], "The version that runs"),
+    metric("drops", Kind::Counter, &["reason"], "Packets and calls that were rejected or dropped"),
+    metric("flows", Kind::Gauge, &[], "Flows that live"),
+    metric("flows_capacity", Kind::Gauge, &[], "Flows that there is room for"),
+    metric("map_capacity", Kind::Gauge, &["map"], "Entries that a map has room for"),
+    metric("map_entries", Kind::Gauge, &["map"], "Entries of a map in use"),
+    metric("map_memory_bytes", Kind::Gauge, &["map"], "What the kernel charges for a map"),
+    metric(
+        "network_programming_duration_seconds",
+        Kind::Histogram,
+        &[],
+        "From a change of endpoints (last-change-trigger-time) to the kernel",
+    ),
+    metric(
+        "packets",
+        Kind::Counter,
+        &["direction", "verdict"],
+        "Packets seen on uplinks, by what was done with them",
+    ),
+    metric(
+        "program_attached",
+        Kind::Gauge,
+        &["interface", "hook", "mode"],
+        "1 for each program that is on its hook",
+    ),
+    metric("refused_services", Kind::Gauge, &[], "Services that do not fit and stay as they were"),
+    metric("service_bytes", Kind::Counter, SERVICE, "Bytes of a Service's packets on uplinks"),
+    metric("service_connections", Kind::Counter, SERVICE, "New flows and sockets of a Service"),
+    metric("service_packets", Kind::Counter, SERVICE, "A Service's packets on uplinks"),
+    metric("source_age_seconds", Kind::Gauge, &[], "Since the API server was last heard of"),
+    metric("sync_duration_seconds", Kind::Histogram, &[], "From a change's arrival to the kernel"),
+    metric("last_sync_timestamp_seconds", Kind::Gauge, &[], "When the last change went in"),
+    metric("watch_restarts", Kind::Counter, &["resource"], "Watches that ended and began anew"),
+];
