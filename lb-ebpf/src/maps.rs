@@ -262,7 +262,6 @@ pub fn load(backend: u32, of: usize, change: i64) {
 
 /// Where this CPU writes down its next packet of a Reason.
 #[inline(always)]
-#[expect(clippy::mut_from_ref, reason = "a map is memory that the kernel shares out by CPU")]
 pub fn example(reason: Reason) -> Option<&'static mut Event> {
     // SAFETY: as for `notes`; a hook takes it once. A record that an interrupt's packet replaced in
     // the middle is an example of the same Reason.

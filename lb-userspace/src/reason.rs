@@ -39,8 +39,9 @@ pub const fn hint(reason: Reason) -> &'static str {
         Reason::FlowTableFull => "raise flowTableBytes, then start the agent again",
         Reason::HalfOpenFull => "look for a SYN flood: connections that are open are not hurt",
         Reason::SnatPortsFull => "raise snatPorts, or spread clients over more nodes",
-        Reason::Contended => "nothing, unless it keeps growing: the sender tries again",
-        Reason::StaleAnswer => "nothing, unless it keeps growing: the sender tries again",
+        Reason::Contended | Reason::StaleAnswer => {
+            "nothing, unless it keeps growing: the sender tries again"
+        }
         Reason::NoRoute => "see `ip route get BACKEND`, and that forwarding is on",
         Reason::TtlExpired => "look for a routing loop, or for a traceroute",
         Reason::BadLength => "look at the sender: its headers contradict its packet",
@@ -48,7 +49,9 @@ pub const fn hint(reason: Reason) -> &'static str {
         Reason::Fragment => "send smaller packets: path MTU discovery, or a smaller UDP payload",
         Reason::ErrorUnknown => "nothing, unless it keeps growing: its connection is gone",
         Reason::Protocol => "use TCP or UDP to a port of the Service",
-        Reason::NotLinear => "report this with `lb sysdump`: the driver's frames are unusual",
+        Reason::NotLinear => {
+            "report this with `lb doctor -o json`: the driver's frames are unusual"
+        }
     }
 }
 

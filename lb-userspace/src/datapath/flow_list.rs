@@ -84,7 +84,7 @@ fn read<A: Addr, const N: usize>(entry: &[AtomicU64; N], now: u32) -> Option<(Fl
         2 => "reply-local",
         _ => "reply-remote",
     };
-    let ports = |word: u64| [word as u16, (word >> 16) as u16].map(|port| u16::from_be(port));
+    let ports = |word: u64| [word as u16, (word >> 16) as u16].map(u16::from_be);
     let pair = |at: usize| A::pair_from(|index| word(at + index));
     let ((src, dst), key) = (pair(1), word(1 + A::PAIR_WORDS));
     let ((to_src, to_dst), new) = (pair(2 + A::PAIR_WORDS), word(2 + 2 * A::PAIR_WORDS));

@@ -154,14 +154,16 @@ fn watched(
     common: &Common,
     mut once: impl FnMut() -> Result<Shown, Failure>,
 ) -> Result<Exit, Failure> {
-    while common.watch {
+    if !common.watch {
+        return once().map(|_| Exit::Fine);
+    }
+    loop {
         super::output::clear()?;
         if once()? == Shown::Unread {
             return Ok(Exit::Fine);
         }
         std::thread::sleep(Duration::from_secs(u64::from(common.interval)));
     }
-    once().map(|_| Exit::Fine)
 }
 
 /// Without an agent the pins answer; without pins it is the agent that is missing.

@@ -79,8 +79,10 @@ fn alerts_ask_for_metrics_that_exist_and_lead_to_a_runbook() {
         let anchor = format!("docs/operations.md#{}", alert.to_lowercase());
         assert!(rules.contains(&anchor), "{anchor}");
     }
-    let known: Vec<_> =
-        lb_userspace::observe::metrics::METRICS.iter().map(|metric| metric.full_name()).collect();
+    let known: Vec<_> = lb_userspace::observe::metrics::METRICS
+        .iter()
+        .map(lb_userspace::observe::metrics::Metric::full_name)
+        .collect();
     for expression in rules.lines().filter_map(|line| line.trim().strip_prefix("expr: ")) {
         let words =
             expression.split(|letter: char| !(letter.is_ascii_alphanumeric() || letter == '_'));
