@@ -52,6 +52,8 @@ fn load(program: &mut Program) -> Result<(), ProgramError> {
         Program::Xdp(program) => program.load(),
         Program::SchedClassifier(program) => program.load(),
         Program::CgroupSockAddr(program) => program.load(),
+        Program::CgroupSock(program) => program.load(),
+        Program::CgroupSkb(program) => program.load(),
         other => panic!("a program of another kind: {:?}", other.prog_type()),
     }
 }
