@@ -246,7 +246,7 @@ fn take_over(label: &str, of: u8) {
     world.put("web", &web.manifests(&[&pod]));
     let mut options = world.options(TC);
     let takeover = options.flags.iter().position(|flag| flag == "0s").unwrap();
-    options.flags[takeover] = "10m".to_owned();
+    "10m".clone_into(&mut options.flags[takeover]);
     let _agent = Agent::start(&world.lab, world.node(1), options).unwrap();
     nft(world.node(1), &["delete", "table", "ip", "kube-proxy"], "");
 
