@@ -23,7 +23,7 @@ impl Histogram {
 
     /// Sum, number, and how many are in each class.
     pub fn parts(&self) -> (f64, u64, Vec<(f64, u64)>) {
-        let ends = ENDS.iter().copied().chain([f64::MAX]);
+        let ends = ENDS.iter().copied().chain([f64::INFINITY]);
         (self.sum, self.counts.iter().sum(), ends.zip(self.counts).collect())
     }
 }
