@@ -131,7 +131,7 @@ fn an_agent_without_the_privilege_to_use_bpf_says_so_and_leaves_nothing() {
     let mut command = node.command("setpriv").unwrap();
     command.args(["--bounding-set", "-bpf,-sys_admin,-perfmon,-net_admin"]);
     let output = command.arg(env!("CARGO_BIN_EXE_lb")).args(agent(&lab, &bpffs)).output().unwrap();
-    refused(&output, "not allowed to use BPF", "CAP_BPF");
+    refused(&output, "this process lacks CAP_BPF", "run it as root");
     assert!(!bpffs.exists(), "a folder is left");
 }
 

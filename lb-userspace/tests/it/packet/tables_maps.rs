@@ -5,8 +5,8 @@ use std::{collections::BTreeSet, net::IpAddr};
 use aya::maps::{Map, MapData, PerCpuValues};
 use lb_common::{
     abi::{
-        Backend, Count, FlowSet, Frontend, FrontendKey, Line, PoolKey, PortPool, Service, Settings,
-        SocketChoice, SocketKey, SocketPeer,
+        Backend, Count, Event, FlowSet, Frontend, FrontendKey, Line, PoolKey, PortPool, Service,
+        Settings, SocketBackend, SocketChoice, SocketKey, SocketPeer, Watch,
     },
     addr::{V4, V6},
     limits::GATE_WORDS,
@@ -55,6 +55,10 @@ fn shape(name: &str) -> (u32, u32, u32, u32, u32) {
         "SOURCES_V4" => (TRIE, 12, 4, 2, NO_PREALLOC),
         "SOURCES_V6" => (TRIE, 24, 4, 2, NO_PREALLOC),
         "PORT_POOLS" => hash(size::<PoolKey>(), size::<PortPool>(), 8),
+        "SOCKET_BACKENDS" => (LRU_HASH, 8, size::<SocketBackend>(), 8, 0),
+        "LOADS" => array(16, 64, MMAPABLE),
+        "EXAMPLES" => (PER_CPU_ARRAY, 4, size::<Event>(), Reason::COUNT as u32, 0),
+        "WATCH" => array(size::<Watch>(), 1, 0),
         "UPLINKS" => hash(4, 4, 8),
         "SERVICE_NAMES" | "BACKEND_NAMES" => hash(4, 256, 64),
         "REASONS" => (PER_CPU_ARRAY, 4, size::<Count>(), Reason::COUNT as u32, 0),
