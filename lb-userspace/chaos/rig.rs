@@ -173,8 +173,8 @@ impl Rig {
     /// How often the programs ended a packet for that reason.
     pub(crate) fn drops(&self, reason: &str) -> Result<u64> {
         let detail = self.status("Drops")?;
-        let number =
-            detail.split(", ").find_map(|part| part.strip_prefix(reason)?.strip_prefix(' '));
+        let (_, all) = detail.split_once("in all: ").context("drops are told in all")?;
+        let number = all.split(", ").find_map(|part| part.strip_prefix(reason)?.strip_prefix(' '));
         Ok(number.and_then(|number| number.parse().ok()).unwrap_or(0))
     }
 
