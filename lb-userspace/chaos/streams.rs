@@ -140,6 +140,7 @@ async fn hold(target: SocketAddr, number: usize, of: usize, log: Arc<Log>, gate:
     };
     log.note(|seen| *seen.alive.entry(id).or_default() += 1);
     // Spread over the time between two questions.
+    // Spread over a round, so that they do not all speak at once.
     sleep(EVERY.mul_f64(number as f64 / of.max(1) as f64)).await;
     loop {
         let begun = Instant::now();
@@ -160,6 +161,7 @@ async fn hold(target: SocketAddr, number: usize, of: usize, log: Arc<Log>, gate:
                 seen.slow += usize::from(took > EVERY);
             }),
         }
+        // The pace of a connection: nothing is waited for.
         sleep(EVERY.saturating_sub(took)).await;
     }
 }

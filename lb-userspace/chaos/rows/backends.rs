@@ -186,6 +186,7 @@ pub(super) fn wait<T>(mut look: impl FnMut() -> Option<T>) -> Result<T> {
         if Instant::now() > deadline {
             bail!("waited in vain");
         }
+        // The pace of the datagrams: nothing is waited for.
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -162,6 +162,7 @@ fn watched(
         if once()? == Shown::Unread {
             return Ok(Exit::Fine);
         }
+        // The pace that was asked for: nothing is waited for.
         std::thread::sleep(Duration::from_secs(u64::from(common.interval)));
     }
 }
