@@ -186,7 +186,7 @@ pub(super) fn wait<T>(mut look: impl FnMut() -> Option<T>) -> Result<T> {
         if Instant::now() > deadline {
             bail!("waited in vain");
         }
-        // The pace of the datagrams: nothing is waited for.
+        // What the agent answers has no event to wait for: it is asked again, up to a bound.
         std::thread::sleep(Duration::from_millis(5));
     }
 }
