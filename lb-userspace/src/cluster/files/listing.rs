@@ -20,25 +20,17 @@ pub(super) struct Found {
     pub stamp: Stamp,
 }
 
-/// Tells one content of a path from another without reading it.
+/// Tells one file behind a path from another without reading it. What is written into the same
+/// file is told by events, which come when the writer is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
     device: u64,
     inode: u64,
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
 }
 
 impl Stamp {
     fn of(meta: &fs::Metadata) -> Self {
-        Self {
-            device: meta.dev(),
-            inode: meta.ino(),
-            size: meta.size(),
-            modified: (meta.mtime(), meta.mtime_nsec()),
-            changed: (meta.ctime(), meta.ctime_nsec()),
-        }
+        Self { device: meta.dev(), inode: meta.ino() }
     }
 }
 

@@ -27,6 +27,8 @@ pub(super) struct News {
     written: HashSet<PathBuf>,
     /// When each file that is being written was last written to.
     writing: HashMap<PathBuf, Instant>,
+    /// Events were lost since the last look.
+    lost: bool,
     /// Files that count whatever they are called.
     expected: HashSet<PathBuf>,
 }
@@ -44,11 +46,20 @@ impl News {
         Hints {
             written: std::mem::take(&mut self.written),
             unfinished: self.writing.keys().cloned().collect(),
+            all_written: std::mem::take(&mut self.lost),
         }
+    }
+
+    /// Takes in that events were lost.
+    pub fn note_loss(&mut self) {
+        self.lost = true;
     }
 
     /// Takes an event in: whether it is reason to look at the files.
     pub fn note(&mut self, at: Instant, event: &Event) -> bool {
+        if event.need_rescan() {
+            self.note_loss();
+        }
         match event.kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => {
                 self.finish(event);
@@ -62,7 +73,13 @@ impl News {
                 self.writing.extend(counting);
                 false
             }
-            EventKind::Modify(ModifyKind::Metadata(_)) => true,
+            // It may have become readable.
+            EventKind::Modify(ModifyKind::Metadata(_)) => {
+                let counting = event.paths.iter().filter(|path| self.counts(path)).cloned();
+                let counting: Vec<_> = counting.collect();
+                self.written.extend(counting);
+                true
+            }
             EventKind::Modify(_) | EventKind::Remove(_) | EventKind::Any | EventKind::Other => {
                 self.finish(event);
                 true

@@ -25,6 +25,8 @@ pub(super) struct Hints {
     pub written: HashSet<PathBuf>,
     /// Somebody is in the middle of writing: not to be read yet.
     pub unfinished: HashSet<PathBuf>,
+    /// Events were lost: any file may have been written to.
+    pub all_written: bool,
 }
 
 /// The contents of all files as far as they are in force.
@@ -41,6 +43,7 @@ pub(super) struct Store {
 #[derive(Debug)]
 struct Loaded {
     stamp: Stamp,
+    real: PathBuf,
     objects: Vec<(Key, Arc<Object>)>,
     reports: Vec<Report>,
     /// Whether `objects` are the contents of a file in which nothing was wrong.
@@ -75,7 +78,14 @@ impl Store {
             let last = files.remove(&found.path);
             let loaded = match last {
                 last if is_hinted(&hints.unfinished) => last,
-                Some(last) if last.stamp == found.stamp && !is_hinted(&hints.written) => Some(last),
+                // Changed, and no event says that the writer is done: it is on its way.
+                Some(last)
+                    if (last.stamp, &last.real) == (found.stamp, &found.real)
+                        && !hints.all_written
+                        && !is_hinted(&hints.written) =>
+                {
+                    Some(last)
+                }
                 last => load(&found, last),
             };
             let Some(loaded) = loaded else { continue };
@@ -134,7 +144,13 @@ fn load(found: &Found, last: Option<Loaded>) -> Option<Loaded> {
         Some(last) if keep => last.objects,
         last => share(pairs, last.map(|last| last.objects).unwrap_or_default()),
     };
-    Some(Loaded { stamp: found.stamp, objects, reports, good: good || keep })
+    Some(Loaded {
+        stamp: found.stamp,
+        real: found.real.clone(),
+        objects,
+        reports,
+        good: good || keep,
+    })
 }
 
 /// Standard input is read where it is open: its path may be someone else's.

@@ -230,6 +230,23 @@ async fn a_file_in_the_middle_of_being_written_is_not_looked_at() {
     scene.next_is(&["+default/web:81"]).await;
 }
 
+#[test]
+fn a_file_that_was_emptied_and_of_which_no_event_told_yet_keeps_its_contents() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, paths) = (folder.path().join("web.yaml"), [folder.path().to_owned()]);
+    let mut store = Store::default();
+    fs::write(&path, service("web", 80)).unwrap();
+    let first = store.refresh(Listing::of(&paths), &Hints::default()).0;
+    assert_eq!(words(&first), ["+default/web:80"]);
+    fs::write(&path, "").unwrap();
+    assert_eq!(words(&store.refresh(Listing::of(&paths), &Hints::default()).0), [""; 0]);
+    let closed = Hints { written: [path.clone()].into(), ..Hints::default() };
+    assert_eq!(words(&store.refresh(Listing::of(&paths), &closed).0), ["-default/web"]);
+    fs::write(&path, service("web", 81)).unwrap();
+    let lost = Hints { all_written: true, ..Hints::default() };
+    assert_eq!(words(&store.refresh(Listing::of(&paths), &lost).0), ["+default/web:81"]);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_editor_that_moves_the_old_file_away_first_removes_nothing() {
     let mut scene = Scene::new("", one_service);

@@ -147,8 +147,10 @@ impl Watch {
 
     /// Whether an event may have changed the files.
     fn note(&mut self, at: Instant, event: notify::Result<Event>) -> bool {
-        // Events were lost: only a look at everything helps.
-        let Ok(event) = event else { return true };
+        let Ok(event) = event else {
+            self.news.note_loss();
+            return true;
+        };
         if event.kind.is_remove() || event.kind.is_modify() {
             // A watch does not outlive its folder, and a new folder can have the old one's inode.
             let watcher = &mut self.watcher;
