@@ -1,14 +1,22 @@
 //! Next hops, remembered: a routing look-up costs more than all the rest of a known flow's packet.
 //!
 //! Each flow entry has a word for its way: where in a small table the hop is, a part of the hop's
-//! check, and when the kernel's routing was last asked for this flow. A way is good for a second,
-//! so that a route or a neighbour that changes is followed in that time with no agent alive. The
-//! table is by content: many flows share a hop, and a place that was given to another hop no longer
-//! has the check that its flows remember. It is a cache, and empty whenever programs are loaded.
+//! check, and when the kernel's routing was last asked for this flow. After a second a flow asks
+//! again, so that a route or a neighbour that changes is followed in that time with no agent alive.
+//!
+//! Where more than [`HOP_CHECKS`] flows over one hop would ask in a tick, the others go on as they
+//! are: with a million flows each packet would ask otherwise. As soon as one of those that did ask
+//! got another way, all flows over its old hop ask at their next packet. So what many flows share (a
+//! neighbour's address, the default route) is followed at once however many there are, and what
+//! concerns a single one of very many flows (a route to that client alone) when its turn comes.
+//!
+//! The table is by content: many flows share a hop, and a place that was given to another hop no
+//! longer has the check that its flows remember. It is a cache, and empty whenever programs are
+//! loaded.
 
 use crate::{
-    abi::{NextHop, Settings, Words as _},
-    limits::HOPS,
+    abi::{HopSlot, NextHop, Settings, Words as _},
+    limits::{HOP_CHECKS, HOPS},
     world::World,
 };
 
@@ -28,23 +36,55 @@ pub enum Way {
 /// Word of a flow's way: place in the table (bits 0–15), part of the check (16–31), tick (32–63).
 const STACK: u64 = 0xffff;
 
-/// The way that `word` remembers.
+/// The way that `word` remembers, unless it is time to ask again. Who then asks says so by
+/// [`asks`].
 #[inline(always)]
-pub fn recall<W: World>(world: &W, word: u64) -> Way {
+pub fn recall<W: World>(world: &W, word: u64, now: u32) -> Way {
     let asked = (word >> 32) as u32;
-    if word == 0 || world.now().wrapping_sub(asked) > Settings::SECOND {
-        return Way::Unknown;
+    let old = now.wrapping_sub(asked) > Settings::SECOND;
+    if word as u32 & 0xffff == STACK as u32 {
+        return if old { Way::Unknown } else { Way::Stack };
     }
-    let place = word as u32 & 0xffff;
-    if place == STACK as u32 {
-        return Way::Stack;
-    }
-    let Some(slot) = world.hop(place % HOPS) else { return Way::Unknown };
-    let (words, check) = slot.read();
-    if check != check_of(&words) || check & 0xffff != word >> 16 & 0xffff {
+    let Some((slot, words)) = place_of(world, word) else { return Way::Unknown };
+    if slot.is_doubted_since(asked) || (old && slot.asked_in(now) < HOP_CHECKS) {
         return Way::Unknown;
     }
     Way::Hop(NextHop::from_words(&words))
+}
+
+/// A flow that went the way of `word` asks for it anew.
+#[inline(always)]
+pub fn asks<W: World>(world: &W, word: u64) {
+    if let Some((slot, _)) = place_of(world, word)
+        && W::LIVE
+    {
+        slot.ask(world.now());
+    }
+}
+
+/// A flow that went the way of `word` goes that of `new`: if that is another, the flows that it
+/// shared the old one with shall ask too.
+#[inline(always)]
+pub fn changed<W: World>(world: &W, word: u64, new: u64) {
+    if word as u32 != new as u32
+        && let Some((slot, _)) = place_of(world, word)
+        && W::LIVE
+    {
+        slot.doubt(world.now());
+    }
+}
+
+/// The place of a hop that is still there, and its words.
+#[inline(always)]
+fn place_of<W: World>(world: &W, word: u64) -> Option<(&HopSlot, [u64; 3])> {
+    let place = word as u32 & 0xffff;
+    if word == 0 || place == STACK as u32 {
+        return None;
+    }
+    let slot = world.hop(place % HOPS)?;
+    let (words, check) = slot.read();
+    let same = check == check_of(&words) && check & 0xffff == word >> 16 & 0xffff;
+    same.then_some((slot, words))
 }
 
 /// The word that remembers a hop; zero if there is no room for it.

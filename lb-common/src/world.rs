@@ -9,7 +9,7 @@ use crate::{
     addr::Addr,
     flow::Tuple,
     hops,
-    path::{Course, Draft, Hook, Outcome, Trace, fragment, look_up, steps},
+    path::{Course, Draft, Hook, Outcome, Trace, fragment, look_up, quick, steps},
     ports::{self, Lease},
     table::{self, Entry, Found, Insert},
     tracking::Side,
@@ -117,6 +117,12 @@ pub trait Store<A: Addr>: World {
         table::insert(self, key, entry, existing)
     }
 
+    /// [`quick::known`].
+    #[inline(always)]
+    fn known(&self, draft: &mut Draft<A>, outcome: &mut Outcome) -> bool {
+        quick::known(self, draft, outcome)
+    }
+
     /// [`look_up::look_up`].
     #[inline(always)]
     fn look_up(&self, draft: &mut Draft<A>, outcome: &mut Outcome, trace: &mut Trace) -> Course {
@@ -146,6 +152,8 @@ pub trait Store<A: Addr>: World {
 pub trait Network<A: Addr> {
     /// Which hook the rules run for.
     fn hook(&self) -> Hook;
+    /// Whether packets may be spared the whole of the rules where the end is known: at XDP alone.
+    fn takes_shortcuts(&self) -> bool;
     /// Where a packet with these addresses leaves this node; `length` is that of the IP packet,
     /// `headers` what of it each part carries if hardware joined several.
     fn route(&self, tuple: &Tuple<A>, length: u16, headers: u16) -> Route;

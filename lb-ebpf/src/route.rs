@@ -60,6 +60,11 @@ impl<A: Addr> Network<A> for Place {
         self.hook
     }
 
+    #[inline(always)]
+    fn takes_shortcuts(&self) -> bool {
+        matches!(self.hook, Hook::Xdp)
+    }
+
     /// XDP gets a hop only if XDP can send there; tc gets one also while the neighbour's address is
     /// still to be found, because it hands the packet to the neighbour's queue.
     #[inline(never)]
@@ -100,6 +105,11 @@ impl<A: Addr> Network<A> for Anywhere {
     #[inline(always)]
     fn hook(&self) -> Hook {
         Hook::Tc
+    }
+
+    #[inline(always)]
+    fn takes_shortcuts(&self) -> bool {
+        false
     }
 
     #[inline(always)]

@@ -105,7 +105,7 @@ impl<const LIVE: bool> World for Kernel<LIVE> {
 macro_rules! store {
     (
         $family:ty, $frontend:ident, $locals:ident, $sources:ident, $flows:ident,
-        $find:ident, $insert:ident, $look_up:ident, $decide:ident, $record:ident, $track:ident,
+        $find:ident, $insert:ident, $known:ident, $look_up:ident, $decide:ident, $record:ident, $track:ident,
         $reclaim:ident, $lease:ident, $note:ident, $recall:ident
     ) => {
         impl<const LIVE: bool> Store<$family> for Kernel<LIVE> {
@@ -193,6 +193,11 @@ macro_rules! store {
             }
 
             #[inline(always)]
+            fn known(&self, draft: &mut Draft<$family>, outcome: &mut Outcome) -> bool {
+                steps::$known(draft, outcome) != 0
+            }
+
+            #[inline(always)]
             fn look_up(
                 &self,
                 draft: &mut Draft<$family>,
@@ -239,6 +244,7 @@ store!(
     FLOWS_V4,
     find_v4,
     insert_v4,
+    known_v4,
     look_up_v4,
     decide_v4,
     record_v4,
@@ -256,6 +262,7 @@ store!(
     FLOWS_V6,
     find_v6,
     insert_v6,
+    known_v6,
     look_up_v6,
     decide_v6,
     record_v6,

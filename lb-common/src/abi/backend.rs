@@ -1,4 +1,4 @@
-use super::{Scope, Word, Words};
+use super::{Scope, Words};
 
 /// Where a backend is in its life.
 #[repr(u8)]
@@ -181,52 +181,5 @@ impl Backend {
 
     pub const fn identity(&self) -> u64 {
         self.identity
-    }
-}
-
-/// A next hop, as the kernel's routing answered. Aligned to a word, because the compiler copies it
-/// by words and the verifier wants those aligned on the stack.
-#[repr(C, align(8))]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NextHop {
-    pub interface: u32,
-    /// Largest IP packet that the way takes; zero for not known.
-    pub mtu: u16,
-    pub src: [u8; 6],
-    pub dst: [u8; 6],
-    zero: [u8; 6],
-}
-
-// SAFETY: `repr(C)`, offsets 0, 4, 6, 12, 18, 24 bytes in all: no padding, plain integers.
-unsafe impl Words<3> for NextHop {}
-
-impl NextHop {
-    #[inline(always)]
-    pub const fn new(interface: u32, mtu: u16, src: [u8; 6], dst: [u8; 6]) -> Self {
-        Self { interface, mtu, src, dst, zero: [0; 6] }
-    }
-}
-
-/// A place of the table of next hops: a hop's words, and last the check that seals them. One that is
-/// being written has a check that does not fit.
-#[repr(C)]
-#[derive(Debug, Default)]
-pub struct HopSlot([Word; 4]);
-
-impl HopSlot {
-    /// The words and the check, perhaps of different hops.
-    #[inline(always)]
-    pub fn read(&self) -> ([u64; 3], u64) {
-        let [a, b, c, check] = &self.0;
-        ([a.get(), b.get(), c.get()], check.get())
-    }
-
-    #[inline(always)]
-    pub fn write(&self, words: &[u64; 3], check: u64) {
-        let [a, b, c, seal] = &self.0;
-        a.set(words[0]);
-        b.set(words[1]);
-        c.set(words[2]);
-        seal.set(check);
     }
 }

@@ -28,6 +28,9 @@ use crate::{
 /// A world that a test makes.
 pub struct TestWorld {
     pub hook: Hook,
+    /// Whether packets take the shortcut that they take in the kernel. Not unless a test says so:
+    /// then what the kernel does by it is held against what the rules say.
+    pub shortcuts: bool,
     pub settings: Settings,
     pub services: BTreeMap<u32, Service>,
     pub backends: BTreeMap<u32, Backend>,
@@ -64,6 +67,7 @@ impl TestWorld {
         let mask = Self::FLOW_SETS - 1;
         Self {
             hook,
+            shortcuts: false,
             settings: Settings { flow_mask_v4: mask, flow_mask_v6: mask, ..Settings::default() },
             services: BTreeMap::new(),
             backends: BTreeMap::new(),

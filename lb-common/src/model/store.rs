@@ -201,6 +201,10 @@ macro_rules! store {
                 self.hook
             }
 
+            fn takes_shortcuts(&self) -> bool {
+                self.shortcuts && self.hook == Hook::Xdp
+            }
+
             fn route(&self, tuple: &Tuple<$family>, length: u16, _headers: u16) -> Route {
                 self.$tables.way(tuple.dst, length)
             }

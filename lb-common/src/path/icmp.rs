@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// An ICMP packet that comes in on an uplink: what becomes of it, with everything looked up.
-#[inline(always)]
+#[inline(never)]
 pub fn judge<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     packet: &P,
     job: &mut Job<'_, A, S, N>,

@@ -99,8 +99,9 @@ pub fn odd<A: Addr, S: Store<A>, N: Network<A>>(job: &Job<'_, A, S, N>, reason: 
 }
 
 /// Finds the way out of what the packet becomes: `outcome.hop`. XDP remembers it for a second; tc,
-/// which hands packets to the neighbour's queue, asks each time.
-#[inline(always)]
+/// which hands packets to the neighbour's queue, asks each time. A function of its own, for the sake
+/// of BPF's stack.
+#[inline(never)]
 pub fn way_out<A: Addr, S: Store<A>, N: Network<A>>(
     job: &mut Job<'_, A, S, N>,
 ) -> Result<(), Reason> {
@@ -110,40 +111,41 @@ pub fn way_out<A: Addr, S: Store<A>, N: Network<A>>(
     }
     let remembers = matches!(job.network.hook(), Hook::Xdp);
     let known = !job.outcome.opened;
+    let before = job.draft.found.entry.way;
     if remembers && known {
-        match hops::recall(job.store, job.draft.found.entry.way) {
+        match hops::recall(job.store, before, job.store.now()) {
             Way::Hop(hop) if segment.length <= hop.mtu => {
                 job.outcome.hop = hop;
                 return Ok(());
             }
             Way::Stack => return Err(Reason::NeedsStack),
-            Way::Hop(_) | Way::Unknown => {}
+            Way::Hop(_) => {}
+            Way::Unknown => hops::asks(job.store, before),
         }
     }
     let route = job.network.route(&job.draft.to, segment.length, segment.headers);
-    let way = match (route, job.network.hook()) {
-        (Route::Hop(hop), _) => {
+    let (way, word) = match (route, job.network.hook()) {
+        (Route::Hop(hop), Hook::Xdp) => {
             job.outcome.hop = hop;
-            Ok(())
+            (Ok(()), job.store.remember(&hop))
+        }
+        (Route::Hop(hop), Hook::Tc) => {
+            job.outcome.hop = hop;
+            return Ok(());
         }
         (Route::TooBig(mtu), _) => {
             job.outcome.mtu = mtu;
-            Err(Reason::TooBig)
+            return Err(Reason::TooBig);
         }
-        (Route::Stack, Hook::Xdp) if known => {
-            table::set_way(job.store, &job.draft.found, hops::by_stack(job.store));
-            Err(Reason::NeedsStack)
-        }
-        (Route::Stack | Route::None, Hook::Xdp) => Err(Reason::NeedsStack),
-        (Route::Stack | Route::None, Hook::Tc) => Err(Reason::NoRoute),
+        (Route::Stack, Hook::Xdp) => (Err(Reason::NeedsStack), hops::by_stack(job.store)),
+        (Route::None, Hook::Xdp) => (Err(Reason::NeedsStack), 0),
+        (Route::Stack | Route::None, Hook::Tc) => return Err(Reason::NoRoute),
     };
-    if way.is_ok() && remembers {
-        let word = job.store.remember(&job.outcome.hop);
-        if known {
-            table::set_way(job.store, &job.draft.found, word);
-        } else {
-            job.draft.entry.way = word;
-        }
+    if known {
+        hops::changed(job.store, before, word);
+        table::set_way(job.store, &job.draft.found, word);
+    } else {
+        job.draft.entry.way = word;
     }
     way
 }

@@ -39,13 +39,21 @@ pub fn look_up<A: Addr, S: Store<A>>(
             return to_frontend(store, draft, outcome, trace, known);
         }
     }
-    let ours = match place_of(store, settings, &draft.segment.tuple) {
-        Address::Node => settings.is_snat_port(draft.segment.tuple.dport),
-        Address::Cluster => return ends(outcome, Reason::UnknownPort),
-        Address::Unallocated => return ends(outcome, Reason::UnallocatedAddress),
-        Address::Foreign => false,
+    // A flow from there tells that the address is this node's, whatever else it may be.
+    if settings.is_snat_port(draft.segment.tuple.dport)
+        && passes_node(store, draft.segment.tuple.dst)
+        && store.find_flow(&draft.segment.tuple, &mut draft.found)
+        && matches!(draft.found.entry.role, Role::ReplyRemote)
+    {
+        draft.to = draft.found.entry.to;
+        return Course::FromRemote;
+    }
+    let reason = match place_of(store, settings, draft.segment.tuple.dst) {
+        Address::Cluster => Reason::UnknownPort,
+        Address::Unallocated => Reason::UnallocatedAddress,
+        Address::Other => Reason::NotService,
     };
-    if ours { from_backend(store, draft, outcome) } else { ends(outcome, Reason::NotService) }
+    ends(outcome, reason)
 }
 
 // Functions of their own, for the sake of BPF's stack: keys are large.
@@ -53,6 +61,11 @@ pub fn look_up<A: Addr, S: Store<A>>(
 #[inline(never)]
 fn passes_dialled<A: Addr, S: Store<A>>(store: &S, tuple: &Tuple<A>) -> bool {
     passes(store, Plane::Frontend, tuple.dst, tuple.dport, tuple.protocol)
+}
+
+#[inline(never)]
+fn passes_node<A: Addr, S: Store<A>>(store: &S, address: A) -> bool {
+    passes(store, Plane::Node, address, [0; 2], 0)
 }
 
 #[inline(never)]
@@ -68,28 +81,24 @@ fn find_frontend<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>) -> bool 
 /// What an address is to us when its port is no frontend's.
 #[repr(u32)]
 enum Address {
-    /// This node's, or perhaps: then there is no flow to be found.
-    Node = 0,
     /// A live ClusterIP.
-    Cluster = 1,
+    Cluster = 0,
     /// One that could be a ClusterIP.
-    Unallocated = 2,
-    Foreign = 3,
+    Unallocated = 1,
+    Other = 2,
 }
 
 #[inline(never)]
-fn place_of<A: Addr, S: Store<A>>(store: &S, settings: &Settings, tuple: &Tuple<A>) -> Address {
-    let in_services = settings.services::<A>().contains(tuple.dst);
-    if !in_services && !passes(store, Plane::Address, tuple.dst, [0; 2], 0) {
-        let node = passes(store, Plane::Node, tuple.dst, [0; 2], 0);
-        return if node { Address::Node } else { Address::Foreign };
+fn place_of<A: Addr, S: Store<A>>(store: &S, settings: &Settings, address: A) -> Address {
+    let in_services = settings.services::<A>().contains(address);
+    if !in_services && !passes(store, Plane::Address, address, [0; 2], 0) {
+        return Address::Other;
     }
-    let address = store.frontend(&FrontendKey::of_address(tuple.dst));
-    match address.and_then(|address| address.kind()) {
-        Some(Kind::NodeAddress) => Address::Node,
+    let entry = store.frontend(&FrontendKey::of_address(address));
+    match entry.and_then(|entry| entry.kind()) {
         Some(Kind::ClusterAddress) => Address::Cluster,
         None if in_services => Address::Unallocated,
-        _ => Address::Foreign,
+        _ => Address::Other,
     }
 }
 
@@ -146,22 +155,6 @@ fn attribute<A: Addr, S: Store<A>>(store: &S, draft: &Draft<A>, outcome: &mut Ou
     {
         outcome.service = backend.service();
     }
-}
-
-/// A packet to one of this node's own source ports: perhaps a reply of a remote backend.
-#[inline(always)]
-fn from_backend<A: Addr, S: Store<A>>(
-    store: &S,
-    draft: &mut Draft<A>,
-    outcome: &mut Outcome,
-) -> Course {
-    if !store.find_flow(&draft.segment.tuple, &mut draft.found)
-        || draft.found.entry.role != Role::ReplyRemote
-    {
-        return ends(outcome, Reason::NotService);
-    }
-    draft.to = draft.found.entry.to;
-    Course::FromRemote
 }
 
 #[inline(always)]

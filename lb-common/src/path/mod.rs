@@ -6,6 +6,7 @@ pub mod fragment;
 mod icmp;
 mod ingress;
 pub mod look_up;
+pub mod quick;
 mod source;
 pub mod steps;
 
@@ -192,7 +193,7 @@ impl Course {
 }
 
 /// A family that the rules can be run for.
-pub trait Family: Reject + Messages {}
+pub trait Family: Reject + Messages + quick::Quick {}
 impl Family for V4 {}
 impl Family for V6 {}
 
@@ -231,6 +232,11 @@ fn arrive_in<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     packet: &mut P,
     mut job: Job<'_, A, S, N>,
 ) -> Verdict {
+    if job.network.takes_shortcuts()
+        && let Some(verdict) = quick::run(packet, job.store, job.draft, job.outcome)
+    {
+        return verdict;
+    }
     match A::parse(packet, &mut job.draft.segment) {
         Ok(()) => {
             ingress::judge(&mut job);

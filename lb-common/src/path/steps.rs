@@ -5,14 +5,14 @@
 
 use super::{Draft, Keep, Outcome, SourceClass, Trace, is_barred, masquerade};
 use crate::{
-    abi::{AffinityKey, BackendState, Kind, Settings},
+    abi::{AffinityKey, Answer, BackendState, Kind, Settings},
     addr::Addr,
     affinity, hash,
     limits::PORT_TRIES,
     ports::{self, Lease},
     select::{Choice, Pick},
     table::{self, Insert, Role},
-    tracking::{Side, State, next, opens, timeout},
+    tracking::{Side, State, next, opens, renews, timeout},
     verdict::Reason,
     wire::{Tcp, proto},
     world::Store,
@@ -86,7 +86,9 @@ fn choice<A: Addr, S: Store<A>>(
     let tuple = &draft.segment.tuple;
     let flags = draft.segment.tcp_flags;
     let class = SourceClass::of(store, settings, tuple.src);
-    *trace = Trace { kind: Some(kind), class, ..Trace::default() };
+    // Field by field: a whole one would be built on the stack.
+    (trace.kind, trace.class) = (Some(kind), class);
+    (trace.masquerade, trace.answer, trace.source) = (false, Answer::UNSET, [0; 16]);
     if is_barred(store, &frontend, service, tuple.src) {
         return Err(Reason::SourceRange);
     }
@@ -232,8 +234,8 @@ fn keep_port<A: Addr, S: Store<A>>(store: &S, settings: &Settings, draft: &mut D
     false
 }
 
-/// Tells both entries of a flow what its packet means: at once when the state changes, else at most
-/// once a second.
+/// Tells both entries of a flow what its packet means: at once when the state changes, else as
+/// seldom as [`renews`] says.
 #[inline(always)]
 pub fn track<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>, side: Side) {
     if !S::LIVE {
@@ -242,9 +244,9 @@ pub fn track<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>, side: Side) 
     let old = draft.found.entry.state;
     let state = next(old, side, draft.segment.tuple.protocol, draft.segment.tcp_flags);
     let Some(settings) = store.settings() else { return };
-    let expiry =
-        store.now().wrapping_add(timeout(state, draft.segment.tuple.protocol, &settings.timeouts));
-    if state == old && expiry.wrapping_sub(draft.found.expiry()) < Settings::SECOND {
+    let timeout = timeout(state, draft.segment.tuple.protocol, &settings.timeouts);
+    let expiry = store.now().wrapping_add(timeout);
+    if state == old && !renews(draft.found.expiry(), expiry, timeout) {
         return;
     }
     ports::answered(store, settings, draft, state);

@@ -2,8 +2,8 @@
 
 use lb_common::{
     abi::{NextHop, Settings, Words as _},
-    hops::{Way, by_stack, recall, remember},
-    limits::HOPS,
+    hops::{Way, asks, by_stack, changed, remember},
+    limits::{HOP_CHECKS, HOPS},
     model::TestWorld,
     path::Hook,
 };
@@ -11,6 +11,10 @@ use lb_common::{
 fn hop(number: u32) -> NextHop {
     let [a, b, c, d] = number.to_be_bytes();
     NextHop::new(number % 7 + 1, 1500, [2, 0, a, b, c, d], [6, d, c, b, a, 1])
+}
+
+fn recall(world: &TestWorld, word: u64) -> Way {
+    lb_common::hops::recall(world, word, world.now.get())
 }
 
 #[test]
@@ -71,4 +75,34 @@ fn what_only_the_stack_can_send_is_remembered_as_long() {
     world.wait(Settings::SECOND + 1);
     assert_eq!(recall(&world, word), Way::Unknown);
     assert_eq!(recall(&world, 0), Way::Unknown, "nothing was ever remembered");
+}
+
+#[test]
+fn of_very_many_flows_only_so_many_ask_anew_in_a_tick_and_the_others_go_on() {
+    let world = TestWorld::new(Hook::Xdp);
+    let word = remember(&world, &hop(1));
+    world.wait(Settings::SECOND + 1);
+    for _ in 0..HOP_CHECKS {
+        assert_eq!(recall(&world, word), Way::Unknown);
+        asks(&world, word);
+    }
+    assert_eq!(recall(&world, word), Way::Hop(hop(1)));
+    world.wait(1);
+    assert_eq!(recall(&world, word), Way::Unknown, "in the next tick it is some others' turn");
+}
+
+#[test]
+fn when_one_flow_found_another_way_all_that_shared_its_old_one_ask_and_then_no_more() {
+    let world = TestWorld::new(Hook::Xdp);
+    let (old, bystander) = (remember(&world, &hop(1)), remember(&world, &hop(2)));
+    world.wait(3);
+    changed(&world, old, remember(&world, &hop(1)));
+    assert_eq!(recall(&world, old), Way::Hop(hop(1)), "the same way again is no change");
+    changed(&world, old, remember(&world, &hop(3)));
+    assert_eq!(recall(&world, old), Way::Unknown);
+    assert_eq!(recall(&world, bystander), Way::Hop(hop(2)));
+    world.wait(1);
+    let again = remember(&world, &hop(1));
+    assert_eq!(recall(&world, again), Way::Hop(hop(1)), "that was asked for afterwards");
+    assert_eq!(recall(&world, old), Way::Unknown);
 }

@@ -14,6 +14,7 @@ mod masquerade;
 mod parse;
 mod path;
 mod ports;
+mod quick;
 mod reject;
 mod rewrite;
 mod select;

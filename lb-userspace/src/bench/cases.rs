@@ -129,7 +129,7 @@ impl Stage {
     }
 
     fn one_service(&mut self, wanted: &Wanted) -> Result<(), Failure> {
-        let (world, slot) = self.world(1 << 21, ONE)?;
+        let (world, slot) = self.world(1 << 19, ONE)?;
         let flows = self.established::<V4>(world, slot, DIALLED, MANY)?;
         for count in [1, 1 << 14, 1 << 17, MANY] {
             let target = match count {
@@ -201,7 +201,7 @@ impl Stage {
     }
 
     fn ten_thousand(&mut self, wanted: &Wanted) -> Result<(), Failure> {
-        let (world, slot) = self.world(1 << 21, TEN_THOUSAND)?;
+        let (world, slot) = self.world(1 << 19, TEN_THOUSAND)?;
         self.strangers(world, slot)?;
         if !wanted.any(&["services-10000", "services-10000x10"]) {
             return Ok(());

@@ -1,0 +1,185 @@
+//! The shortcut that most packets take: those of TCP connections that are under way, to a backend
+//! elsewhere or back from one, at XDP. And those that are nobody's here.
+//!
+//! It knows no rule of its own. Where everything is as it is for nearly every packet (a plain
+//! header, a flow in its first set, a backend that lives, a hop that was asked for not long ago), the
+//! rules would end as this does, and a test holds the two against each other; everywhere else it
+//! stands back and has changed nothing.
+
+use super::{Draft, Outcome};
+use crate::{
+    abi::{BackendState, NextHop},
+    addr::{Addr, V4, V6},
+    checksum::Delta,
+    flow::Tuple,
+    gate::{Plane, passes},
+    hops::{self, Way},
+    packet::Packet,
+    parse::L3,
+    table::{self, Role},
+    tracking::{State, renews, timeout},
+    verdict::{Reason, Verdict},
+    wire::{Eth, Header, Ipv4, Ipv6, Tcp, header, proto},
+    world::Store,
+};
+
+header! {
+    /// A TCP packet in IPv4, as far as it is read.
+    pub struct Plain4 { eth: Eth, ip: Ipv4, tcp: Tcp }
+}
+
+header! {
+    /// A TCP packet in IPv6, as far as it is read.
+    pub struct Plain6 { eth: Eth, ip: Ipv6, tcp: Tcp }
+}
+
+/// A family whose plain packets are known by one look.
+pub trait Quick: Addr {
+    type Plain: Header;
+
+    /// Addresses and ports of a whole TCP packet without options or extension headers, and the length
+    /// of its IP packet; `None` for every other, and for one that has arrived with its last hop.
+    fn read(plain: &Self::Plain) -> Option<(Tuple<Self>, u16)>;
+
+    fn tcp(plain: &mut Self::Plain) -> &mut Tcp;
+
+    /// Puts new addresses into the IP header, with one hop less, and the next hop's before it.
+    fn send(plain: &mut Self::Plain, to: &Tuple<Self>, hop: &NextHop);
+}
+
+#[inline(always)]
+const fn tuple<A: Addr>(src: A, dst: A, tcp: &Tcp) -> Tuple<A> {
+    Tuple { src, dst, sport: tcp.src, dport: tcp.dst, protocol: proto::TCP }
+}
+
+impl Quick for V4 {
+    type Plain = Plain4;
+
+    #[inline(always)]
+    fn read(plain: &Plain4) -> Option<(Tuple<Self>, u16)> {
+        let Plain4 { eth: _, ip, tcp } = plain;
+        // More fragments, or not the first one.
+        let fragment = u16::from_be_bytes(ip.flags_fragment) & 0x3fff;
+        let is_plain = ip.version_ihl == Ipv4::VERSION_IHL && fragment == 0;
+        let travels = ip.protocol == proto::TCP && ip.ttl > 1;
+        let length = u16::from_be_bytes(ip.total_length);
+        (is_plain && travels).then_some((tuple(V4(ip.src), V4(ip.dst), tcp), length))
+    }
+
+    #[inline(always)]
+    fn tcp(plain: &mut Plain4) -> &mut Tcp {
+        &mut plain.tcp
+    }
+
+    #[inline(always)]
+    fn send(Plain4 { eth, ip, .. }: &mut Plain4, to: &Tuple<Self>, hop: &NextHop) {
+        let ttl = ip.ttl.wrapping_sub(1);
+        let delta = Delta::ZERO
+            .replace4(ip.src, to.src.0)
+            .replace4(ip.dst, to.dst.0)
+            .replace2([ip.ttl, ip.protocol], [ttl, ip.protocol]);
+        ip.checksum = delta.apply(ip.checksum);
+        (ip.ttl, ip.src, ip.dst) = (ttl, to.src.0, to.dst.0);
+        (eth.src, eth.dst) = (hop.src, hop.dst);
+    }
+}
+
+impl Quick for V6 {
+    type Plain = Plain6;
+
+    #[inline(always)]
+    fn read(plain: &Plain6) -> Option<(Tuple<Self>, u16)> {
+        let Plain6 { eth: _, ip, tcp } = plain;
+        let is_plain = ip.version_class_label[0] >> 4 == 6;
+        let travels = ip.next_header == proto::TCP && ip.hop_limit > 1;
+        let length = u16::from_be_bytes(ip.payload_length).saturating_add(Ipv6::LEN as u16);
+        (is_plain && travels).then_some((tuple(V6(ip.src), V6(ip.dst), tcp), length))
+    }
+
+    #[inline(always)]
+    fn tcp(plain: &mut Plain6) -> &mut Tcp {
+        &mut plain.tcp
+    }
+
+    #[inline(always)]
+    fn send(Plain6 { eth, ip, .. }: &mut Plain6, to: &Tuple<Self>, hop: &NextHop) {
+        ip.hop_limit = ip.hop_limit.wrapping_sub(1);
+        (ip.src, ip.dst) = (to.src.0, to.dst.0);
+        (eth.src, eth.dst) = (hop.src, hop.dst);
+    }
+}
+
+/// What becomes of the packet, which has been sent on its way then; `None` if that is for the rules
+/// to say. A function of its own, for the sake of BPF's stack.
+#[inline(never)]
+pub fn run<A: Quick, P: Packet + ?Sized, S: Store<A>>(
+    packet: &mut P,
+    store: &S,
+    draft: &mut Draft<A>,
+    outcome: &mut Outcome,
+) -> Option<Verdict> {
+    let room = packet.len() - L3;
+    let plain: &mut A::Plain = packet.get_mut(0)?;
+    (draft.segment.tuple, draft.segment.length) = A::read(plain)?;
+    let length = usize::from(draft.segment.length);
+    let tcp = A::tcp(plain);
+    let header = A::Plain::LEN - L3 - Tcp::LEN + usize::from(tcp.offset >> 4) * 4;
+    let is_right = tcp.offset >> 4 >= 5 && header <= length && length <= room;
+    let under_way = tcp.flags & (Tcp::SYN | Tcp::FIN | Tcp::RST) == 0;
+    if !is_right || !under_way || !store.known(draft, outcome) {
+        return None;
+    }
+    let plain: &mut A::Plain = packet.get_mut(0)?;
+    let (from, to) = (&draft.segment.tuple, &draft.found.entry.to);
+    let delta = from.src.replaced(to.src, from.dst.replaced(to.dst, Delta::ZERO));
+    let delta = delta.replace2(from.sport, to.sport).replace2(from.dport, to.dport);
+    let tcp = A::tcp(plain);
+    tcp.checksum = delta.apply(tcp.checksum);
+    (tcp.src, tcp.dst) = (to.sport, to.dport);
+    A::send(plain, to, &outcome.hop);
+    Some(outcome.verdict)
+}
+
+/// Whether the packet is of a flow of which there is nothing to note but that it came:
+/// `draft.found` is the flow then.
+#[inline(always)]
+pub fn known<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>, outcome: &mut Outcome) -> bool {
+    let Draft { segment, found, .. } = draft;
+    let Tuple { dst, dport, protocol, .. } = segment.tuple;
+    let Some(settings) = store.settings() else { return false };
+    let dialled = passes(store, Plane::Frontend, dst, dport, protocol);
+    let snat_port = settings.is_snat_port(dport);
+    if !dialled && !(snat_port && passes(store, Plane::Node, dst, [0; 2], 0)) {
+        return false;
+    }
+    let now = store.now();
+    if !table::find_at_home(store, settings, &segment.tuple, now, found) {
+        return false;
+    }
+    let entry = &found.entry;
+    let lives = timeout(State::Established, protocol, &settings.timeouts);
+    if !matches!(entry.state, State::Established)
+        || renews(found.expiry(), now.wrapping_add(lives), lives)
+    {
+        return false;
+    }
+    let (reason, service) = match entry.role {
+        Role::ToRemote if dialled => {
+            let Some(backend) = store.backend(entry.backend) else { return false };
+            let keeps = matches!(backend.state(), BackendState::Active | BackendState::Retired);
+            if !keeps || backend.generation() != entry.generation {
+                return false;
+            }
+            (Reason::ToRemote, backend.service())
+        }
+        Role::ReplyRemote if snat_port => (Reason::ReplyRemote, Outcome::NOBODY),
+        Role::ToRemote | Role::ReplyRemote | Role::ToLocal | Role::ReplyLocal => return false,
+    };
+    let Way::Hop(hop) = hops::recall(store, entry.way, now) else { return false };
+    if segment.length > hop.mtu {
+        return false;
+    }
+    outcome.end(reason);
+    (outcome.service, outcome.backend, outcome.hop) = (service, entry.backend, hop);
+    true
+}
