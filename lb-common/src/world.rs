@@ -9,7 +9,11 @@ use crate::{
     addr::Addr,
     flow::Tuple,
     hops,
-    path::{Course, Draft, Hook, Outcome, Trace, fragment, look_up, quick, steps},
+    path::{
+        Course, Draft, Hook, Outcome, Trace, fragment, look_up,
+        quick::{self, Known},
+        steps,
+    },
     ports::{self, Lease},
     table::{self, Entry, Found, Insert},
     tracking::Side,
@@ -119,7 +123,7 @@ pub trait Store<A: Addr>: World {
 
     /// [`quick::known`].
     #[inline(always)]
-    fn known(&self, draft: &mut Draft<A>, outcome: &mut Outcome) -> bool {
+    fn known(&self, draft: &mut Draft<A>, outcome: &mut Outcome) -> Known {
         quick::known(self, draft, outcome)
     }
 

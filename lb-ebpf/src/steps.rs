@@ -8,7 +8,11 @@ use lb_common::{
     flow::Tuple,
     hops,
     limits::SNAT_PORTS,
-    path::{Course, Draft, Outcome, Trace, fragment, look_up, quick, steps},
+    path::{
+        Course, Draft, Outcome, Trace, fragment, look_up,
+        quick::{self, Known},
+        steps,
+    },
     ports,
     table::{self, Entry, Found, Insert},
     tracking::Side,
@@ -83,14 +87,14 @@ macro_rules! steps {
             table::insert(&LIVE, key, entry, existing) as u32
         }
 
-        /// [`quick::known`]; non-zero if it is.
+        /// [`quick::known`]; a [`Known`] as a number.
         #[unsafe(no_mangle)]
         #[inline(never)]
         pub extern "C" fn $known(draft: *mut Draft<$family>, outcome: *mut Outcome) -> u32 {
             let (Some(draft), Some(outcome)) = (given_mut(draft), given_mut(outcome)) else {
-                return 0;
+                return Known::Perhaps as u32;
             };
-            u32::from(quick::known(&READING, draft, outcome))
+            quick::known(&READING, draft, outcome) as u32
         }
 
         /// [`look_up::look_up`]; a [`Course`] as a number.

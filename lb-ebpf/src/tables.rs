@@ -8,7 +8,7 @@ use lb_common::{
     },
     addr::{V4, V6},
     flow::Tuple,
-    path::{Course, Draft, Outcome, Trace},
+    path::{Course, Draft, Outcome, Trace, quick::Known},
     ports::Lease,
     table::{Entry, Found, Insert},
     tracking::Side,
@@ -193,8 +193,8 @@ macro_rules! store {
             }
 
             #[inline(always)]
-            fn known(&self, draft: &mut Draft<$family>, outcome: &mut Outcome) -> bool {
-                steps::$known(draft, outcome) != 0
+            fn known(&self, draft: &mut Draft<$family>, outcome: &mut Outcome) -> Known {
+                Known::from_number(steps::$known(draft, outcome))
             }
 
             #[inline(always)]

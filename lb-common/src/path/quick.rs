@@ -49,7 +49,7 @@ pub trait Quick: Addr {
 
 #[inline(always)]
 const fn tuple<A: Addr>(src: A, dst: A, tcp: &Tcp) -> Tuple<A> {
-    Tuple { src, dst, sport: tcp.src, dport: tcp.dst, protocol: proto::TCP }
+    Tuple { sport: tcp.src, dport: tcp.dst, src, dst, protocol: proto::TCP }
 }
 
 impl Quick for V4 {
@@ -126,8 +126,16 @@ pub fn run<A: Quick, P: Packet + ?Sized, S: Store<A>>(
     let header = A::Plain::LEN - L3 - Tcp::LEN + usize::from(tcp.offset >> 4) * 4;
     let is_right = tcp.offset >> 4 >= 5 && header <= length && length <= room;
     let under_way = tcp.flags & (Tcp::SYN | Tcp::FIN | Tcp::RST) == 0;
-    if !is_right || !under_way || !store.known(draft, outcome) {
+    if !is_right || !under_way {
         return None;
+    }
+    match store.known(draft, outcome) {
+        Known::Perhaps => return None,
+        Known::Nobody => {
+            outcome.end(Reason::NotService);
+            return Some(outcome.verdict);
+        }
+        Known::Flow => {}
     }
     let plain: &mut A::Plain = packet.get_mut(0)?;
     let (from, to) = (&draft.segment.tuple, &draft.found.entry.to);
@@ -140,46 +148,77 @@ pub fn run<A: Quick, P: Packet + ?Sized, S: Store<A>>(
     Some(outcome.verdict)
 }
 
-/// Whether the packet is of a flow of which there is nothing to note but that it came:
-/// `draft.found` is the flow then.
+/// Whose a packet is that may take the shortcut.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// The rules must say.
+    Perhaps = 0,
+    /// Of a flow of which there is nothing to note but that it came.
+    Flow = 1,
+    /// Nobody's here.
+    Nobody = 2,
+}
+
+impl Known {
+    /// The reverse of `as u32`.
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            1 => Self::Flow,
+            2 => Self::Nobody,
+            _ => Self::Perhaps,
+        }
+    }
+}
+
+/// Looks the packet up; of a flow, `draft.found` is the entry then.
 #[inline(always)]
-pub fn known<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>, outcome: &mut Outcome) -> bool {
+pub fn known<A: Addr, S: Store<A>>(
+    store: &S,
+    draft: &mut Draft<A>,
+    outcome: &mut Outcome,
+) -> Known {
     let Draft { segment, found, .. } = draft;
     let Tuple { dst, dport, protocol, .. } = segment.tuple;
-    let Some(settings) = store.settings() else { return false };
+    let Some(settings) = store.settings() else { return Known::Perhaps };
     let dialled = passes(store, Plane::Frontend, dst, dport, protocol);
     let snat_port = settings.is_snat_port(dport);
     if !dialled && !(snat_port && passes(store, Plane::Node, dst, [0; 2], 0)) {
-        return false;
+        let any =
+            passes(store, Plane::Address, dst, [0; 2], 0) || settings.services::<A>().contains(dst);
+        return if any { Known::Perhaps } else { Known::Nobody };
     }
     let now = store.now();
     if !table::find_at_home(store, settings, &segment.tuple, now, found) {
-        return false;
+        return Known::Perhaps;
     }
     let entry = &found.entry;
     let lives = timeout(State::Established, protocol, &settings.timeouts);
     if !matches!(entry.state, State::Established)
         || renews(found.expiry(), now.wrapping_add(lives), lives)
     {
-        return false;
+        return Known::Perhaps;
     }
     let (reason, service) = match entry.role {
         Role::ToRemote if dialled => {
-            let Some(backend) = store.backend(entry.backend) else { return false };
+            let Some(backend) = store.backend(entry.backend) else { return Known::Perhaps };
             let keeps = matches!(backend.state(), BackendState::Active | BackendState::Retired);
             if !keeps || backend.generation() != entry.generation {
-                return false;
+                return Known::Perhaps;
             }
             (Reason::ToRemote, backend.service())
         }
         Role::ReplyRemote if snat_port => (Reason::ReplyRemote, Outcome::NOBODY),
-        Role::ToRemote | Role::ReplyRemote | Role::ToLocal | Role::ReplyLocal => return false,
+        Role::ToRemote | Role::ReplyRemote | Role::ToLocal | Role::ReplyLocal => {
+            return Known::Perhaps;
+        }
     };
-    let Way::Hop(hop) = hops::recall(store, entry.way, now) else { return false };
+    let Way::Hop(hop) = hops::recall(store, entry.way, now) else { return Known::Perhaps };
     if segment.length > hop.mtu {
-        return false;
+        return Known::Perhaps;
     }
     outcome.end(reason);
     (outcome.service, outcome.backend, outcome.hop) = (service, entry.backend, hop);
-    true
+    Known::Flow
 }

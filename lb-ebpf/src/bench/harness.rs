@@ -78,6 +78,7 @@ fn restore<A: Write>(context: &XdpContext, stamp: &Stamp<A>, run: &Run) -> Optio
         ethertype: if A::IS_V4 { Eth::IPV4 } else { Eth::IPV6 },
     };
     A::write(context, stamp, run.flags as u8)?;
+    maps::settle();
     maps::call(context, run.slot);
     Some(xdp_action::XDP_ABORTED)
 }

@@ -9,7 +9,10 @@ use aya_ebpf::{
     programs::XdpContext,
 };
 use lb_common::{
-    abi::bench::{FloorKey, FloorValue, Run, Stamp},
+    abi::{
+        Word,
+        bench::{FloorKey, FloorValue, Run, Stamp},
+    },
     addr::{Addr, V4, V6},
     wire::Header,
 };
@@ -28,6 +31,10 @@ static FLOOR: HashMap<FloorKey, FloorValue> = HashMap::with_max_entries(1, 0);
 /// Packets that came to the far end, and packets whose flow the floor did not know.
 #[map]
 static COUNTS: PerCpuArray<u64> = PerCpuArray::with_max_entries(2, 0);
+
+/// See [`settle`].
+#[map]
+static SETTLED: Array<Word> = Array::with_max_entries(1, 0);
 
 /// Indices of [`COUNTS`].
 pub const SUNK: u32 = 0;
@@ -73,6 +80,16 @@ pub fn count(index: u32) {
     if let Some(count) = COUNTS.get_ptr_mut(index) {
         // SAFETY: the element of this CPU.
         unsafe { *count += 1 };
+    }
+}
+
+/// Waits until what was written is in the cache, where a device's packets are: a program that reads
+/// by other sizes than the harness wrote would wait for it on the harness's account.
+#[inline(always)]
+pub fn settle() {
+    // An atomic operation that returns something is a full barrier.
+    if let Some(word) = SETTLED.get(0) {
+        word.add(1);
     }
 }
 
