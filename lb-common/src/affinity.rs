@@ -47,8 +47,8 @@ pub fn note<W: World>(world: &W, key: &AffinityKey, backend: u32, generation: u3
     }
 }
 
-/// The remembered backend, if it still counts.
-#[inline(always)]
+/// The remembered backend, if it still counts. A function of its own, for the sake of BPF's stack.
+#[inline(never)]
 fn kept<'a, W: World>(
     world: &'a W,
     key: &AffinityKey,

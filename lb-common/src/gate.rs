@@ -12,21 +12,20 @@ use crate::{abi::Kind, addr::Addr, hash, limits::GATE_WORDS, world::World};
 pub enum Plane {
     /// Something that clients dial: address, port and protocol.
     Frontend = 1,
-    /// An address that is something by itself, but for the node's own.
+    /// An address of frontends, but for the node's own.
     Address = 2,
-    /// An address of this node.
+    /// An address of this node. In the same word as [`Plane::Address`]: see [`ground`].
     Node = 3,
     /// Address, port and protocol of a backend on this node.
     Local = 4,
 }
 
 impl Plane {
-    /// Where an address of this kind is entered.
+    /// Where an address of this kind, or of frontends of this kind, is entered.
     pub const fn of_address(kind: Kind) -> Self {
         match kind {
-            Kind::NodeAddress => Self::Node,
+            Kind::NodeAddress | Kind::NodePort => Self::Node,
             Kind::ClusterIp
-            | Kind::NodePort
             | Kind::LoadBalancer
             | Kind::ExternalIp
             | Kind::ClusterAddress
@@ -36,13 +35,49 @@ impl Plane {
     }
 }
 
+/// What is known of an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ground {
+    /// It may be one of frontends.
+    pub frontends: bool,
+    /// It may be this node's.
+    pub node: bool,
+}
+
+/// Both planes of addresses at once: most packets for others need one word and no more.
+#[inline(always)]
+pub fn ground<A: Addr, W: World>(world: &W, address: A) -> Ground {
+    let (word, frontends, node) = ground_of(address);
+    let bits = world.gate(word);
+    Ground { frontends: bits & frontends != 0, node: bits & node != 0 }
+}
+
+/// Where an address is entered: the word, and the bits of [`Plane::Address`] and [`Plane::Node`].
+#[inline(always)]
+fn ground_of<A: Addr>(address: A) -> (u32, u64, u64) {
+    let (word, bit) = spread(u64::from(A::IS_V4) << 32, address);
+    // Rotated, so that it is never the same bit.
+    (word, bit, bit.rotate_left(1))
+}
+
 /// Index of a word of the gate, and the bit in it.
 #[inline(always)]
 pub fn place<A: Addr>(plane: Plane, address: A, port: [u8; 2], protocol: u8) -> (u32, u64) {
+    let (word, frontends, node) = ground_of(address);
+    match plane {
+        Plane::Address => return (word, frontends),
+        Plane::Node => return (word, node),
+        Plane::Frontend | Plane::Local => {}
+    }
     let what = u64::from(u16::from_ne_bytes(port))
         | u64::from(protocol) << 16
         | (plane as u64) << 24
         | u64::from(A::IS_V4) << 32;
+    spread(what, address)
+}
+
+#[inline(always)]
+fn spread<A: Addr>(what: u64, address: A) -> (u32, u64) {
     let mut hash = hash::mix(what, A::pair_word(address, address, 0));
     if !A::IS_V4 {
         hash = hash::mix(hash, A::pair_word(address, address, 1));

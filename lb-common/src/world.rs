@@ -9,11 +9,7 @@ use crate::{
     addr::Addr,
     flow::Tuple,
     hops,
-    path::{
-        Course, Draft, Hook, Outcome, Trace, fragment, look_up,
-        quick::{self, Known},
-        steps,
-    },
+    path::{Course, Draft, Hook, Outcome, Trace, fragment, look_up, steps},
     ports::{self, Lease},
     table::{self, Entry, Found, Insert},
     tracking::Side,
@@ -119,12 +115,6 @@ pub trait Store<A: Addr>: World {
     #[inline(always)]
     fn insert_flow(&self, key: &Tuple<A>, entry: &Entry<A>, existing: &mut Found<A>) -> Insert {
         table::insert(self, key, entry, existing)
-    }
-
-    /// [`quick::known`].
-    #[inline(always)]
-    fn known(&self, draft: &mut Draft<A>, outcome: &mut Outcome) -> Known {
-        quick::known(self, draft, outcome)
     }
 
     /// [`look_up::look_up`].

@@ -11,9 +11,8 @@ use crate::{
     maps::{self, add},
 };
 
-/// Counts a packet of `bytes` bytes. A function of its own: the verifier need not tell apart the
-/// ways that led here.
-#[inline(never)]
+/// Counts a packet of `bytes` bytes.
+#[inline(always)]
 pub fn packet(verdict: Verdict, notes: &Notes, bytes: usize, hook: EventHook) {
     let outcome = &notes.outcome;
     let refused = matches!(verdict, Verdict::Reject | Verdict::Drop);

@@ -8,7 +8,8 @@ use aya_ebpf::{
     helpers::{
         bpf_fib_lookup, bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_redirect,
         generated::{
-            bpf_get_netns_cookie, bpf_ktime_get_coarse_ns, bpf_redirect_neigh, bpf_set_retval,
+            bpf_get_netns_cookie, bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_redirect_neigh,
+            bpf_set_retval,
         },
     },
     programs::SockContext,
@@ -100,6 +101,13 @@ pub const fn mtu(params: &FibParams) -> u16 {
 pub fn coarse_time() -> u64 {
     // SAFETY: takes no arguments.
     unsafe { bpf_ktime_get_coarse_ns() }
+}
+
+/// The kernel's jiffies (kernel 5.6).
+#[inline(always)]
+pub fn jiffies() -> u64 {
+    // SAFETY: takes no arguments.
+    unsafe { bpf_jiffies64() }
 }
 
 #[inline(always)]

@@ -8,11 +8,7 @@ use lb_common::{
     flow::Tuple,
     hops,
     limits::SNAT_PORTS,
-    path::{
-        Course, Draft, Outcome, Trace, fragment, look_up,
-        quick::{self, Known},
-        steps,
-    },
+    path::{Course, Draft, Outcome, Trace, fragment, look_up, steps},
     ports,
     table::{self, Entry, Found, Insert},
     tracking::Side,
@@ -58,7 +54,7 @@ pub extern "C" fn take_port(pool: *const PortPool, count: u32, from: u32) -> u32
 
 macro_rules! steps {
     (
-        $family:ty, $find:ident, $insert:ident, $known:ident, $look_up:ident, $decide:ident, $record:ident,
+        $family:ty, $find:ident, $insert:ident, $look_up:ident, $decide:ident, $record:ident,
         $track:ident, $reclaim:ident, $lease:ident, $note:ident, $recall:ident
     ) => {
         /// [`table::find`]; non-zero if there is one.
@@ -85,16 +81,6 @@ macro_rules! steps {
                 return Insert::Full as u32;
             };
             table::insert(&LIVE, key, entry, existing) as u32
-        }
-
-        /// [`quick::known`]; a [`Known`] as a number.
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        pub extern "C" fn $known(draft: *mut Draft<$family>, outcome: *mut Outcome) -> u32 {
-            let (Some(draft), Some(outcome)) = (given_mut(draft), given_mut(outcome)) else {
-                return Known::Perhaps as u32;
-            };
-            quick::known(&READING, draft, outcome) as u32
         }
 
         /// [`look_up::look_up`]; a [`Course`] as a number.
@@ -191,10 +177,10 @@ macro_rules! steps {
 }
 
 steps!(
-    V4, find_v4, insert_v4, known_v4, look_up_v4, decide_v4, record_v4, track_v4, reclaim_v4,
-    lease_v4, note_v4, recall_v4
+    V4, find_v4, insert_v4, look_up_v4, decide_v4, record_v4, track_v4, reclaim_v4, lease_v4,
+    note_v4, recall_v4
 );
 steps!(
-    V6, find_v6, insert_v6, known_v6, look_up_v6, decide_v6, record_v6, track_v6, reclaim_v6,
-    lease_v6, note_v6, recall_v6
+    V6, find_v6, insert_v6, look_up_v6, decide_v6, record_v6, track_v6, reclaim_v6, lease_v6,
+    note_v6, recall_v6
 );

@@ -8,7 +8,7 @@ use lb_common::{
     },
     addr::{V4, V6},
     flow::Tuple,
-    path::{Course, Draft, Outcome, Trace, quick::Known},
+    path::{Course, Draft, Outcome, Trace},
     ports::Lease,
     table::{Entry, Found, Insert},
     tracking::Side,
@@ -58,10 +58,15 @@ impl<const LIVE: bool> World for Kernel<LIVE> {
         maps::GATE.get(index).map_or(u64::MAX, Word::get)
     }
 
-    /// The coarse clock costs a few nanoseconds (kernel 5.11).
+    /// Where a call costs ten nanoseconds and more (kernels that guard their returns), reading the
+    /// jiffies costs none: the verifier puts the load itself in its place (kernel 5.6).
     #[inline(always)]
     fn now(&self) -> u32 {
-        (helpers::coarse_time() >> Settings::TICK_SHIFT) as u32
+        let tick = self.settings().and_then(|settings| settings.tick_of(helpers::jiffies()));
+        match tick {
+            Some(tick) => tick,
+            None => (helpers::coarse_time() >> Settings::TICK_SHIFT) as u32,
+        }
     }
 
     #[inline(always)]
@@ -105,7 +110,7 @@ impl<const LIVE: bool> World for Kernel<LIVE> {
 macro_rules! store {
     (
         $family:ty, $frontend:ident, $locals:ident, $sources:ident, $flows:ident,
-        $find:ident, $insert:ident, $known:ident, $look_up:ident, $decide:ident, $record:ident, $track:ident,
+        $find:ident, $insert:ident, $look_up:ident, $decide:ident, $record:ident, $track:ident,
         $reclaim:ident, $lease:ident, $note:ident, $recall:ident
     ) => {
         impl<const LIVE: bool> Store<$family> for Kernel<LIVE> {
@@ -193,11 +198,6 @@ macro_rules! store {
             }
 
             #[inline(always)]
-            fn known(&self, draft: &mut Draft<$family>, outcome: &mut Outcome) -> Known {
-                Known::from_number(steps::$known(draft, outcome))
-            }
-
-            #[inline(always)]
             fn look_up(
                 &self,
                 draft: &mut Draft<$family>,
@@ -244,7 +244,6 @@ store!(
     FLOWS_V4,
     find_v4,
     insert_v4,
-    known_v4,
     look_up_v4,
     decide_v4,
     record_v4,
@@ -262,7 +261,6 @@ store!(
     FLOWS_V6,
     find_v6,
     insert_v6,
-    known_v6,
     look_up_v6,
     decide_v6,
     record_v6,

@@ -87,6 +87,8 @@ pub struct Settings {
     pub masquerade_all: u32,
     /// Cookie of the node's own network namespace, or zero: whose sockets may not bind NodePorts.
     pub namespace: u64,
+    /// Nanoseconds in a jiffy, or zero: then the programs ask for the time, which costs a call.
+    pub jiffy: u64,
     pub pods_v4: CidrSet,
     pub pods_v6: CidrSet,
     pub services_v4: CidrSet,
@@ -98,6 +100,21 @@ impl Settings {
     pub const TICK_SHIFT: u32 = 26;
     /// Ticks in about a second.
     pub const SECOND: u32 = 15;
+
+    /// The tick at which the kernel has counted so many jiffies, if it is known how long one takes.
+    ///
+    /// The kernel moves them by its monotonic clock, and begins five minutes before zero modulo 2^32
+    /// (`INITIAL_JIFFIES`).
+    #[inline(always)]
+    pub const fn tick_of(&self, jiffies: u64) -> Option<u32> {
+        if self.jiffy == 0 {
+            return None;
+        }
+        // 2^26 ns a tick, 2^22 ns a jiffy: 64 bits last for centuries.
+        let before = 300_000_000_000 - (1 << 32) * self.jiffy as i64;
+        let now = (jiffies * self.jiffy).wrapping_add(before as u64);
+        Some((now >> Self::TICK_SHIFT) as u32)
+    }
 
     /// Sources inside are pods of this cluster.
     #[inline(always)]
@@ -145,6 +162,7 @@ impl Default for Settings {
             reset_gone: 1,
             masquerade_all: 0,
             namespace: 0,
+            jiffy: 0,
             pods_v4: CidrSet::EMPTY,
             pods_v6: CidrSet::EMPTY,
             services_v4: CidrSet::EMPTY,

@@ -5,7 +5,7 @@ use crate::{
     abi::{FrontendKey, Kind, Settings},
     addr::Addr,
     flow::Tuple,
-    gate::{Plane, passes},
+    gate::{Plane, ground, passes},
     table::Role,
     tracking::opens,
     verdict::Reason,
@@ -65,7 +65,7 @@ fn passes_dialled<A: Addr, S: Store<A>>(store: &S, tuple: &Tuple<A>) -> bool {
 
 #[inline(never)]
 fn passes_node<A: Addr, S: Store<A>>(store: &S, address: A) -> bool {
-    passes(store, Plane::Node, address, [0; 2], 0)
+    ground(store, address).node
 }
 
 #[inline(never)]
@@ -91,7 +91,7 @@ enum Address {
 #[inline(never)]
 fn place_of<A: Addr, S: Store<A>>(store: &S, settings: &Settings, address: A) -> Address {
     let in_services = settings.services::<A>().contains(address);
-    if !in_services && !passes(store, Plane::Address, address, [0; 2], 0) {
+    if !in_services && !ground(store, address).frontends {
         return Address::Other;
     }
     let entry = store.frontend(&FrontendKey::of_address(address));

@@ -12,7 +12,7 @@ use crate::{
     addr::{Addr, V4, V6},
     checksum::Delta,
     flow::Tuple,
-    gate::{Plane, passes},
+    gate::{Ground, Plane, ground, passes},
     hops::{self, Way},
     packet::Packet,
     parse::L3,
@@ -110,9 +110,34 @@ impl Quick for V6 {
 }
 
 /// What becomes of the packet, which has been sent on its way then; `None` if that is for the rules
-/// to say. A function of its own, for the sake of BPF's stack.
-#[inline(never)]
+/// to say.
+#[inline(always)]
 pub fn run<A: Quick, P: Packet + ?Sized, S: Store<A>>(
+    packet: &mut P,
+    store: &S,
+    draft: &mut Draft<A>,
+    outcome: &mut Outcome,
+) -> Option<Verdict> {
+    // A call costs as much as a look-up; but what IPv6 needs has no room on the caller's stack.
+    if A::IS_V4 {
+        run_here(packet, store, draft, outcome)
+    } else {
+        run_apart(packet, store, draft, outcome)
+    }
+}
+
+#[inline(never)]
+fn run_apart<A: Quick, P: Packet + ?Sized, S: Store<A>>(
+    packet: &mut P,
+    store: &S,
+    draft: &mut Draft<A>,
+    outcome: &mut Outcome,
+) -> Option<Verdict> {
+    run_here(packet, store, draft, outcome)
+}
+
+#[inline(always)]
+fn run_here<A: Quick, P: Packet + ?Sized, S: Store<A>>(
     packet: &mut P,
     store: &S,
     draft: &mut Draft<A>,
@@ -129,7 +154,7 @@ pub fn run<A: Quick, P: Packet + ?Sized, S: Store<A>>(
     if !is_right || !under_way {
         return None;
     }
-    match store.known(draft, outcome) {
+    match known(store, draft, outcome) {
         Known::Perhaps => return None,
         Known::Nobody => {
             outcome.end(Reason::NotService);
@@ -149,45 +174,29 @@ pub fn run<A: Quick, P: Packet + ?Sized, S: Store<A>>(
 }
 
 /// Whose a packet is that may take the shortcut.
-#[repr(u32)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Known {
+enum Known {
     /// The rules must say.
-    Perhaps = 0,
+    Perhaps,
     /// Of a flow of which there is nothing to note but that it came.
-    Flow = 1,
+    Flow,
     /// Nobody's here.
-    Nobody = 2,
-}
-
-impl Known {
-    /// The reverse of `as u32`.
-    #[inline(always)]
-    pub const fn from_number(number: u32) -> Self {
-        match number {
-            1 => Self::Flow,
-            2 => Self::Nobody,
-            _ => Self::Perhaps,
-        }
-    }
+    Nobody,
 }
 
 /// Looks the packet up; of a flow, `draft.found` is the entry then.
 #[inline(always)]
-pub fn known<A: Addr, S: Store<A>>(
-    store: &S,
-    draft: &mut Draft<A>,
-    outcome: &mut Outcome,
-) -> Known {
+fn known<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>, outcome: &mut Outcome) -> Known {
     let Draft { segment, found, .. } = draft;
     let Tuple { dst, dport, protocol, .. } = segment.tuple;
     let Some(settings) = store.settings() else { return Known::Perhaps };
-    let dialled = passes(store, Plane::Frontend, dst, dport, protocol);
+    let Ground { frontends, node } = ground(store, dst);
     let snat_port = settings.is_snat_port(dport);
-    if !dialled && !(snat_port && passes(store, Plane::Node, dst, [0; 2], 0)) {
-        let any =
-            passes(store, Plane::Address, dst, [0; 2], 0) || settings.services::<A>().contains(dst);
-        return if any { Known::Perhaps } else { Known::Nobody };
+    // At an address that only frontends have, the flow alone tells whether there is one.
+    let dialled = frontends || (node && passes(store, Plane::Frontend, dst, dport, protocol));
+    if !dialled && !(node && snat_port) {
+        let unallocated = settings.services::<A>().contains(dst);
+        return if unallocated { Known::Perhaps } else { Known::Nobody };
     }
     let now = store.now();
     if !table::find_at_home(store, settings, &segment.tuple, now, found) {

@@ -51,7 +51,8 @@ impl SourceClass {
 }
 
 /// Whether loadBalancerSourceRanges keep `source` out: they guard load-balancer addresses alone.
-#[inline(always)]
+/// A function of its own, for the sake of BPF's stack.
+#[inline(never)]
 pub fn is_barred<A: Addr, S: Store<A>>(
     store: &S,
     frontend: &Frontend,

@@ -129,7 +129,7 @@ impl Stage {
     }
 
     fn one_service(&mut self, wanted: &Wanted) -> Result<(), Failure> {
-        let (world, slot) = self.world(1 << 19, ONE)?;
+        let (world, slot) = self.world(1 << 18, ONE)?;
         let flows = self.established::<V4>(world, slot, DIALLED, MANY)?;
         for count in [1, 1 << 14, 1 << 17, MANY] {
             let target = match count {

@@ -19,7 +19,7 @@ use super::maps::Maps;
 impl Maps {
     /// Lets packets to `key` through to the frontends.
     pub(super) fn let_in<A: Addr>(&self, key: &FrontendKey<A>, frontend: Frontend) {
-        if let Some(plane) = plane_of(key, frontend) {
+        for plane in planes_of(key, frontend) {
             self.set_bit(plane, key);
         }
     }
@@ -47,17 +47,17 @@ impl Maps {
         let mut bits = vec![0; self.gate.words().len()];
         for entry in &self.frontends_v4 {
             let (key, frontend) = entry?;
-            note(&mut bits, plane_of(&key, frontend), &key);
+            note(&mut bits, planes_of(&key, frontend), &key);
         }
         for entry in &self.frontends_v6 {
             let (key, frontend) = entry?;
-            note(&mut bits, plane_of(&key, frontend), &key);
+            note(&mut bits, planes_of(&key, frontend), &key);
         }
         for key in self.locals_v4.keys() {
-            note(&mut bits, Some(Plane::Local), &key?);
+            note(&mut bits, [Plane::Local], &key?);
         }
         for key in self.locals_v6.keys() {
-            note(&mut bits, Some(Plane::Local), &key?);
+            note(&mut bits, [Plane::Local], &key?);
         }
         note_flows::<V4, WORDS_V4>(&mut bits, self.flows_v4.words());
         note_flows::<V6, WORDS_V6>(&mut bits, self.flows_v6.words());
@@ -71,13 +71,17 @@ impl Maps {
     }
 }
 
-/// Where the key of a frontend, or of an address, is entered.
-fn plane_of<A: Addr>(key: &FrontendKey<A>, frontend: Frontend) -> Option<Plane> {
-    if key.protocol() == 0 { frontend.kind().map(Plane::of_address) } else { Some(Plane::Frontend) }
+/// Where the key of a frontend, or of an address, is entered: of a frontend, its address too.
+fn planes_of<A: Addr>(
+    key: &FrontendKey<A>,
+    frontend: Frontend,
+) -> impl IntoIterator<Item = Plane> + use<A> {
+    let address = frontend.kind().map(Plane::of_address);
+    address.into_iter().chain((key.protocol() != 0).then_some(Plane::Frontend))
 }
 
-fn note<A: Addr>(bits: &mut [u64], plane: Option<Plane>, key: &FrontendKey<A>) {
-    if let Some(plane) = plane {
+fn note<A: Addr>(bits: &mut [u64], planes: impl IntoIterator<Item = Plane>, key: &FrontendKey<A>) {
+    for plane in planes {
         let (word, bit) = place(plane, key.address(), key.port(), key.protocol());
         bits[word as usize] |= bit;
     }
@@ -94,6 +98,11 @@ fn note_flows<A: Addr, const N: usize>(bits: &mut [u64], words: &[AtomicU64]) {
         let (_, dst) = A::pair_from(|index| entry[1 + index].load(Relaxed));
         let ports = entry[1 + A::PAIR_WORDS].load(Relaxed);
         let port = ((ports >> 16) as u16).to_ne_bytes();
-        note(bits, Some(Plane::Frontend), &FrontendKey::new(dst, port, (ports >> 32) as u8));
+        let address = FrontendKey::of_address(dst);
+        let (word, node) = place(Plane::Node, dst, [0; 2], 0);
+        if bits[word as usize] & node == 0 {
+            note(bits, [Plane::Address], &address);
+        }
+        note(bits, [Plane::Frontend], &FrontendKey::new(dst, port, (ports >> 32) as u8));
     }
 }
