@@ -25,6 +25,7 @@ pub mod mirror;
 pub mod node;
 mod parse;
 pub mod pods;
+pub mod rollout;
 pub mod service;
 pub mod synthetic;
 pub mod watch;

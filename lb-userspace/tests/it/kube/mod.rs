@@ -8,3 +8,4 @@ mod operator;
 mod order;
 mod refusals;
 mod services;
+mod uninstall;

@@ -5,6 +5,7 @@ use std::fmt::Debug;
 use k8s_openapi::{
     NamespaceResourceScope,
     api::{
+        apps::v1::DaemonSet,
         core::v1::{Endpoints, Node, Service},
         discovery::v1::EndpointSlice,
     },
@@ -29,6 +30,7 @@ pub trait Object:
 {
 }
 
+impl Object for DaemonSet {}
 impl Object for Service {}
 impl Object for EndpointSlice {}
 impl Object for Endpoints {}
