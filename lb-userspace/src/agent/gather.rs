@@ -13,9 +13,11 @@ use lb_common::{
 
 use super::{locked, setup, state::State};
 use crate::{
-    datapath::{inventory, rates::Sample},
+    config::PortRange,
+    datapath::{inventory, maps::Maps, rates::Sample},
     model::ObjectName,
     observe::{Snapshot, http::Source, series::Value},
+    plan::tables::{Member, Place, Tables},
 };
 
 /// Gathers from the agent's state.
@@ -31,18 +33,55 @@ impl Source for Gatherer {
 pub fn gather(state: &State) -> Snapshot {
     let mut to = Snapshot::default();
     to.put("build", vec![("version", env!("CARGO_PKG_VERSION").to_owned())], Value::Info);
-    let (services, backends) = state.tables.id_ends();
-    match state.maps.sample(services, backends) {
+    let snat_ports = state.config.snat_ports;
+    counts(&state.tables, &state.maps, state.config.metrics_backends, &mut to);
+    fill(&state.tables, &state.maps, snat_ports, &mut to);
+    pinned(state, &mut to);
+    progress(state, &mut to);
+    to
+}
+
+/// What the programs have counted; at most so many backends have a series of their own.
+pub fn counts(tables: &Tables, maps: &Maps, most_backends: u32, to: &mut Snapshot) {
+    let (services, backends) = tables.id_ends();
+    match maps.sample(services, backends) {
         Ok(sample) => {
-            reasons(&sample, &mut to);
-            of_services(state, &sample, &mut to);
-            of_backends(state, &sample, &mut to);
+            reasons(&sample, to);
+            of_services(tables, &sample, to);
+            of_backends(tables, &sample, most_backends, to);
         }
         Err(error) => tracing::warn!(%error, "counts cannot be read"),
     }
-    tables(state, &mut to);
-    progress(state, &mut to);
-    to
+}
+
+/// How full everything is.
+pub fn fill(tables: &Tables, maps: &Maps, snat_ports: PortRange, to: &mut Snapshot) {
+    let flows = maps.flows(setup::ticks());
+    // Two entries each.
+    to.gauge("flows", vec![], (flows.entries / 2) as f64);
+    to.gauge("flows_capacity", vec![], (flows.capacity / 2) as f64);
+    let most = ports_used(tables.members(), &flows.by_backend).into_values().max().unwrap_or(0);
+    to.gauge("snat_ports_used_ratio", vec![], most as f64 / f64::from(snat_ports.count()));
+    for used in tables.usage() {
+        let labels = || vec![("map", used.map.to_owned())];
+        to.gauge("map_entries", labels(), used.used as f64);
+        to.gauge("map_capacity", labels(), used.capacity as f64);
+    }
+}
+
+/// How many source ports live flows have towards each remote backend: an endpoint of several Services
+/// has them once, for replies are told apart by the ports.
+fn ports_used<'a>(
+    members: impl Iterator<Item = Member<'a>>,
+    entries: &BTreeMap<u32, u64>,
+) -> BTreeMap<&'a Place, u64> {
+    let mut used = BTreeMap::new();
+    for member in members.filter(|member| !member.local) {
+        // Two entries for each flow.
+        let flows = entries.get(&member.id).copied().unwrap_or(0) / 2;
+        *used.entry(member.place).or_default() += flows;
+    }
+    used
 }
 
 fn reasons(sample: &Sample, to: &mut Snapshot) {
@@ -69,9 +108,9 @@ fn reasons(sample: &Sample, to: &mut Snapshot) {
 }
 
 /// All ports and families of a Service together.
-fn of_services(state: &State, sample: &Sample, to: &mut Snapshot) {
+fn of_services(tables: &Tables, sample: &Sample, to: &mut Snapshot) {
     let mut sums: BTreeMap<&ObjectName, Count> = BTreeMap::new();
-    for (id, key) in state.tables.ports() {
+    for (id, key) in tables.ports() {
         let count = sample.services.get(id as usize).copied().unwrap_or_default();
         let sum = sums.entry(&key.service).or_default();
         *sum = sum.plus(count);
@@ -85,13 +124,13 @@ fn of_services(state: &State, sample: &Sample, to: &mut Snapshot) {
 }
 
 /// The first of them, as many as are wanted: a number that somebody chose, whatever the cluster is.
-fn of_backends(state: &State, sample: &Sample, to: &mut Snapshot) {
+fn of_backends(tables: &Tables, sample: &Sample, most: u32, to: &mut Snapshot) {
     let mut sums: BTreeMap<(&ObjectName, String), u64> = BTreeMap::new();
-    for member in state.tables.members() {
-        let Some(key) = state.tables.port(member.service) else { continue };
+    for member in tables.members() {
+        let Some(key) = tables.port(member.service) else { continue };
         let place = std::net::SocketAddr::new(member.place.address, member.place.port);
         let series = (&key.service, place.to_string());
-        if sums.len() >= state.config.metrics_backends as usize && !sums.contains_key(&series) {
+        if sums.len() >= most as usize && !sums.contains_key(&series) {
             continue;
         }
         let count = sample.backends.get(member.id as usize).copied().unwrap_or_default();
@@ -107,16 +146,8 @@ fn of_backends(state: &State, sample: &Sample, to: &mut Snapshot) {
     }
 }
 
-fn tables(state: &State, to: &mut Snapshot) {
-    let flows = state.maps.flows(setup::ticks());
-    // Two entries each.
-    to.gauge("flows", vec![], (flows.entries / 2) as f64);
-    to.gauge("flows_capacity", vec![], (flows.capacity / 2) as f64);
-    for used in state.tables.usage() {
-        let labels = || vec![("map", used.map.to_owned())];
-        to.gauge("map_entries", labels(), used.used as f64);
-        to.gauge("map_capacity", labels(), used.capacity as f64);
-    }
+/// What is known by the pins.
+fn pinned(state: &State, to: &mut Snapshot) {
     for (map, bytes) in inventory::costs(&state.config.bpffs).unwrap_or_default() {
         to.gauge("map_memory_bytes", vec![("map", map)], bytes as f64);
     }
@@ -149,5 +180,26 @@ fn progress(state: &State, to: &mut Snapshot) {
     }
     for (kind, status) in sources.iter() {
         to.counter("watch_restarts", vec![("resource", kind.to_string())], status.restarts);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remote_endpoint_of_two_services_has_its_ports_once_and_a_local_one_none() {
+        let place = |last: u8| Place { address: [10, 1, 2, last].into(), port: 80, protocol: 6 };
+        let (shared, other, here) = (place(1), place(2), place(3));
+        let member = |id, place, local| Member { id, service: 1, place, local };
+        let members = [
+            member(1, &shared, false),
+            member(2, &shared, false),
+            member(3, &other, false),
+            member(4, &here, true),
+        ];
+        let entries = BTreeMap::from([(1, 20), (2, 6), (4, 100)]);
+        let used = ports_used(members.into_iter(), &entries);
+        assert_eq!(used, BTreeMap::from([(&shared, 13), (&other, 0)]));
     }
 }

@@ -16,6 +16,7 @@ pub(crate) mod setup;
 mod state;
 mod status;
 mod surroundings;
+mod warnings;
 
 use std::{
     path::Path,
@@ -23,6 +24,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -30,6 +32,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
+pub(crate) use self::gather::{counts, fill};
 use self::{handler::Answers, state::State};
 pub use self::{live::Live, setup::ticks};
 use crate::{
@@ -42,6 +45,7 @@ use crate::{
     },
     config::{Config, SourceKind},
     datapath::object::Object,
+    doctor::beside,
     net, observe,
 };
 
@@ -49,6 +53,8 @@ use crate::{
 const THAW: Duration = Duration::from_secs(1);
 /// How often the flow tables are looked through for backends that nobody refers to.
 const RECLAIM: Duration = Duration::from_secs(30);
+/// How often another proxy is looked for.
+const LOOK_BESIDE: Duration = Duration::from_secs(30);
 
 /// Changes that arrived together.
 struct News {
@@ -95,13 +101,13 @@ async fn work(config: Config, object: Object) -> Result<(), Failure> {
     // Listened to before the first look, so that nothing is missed.
     let mut changes = net::Changes::begin().map_err(|error| unseen(&error))?;
     let seen = net::snapshot().await.map_err(|error| unseen(&error))?;
-    let state = State::start(config.clone(), object, seen)?;
+    let (warnings_tx, warnings) = mpsc::channel(64);
+    let state = State::start(config.clone(), object, seen, warnings_tx.clone())?;
     let sources = state.sources();
     let state = Arc::new(Mutex::new(state));
     let cancel = CancellationToken::new();
     let tasks = TaskTracker::new();
     let (tx, rx) = mpsc::channel(64);
-    let (warnings_tx, warnings) = mpsc::channel(64);
     let shared = locked(&state).health.clone();
     tasks.spawn(health::serve(shared, config.health_address, warnings_tx, cancel.clone()));
     let source = source(config.clone(), tx, sources, warnings, cancel.clone());
@@ -111,6 +117,7 @@ async fn work(config: Config, object: Object) -> Result<(), Failure> {
         }
     });
     watched(&config, &state, &tasks, &cancel).await;
+    tasks.spawn(look_beside(Arc::clone(&locked(&state).proxy), cancel.clone()));
     let (seen_tx, seen_rx) = mpsc::channel(1);
     let until = cancel.clone();
     tasks.spawn(async move {
@@ -129,7 +136,9 @@ async fn work(config: Config, object: Object) -> Result<(), Failure> {
     let answers = Arc::new(Answers(Arc::clone(&state)));
     let until = cancel.clone();
     tasks.spawn(async move { api::serve(listener, &socket, answers, until).await });
+    tell_manager(&[NotifyState::Ready]);
     let outcome = follow(&state, rx, seen_rx).await;
+    tell_manager(&[NotifyState::Stopping]);
     cancel.cancel();
     tasks.close();
     tasks.wait().await;
@@ -160,6 +169,33 @@ async fn watched(
             tracing::error!("metrics: {error}");
         }
     });
+}
+
+/// Tells the service manager, if one has started us: ready is who has its programs on their hooks,
+/// whatever the API server does.
+fn tell_manager(state: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(state) {
+        tracing::warn!("the service manager cannot be told: {error}");
+    }
+}
+
+/// Keeps what is known of another proxy up to date.
+async fn look_beside(known: Arc<Mutex<Option<String>>>, cancel: CancellationToken) {
+    let work = async {
+        let mut ticks = interval(LOOK_BESIDE);
+        loop {
+            ticks.tick().await;
+            let Ok(found) = tokio::task::spawn_blocking(|| beside(Path::new("/"))).await else {
+                break;
+            };
+            let mut known = known.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            if let Some(proxy) = found.as_ref().filter(|_| *known != found) {
+                tracing::warn!("{proxy} runs beside: see docs/operations.md#beside-another-proxy");
+            }
+            *known = found;
+        }
+    };
+    cancel.run_until_cancelled(work).await;
 }
 
 fn unseen(error: &dyn std::fmt::Display) -> Failure {

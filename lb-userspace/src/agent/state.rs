@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::{Arc, Mutex},
     time::{Duration, Instant},
 };
 
@@ -11,10 +12,11 @@ use lb_common::abi::Settings;
 
 use super::{
     News, changes::Changes, health::addresses, hooks::Hooks, setup, surroundings::Surroundings,
+    warnings,
 };
 use crate::{
     cli::{Exit, Failure},
-    cluster::{files::Report, index::Index, watch},
+    cluster::{events::Warning, files::Report, index::Index, watch},
     config::{Config, SourceKind},
     datapath::{
         maps::Maps,
@@ -53,11 +55,15 @@ pub struct State {
     pub sources: tokio::sync::watch::Receiver<watch::Sources>,
     sources_in: tokio::sync::watch::Sender<watch::Sources>,
     pub health: Shared,
+    /// Where what people should know of their Services goes.
+    warnings: tokio::sync::mpsc::Sender<Warning>,
     /// The host's interfaces and routes.
     seen: net::Snapshot,
     /// What became of each Service lately, the newest last.
     pub changes: Changes,
     pub rates: Rates,
+    /// Another proxy that runs beside, as far as is known.
+    pub proxy: Arc<Mutex<Option<String>>>,
     pub sync_times: Histogram,
     /// From the change of endpoints that the cluster saw to the kernel.
     pub programming_times: Histogram,
@@ -91,7 +97,12 @@ fn sizes(config: &Config) -> Sizes {
 impl State {
     /// Takes over what is pinned, or begins; puts the programs on their hooks, and changes nothing
     /// else.
-    pub fn start(config: Config, mut object: Object, seen: net::Snapshot) -> Result<Self, Failure> {
+    pub fn start(
+        config: Config,
+        mut object: Object,
+        seen: net::Snapshot,
+        warnings: tokio::sync::mpsc::Sender<Warning>,
+    ) -> Result<Self, Failure> {
         let sizes = sizes(&config);
         let pins = object::hold_maps(&config.bpffs).map_err(|error| broken(&error, &config))?;
         let mut maps = Maps::from_object(&mut object).map_err(|error| broken(&error, &config))?;
@@ -126,9 +137,11 @@ impl State {
             sources,
             sources_in,
             health: Shared::default(),
+            warnings,
             seen,
             changes: Changes::default(),
             rates: Rates::default(),
+            proxy: Arc::default(),
             sync_times: Histogram::default(),
             programming_times: Histogram::default(),
             synced: None,
@@ -225,11 +238,7 @@ impl State {
             let plans: Vec<_> = self.plan.services().collect();
             self.tables.reset(&environment, &plans)
         };
-        for (name, refusal) in &planned.refused {
-            if self.refused.get(name) != Some(refusal) {
-                tracing::error!("Service {name}: {refusal}; it stays as it was");
-            }
-        }
+        warnings::tell(&self.refused, &planned.refused, &self.warnings);
         self.refused = planned.refused.into_iter().collect();
         let writes = planned.ops.len();
         self.in_step = self.write(&planned.ops);

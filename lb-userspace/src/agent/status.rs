@@ -26,6 +26,7 @@ pub fn report(state: &State) -> StatusReport {
         maps(state),
         sync(state),
         drops(state),
+        proxies(state),
     ];
     StatusReport { node: state.node.name.clone(), lines }
 }
@@ -193,6 +194,18 @@ fn drops(state: &State) -> StatusLine {
             let lately = state.rates.refused_lately();
             line("Drops", Level::Ok, format!("{lately} in the last minute; in all: {shown}"))
         }
+    }
+}
+
+fn proxies(state: &State) -> StatusLine {
+    let known = state.proxy.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    match known.as_ref() {
+        None => line("Proxies", Level::Ok, "no other one runs beside"),
+        Some(name) => line(
+            "Proxies",
+            Level::Warn,
+            format!("{name} runs beside: see docs/operations.md#beside-another-proxy"),
+        ),
     }
 }
 

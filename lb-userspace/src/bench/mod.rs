@@ -66,6 +66,10 @@ pub const CASES: &[(&str, &str)] = &[
     ("dsr-v4", "not built yet"),
     ("connect-rate", "not built yet"),
     ("live-pps", "not built yet"),
+    (
+        "scrape",
+        "the metrics of all Services, gathered and written; the slowest of 20, in milliseconds",
+    ),
     ("memory", "what the agent's tables take of its memory"),
 ];
 
@@ -74,7 +78,7 @@ const MISSING: &[(&str, &str)] =
     &[("dsr-v4", "not built"), ("connect-rate", "not built"), ("live-pps", "not built")];
 
 /// The cases of the control plane.
-const SYNC: &[&str] = &["sync-cold", "sync-one", "sync-restart", "memory"];
+const SYNC: &[&str] = &["sync-cold", "sync-one", "sync-restart", "memory", "scrape"];
 
 impl Wanted {
     fn selects(&self, name: &str) -> bool {

@@ -23,19 +23,26 @@ use lb_common::{
 
 use super::{broken, flows::Sender, world};
 use crate::{
+    agent,
     cli::Failure,
     cluster::{Change, index::Index},
+    config::PortRange,
     datapath::{
         maps::Maps,
         object::{self, Object, Sizes},
     },
     model::{Node, ObjectName},
     net,
+    observe::Snapshot,
     plan::{
         Plan,
         tables::{self, Environment, Tables},
     },
 };
+
+/// The agent's defaults.
+const METRICS_BACKENDS: u32 = 1000;
+const SNAT_PORTS: PortRange = PortRange { first: 1024, last: 29_999 };
 
 /// The program that says what would become of a packet.
 const PROGRAM: &str = "explain_packet";
@@ -183,6 +190,19 @@ impl Plane {
         kernel.maps.apply(&planned.ops).map_err(|error| broken("maps", &error))?;
         self.in_step = true;
         Ok(planned.ops.len())
+    }
+}
+
+impl Plane {
+    /// The metrics that grow with the cluster, as the agent tells them to who scrapes.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn scrape(&self, kernel: &Kernel) -> Result<String, Failure> {
+        let mut to = Snapshot::default();
+        agent::counts(&self.tables, &kernel.maps, METRICS_BACKENDS, &mut to);
+        agent::fill(&self.tables, &kernel.maps, SNAT_PORTS, &mut to);
+        to.into_text().map_err(|error| broken("metrics", &error))
     }
 }
 

@@ -19,6 +19,8 @@ use crate::{cli::Failure, cluster::synthetic::Cluster, model::Family};
 
 /// Changes of one endpoint that are timed.
 const CHANGES: u32 = 200;
+/// Scrapes that are timed.
+const SCRAPES: usize = 20;
 /// Cold starts and restarts that are timed.
 const STARTS: usize = 3;
 
@@ -67,6 +69,8 @@ pub fn measure(size: Size, quick: bool, tell: &dyn Fn(&str)) -> Result<Vec<Row>,
     let memory = resident();
     tell("sync-one");
     let one = changes(&mut kernel, &mut plane, cluster)?;
+    tell("scrape");
+    let (scrapes, series) = scrapes(&kernel, &plane)?;
     let row = |name: &str, value: f64, unit: &str, samples: Vec<f64>, target| {
         let row = Row {
             name: name.to_owned(),
@@ -84,12 +88,16 @@ pub fn measure(size: Size, quick: bool, tell: &dyn Fn(&str)) -> Result<Vec<Row>,
     restarted.note = Some(format!("{writes} map writes"));
     restarted.met = restarted.met.map(|met| met && writes == 0);
     let mut remembered = row("memory", memory, "MB", vec![memory], memory_aim);
+    let scrape_aim = (services == 10_000).then_some(Target::Most(200.0));
+    let mut scraped = row("scrape", quantile(&scrapes, 1.0), "ms", scrapes, scrape_aim);
+    scraped.note = Some(format!("the slowest; {series} series"));
     remembered.note = Some(format!("kernel maps beside it: {:.0} MB", kernel.megabytes()?));
     Ok(vec![
         row("sync-cold", median(&cold), "s", cold, cold_aim),
         row("sync-one", quantile(&one, 0.99), "ms", one, Some(Target::Most(5.0))),
         restarted,
         remembered,
+        scraped,
     ])
 }
 
@@ -134,6 +142,18 @@ fn changes(kernel: &mut Kernel, plane: &mut Plane, cluster: Cluster) -> Result<V
         expect(&seen, cluster.endpoints - u32::from(!there))?;
     }
     Ok(took)
+}
+
+/// In milliseconds, and how many series there were.
+fn scrapes(kernel: &Kernel, plane: &Plane) -> Result<(Vec<f64>, usize), Failure> {
+    let (mut took, mut series) = (Vec::new(), 0);
+    for _ in 0..SCRAPES {
+        let began = Instant::now();
+        let text = plane.scrape(kernel)?;
+        took.push(began.elapsed().as_secs_f64() * 1e3);
+        series = text.lines().filter(|line| !line.starts_with('#')).count();
+    }
+    Ok((took, series))
 }
 
 fn probe(kernel: &Kernel, cluster: Cluster, service: u32) -> Result<BTreeSet<u32>, Failure> {

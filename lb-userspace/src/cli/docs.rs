@@ -114,7 +114,8 @@ fn metrics() -> String {
     let mut text = format!("{MADE}# Metrics\n\n");
     text += "Served as OpenMetrics text at `metricsAddress` (`127.0.0.1:10249`), path `/metrics`; \
              counts are summed over CPUs when somebody asks. The number of series grows with Services \
-             and uplinks; that of backends is capped by `metricsBackends`.\n\n\
+             and uplinks; that of backends is capped by `metricsBackends`. No flow is ever evicted, so \
+             there is no count of that: what finds no room is in `lb_drops_total`.\n\n\
              | metric | type | labels | meaning |\n|---|---|---|---|\n";
     for metric in METRICS {
         let kind = match metric.kind {

@@ -1,7 +1,13 @@
 //! The checks, each a line: fine, or what is wrong and what to do.
 
-use super::{Facts, Finding, facts::CAPABILITIES};
-use crate::api::Level;
+use super::{
+    Facts, Finding,
+    facts::{CAPABILITIES, Mount},
+};
+use crate::{
+    api::Level,
+    config::{SourceKind, XdpMode},
+};
 
 /// What a check has to say.
 struct Said {
@@ -42,6 +48,10 @@ const CHECKS: &[Check] = &[
     ("Agent", agent),
     ("Seed", seed),
     ("Manifests", manifests),
+    ("API server", api_server),
+    ("Addresses", addresses),
+    ("Other XDP programs", other_xdp),
+    ("Other agents", other_agents),
 ];
 
 /// Every check's finding, in a fixed order.
@@ -104,10 +114,15 @@ fn capabilities(facts: &Facts) -> Said {
 
 fn bpffs(facts: &Facts) -> Said {
     let path = &facts.bpffs;
-    let holds = |(kind, place): &(String, _)| kind == "bpf" && path.starts_with(place);
-    match facts.mounts.iter().any(holds) {
-        true => ok(path.display().to_string()),
-        false => fail(
+    let holds = |mount: &&Mount| mount.kind == "bpf" && path.starts_with(&mount.place);
+    // The last one lies on top.
+    match facts.mounts.iter().rfind(holds) {
+        Some(Mount { read_only: false, .. }) => ok(path.display().to_string()),
+        Some(Mount { place, .. }) => fail(
+            format!("{} is mounted read-only: nothing can be pinned", place.display()),
+            format!("mount -o remount,rw {}", place.display()),
+        ),
+        None => fail(
             format!("{} is on no BPF file system", path.display()),
             "mount -t bpf bpf /sys/fs/bpf",
         ),
@@ -120,9 +135,13 @@ fn cgroup(facts: &Facts) -> Said {
             format!("cgroupRoot {} does not exist", root.display()),
             "name a folder of the v2 hierarchy",
         ),
+        (Some(root), true) if !facts.cgroup_root_is_v2 => fail(
+            format!("cgroupRoot {} is no cgroup", root.display()),
+            "name a folder of the v2 hierarchy",
+        ),
         (Some(root), true) => ok(root.display().to_string()),
-        (None, _) => match facts.mounts.iter().find(|(kind, _)| kind == "cgroup2") {
-            Some((_, place)) => ok(place.display().to_string()),
+        (None, _) => match facts.mounts.iter().find(|mount| mount.kind == "cgroup2") {
+            Some(Mount { place, .. }) => ok(place.display().to_string()),
             None => fail("no v2 hierarchy is mounted", "mount -t cgroup2 none /sys/fs/cgroup"),
         },
     }
@@ -200,8 +219,7 @@ fn mtu(facts: &Facts) -> Said {
 }
 
 fn proxies(facts: &Facts) -> Said {
-    let is_proxy = |name: &&String| matches!(name.as_str(), "kube-proxy" | "cilium-agent");
-    match facts.processes.iter().find(is_proxy) {
+    match &facts.proxy {
         Some(name) => warn(
             format!("{name} runs beside: both work, and service addresses are translated twice"),
             "see docs/operations.md#beside-another-proxy for the way to one",
@@ -215,14 +233,27 @@ fn pins(facts: &Facts) -> Said {
         (0, 0) => warn("nothing is installed", "start `lb agent`"),
         (0, _) => fail("hooks without maps", "lb uninstall, then start the agent again"),
         (_, 0) => fail("maps without a hook: no packet is seen", "start `lb agent`"),
-        (maps, links) => ok(format!("{maps} maps, {links} links")),
+        (maps, links) => match facts.stale_links.first() {
+            None => ok(format!("{maps} maps, {links} links")),
+            Some(link) => warn(
+                format!("link {link} is of an interface that is gone"),
+                "start `lb agent`: it removes it; see that the interfaces are those that are wanted",
+            ),
+        },
     }
 }
 
 fn agent(facts: &Facts) -> Said {
     let socket = facts.socket.display();
     match &facts.socket_problem {
-        None => ok(format!("answers at {socket}")),
+        None => match facts.live.agent_unwell.iter().max_by_key(|(_, level, _)| *level) {
+            None => ok(format!("answers at {socket}")),
+            Some((key, level, detail)) => Said {
+                level: *level,
+                detail: format!("it says: {key}: {detail}"),
+                fix: Some("see `lb status` for all that it says, and its log".to_owned()),
+            },
+        },
         Some(problem) => warn(
             format!("does not answer at {socket}: {problem}"),
             "start `lb agent`; what is in the kernel goes on, and does not follow changes",
@@ -241,6 +272,55 @@ fn seed(facts: &Facts) -> Said {
             "make it, the same on every node",
         ),
         (Some(file), None) => ok(file.display().to_string()),
+    }
+}
+
+fn api_server(facts: &Facts) -> Said {
+    match (&facts.live.api_problem, facts.source) {
+        (Some(problem), _) => fail(
+            format!("cannot be asked: {problem}"),
+            "see --kubeconfig, and that its address is there without Services",
+        ),
+        (None, SourceKind::Files) => ok("not needed: objects come from files"),
+        (None, SourceKind::Kubernetes) => ok("as the agent says"),
+    }
+}
+
+fn addresses(facts: &Facts) -> Said {
+    match facts.live.taken.first() {
+        None => ok("free, or the agent's"),
+        Some((key, problem)) => {
+            warn(format!("{key} {problem}"), format!("give `{key}` another port, or `none`"))
+        }
+    }
+}
+
+fn other_xdp(facts: &Facts) -> Said {
+    let foreign = &facts.live.foreign_xdp;
+    let named = foreign.iter().find(|name| facts.wanted_interfaces.contains(name));
+    let Some(name) = named.or(foreign.first()) else { return ok("none") };
+    let detail = format!("{name} has one of somebody else");
+    match facts.xdp_mode {
+        XdpMode::Off => ok(format!("{detail}; xdpMode is off")),
+        XdpMode::Auto => warn(
+            format!("{detail}: tc alone serves it"),
+            format!("ip link set dev {name} xdp off, if nobody needs it; or set xdpMode: off"),
+        ),
+        XdpMode::Native | XdpMode::Generic => fail(
+            format!("{detail}: ours cannot be put there"),
+            format!("ip link set dev {name} xdp off, if nobody needs it; or set xdpMode: off"),
+        ),
+    }
+}
+
+fn other_agents(facts: &Facts) -> Said {
+    let own = facts.bpffs.display().to_string();
+    match facts.agents.iter().find(|pins| **pins != own) {
+        None => ok("none"),
+        Some(pins) => warn(
+            format!("one has its pins at {pins}: both look at the same packets"),
+            format!("stop one of them, and remove what it left: lb uninstall --bpffs {pins}"),
+        ),
     }
 }
 

@@ -1,4 +1,5 @@
-//! What a host says about itself, in its files alone: no privilege is needed to look.
+//! What a host says about itself, in its files alone: no privilege is needed to look. What only its
+//! kernel, its agent or its API server can say is in [`super::live`].
 
 use std::{
     fs, io,
@@ -6,13 +7,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::config::Config;
+use super::{
+    live::{self, Live},
+    proxies,
+};
+use crate::config::{Config, SourceKind, XdpMode};
 
 /// CAP_NET_ADMIN, CAP_PERFMON and CAP_BPF, by their bits.
 pub(super) const CAPABILITIES: [(&str, u32); 3] = [("NET_ADMIN", 12), ("PERFMON", 38), ("BPF", 39)];
 
 /// Everything that the checks judge.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// Such as `6.12.1`.
     pub kernel: String,
@@ -20,22 +25,31 @@ pub struct Facts {
     pub capabilities: u64,
     /// Whether the kernel's own types can be read.
     pub has_btf: bool,
-    /// File systems of type `bpf` and `cgroup2`, and where they are mounted.
-    pub mounts: Vec<(String, PathBuf)>,
+    /// File systems of type `bpf` and `cgroup2`.
+    pub mounts: Vec<Mount>,
     pub bpffs: PathBuf,
     pub cgroup_root: Option<PathBuf>,
     pub cgroup_root_exists: bool,
+    /// Whether it is a folder of the v2 hierarchy.
+    pub cgroup_root_is_v2: bool,
     /// Kernel parameters by their names, where they can be read.
     pub parameters: Vec<(&'static str, String)>,
     pub snat_ports: (u16, u16),
-    /// Commands of the processes that there are.
-    pub processes: Vec<String>,
+    /// Another proxy that runs beside.
+    pub proxy: Option<String>,
     /// Name, MTU and whether it is up.
     pub interfaces: Vec<(String, u32, bool)>,
     /// Named in the configuration.
     pub wanted_interfaces: Vec<String>,
     pub pinned_maps: usize,
     pub pinned_links: usize,
+    /// Pinned links of interfaces that are gone.
+    pub stale_links: Vec<String>,
+    /// Where the agents of this network namespace have their pins.
+    pub agents: Vec<String>,
+    pub xdp_mode: XdpMode,
+    pub source: SourceKind,
+    pub live: Live,
     pub socket: PathBuf,
     /// Why the agent does not answer; `None` if it does.
     pub socket_problem: Option<String>,
@@ -43,6 +57,14 @@ pub struct Facts {
     pub seed_problem: Option<String>,
     /// Of manifests that cannot be read.
     pub missing_files: Vec<PathBuf>,
+}
+
+/// A mounted file system.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mount {
+    pub kind: String,
+    pub place: PathBuf,
+    pub read_only: bool,
 }
 
 /// The parameters that matter here.
@@ -69,6 +91,9 @@ impl Facts {
             fs::read_dir(config.bpffs.join(folder)).map_or(0, |entries| entries.flatten().count())
         };
         let missing = config.files.iter().filter(|path| !path.exists());
+        let interfaces = interfaces(&root.join("sys/class/net"));
+        let live = if root == Path::new("/") { live::look(config) } else { Live::default() };
+        let socket_problem = live.agent_problem.clone().or_else(|| socket_problem(&config.socket));
         Self {
             kernel: read("proc/sys/kernel/osrelease").trim().to_owned(),
             capabilities: capabilities(&read("proc/self/status")),
@@ -76,15 +101,24 @@ impl Facts {
             mounts: mounts(&read("proc/mounts")),
             bpffs: config.bpffs.clone(),
             cgroup_root_exists: config.cgroup_root.as_ref().is_none_or(|path| path.is_dir()),
+            cgroup_root_is_v2: config
+                .cgroup_root
+                .as_ref()
+                .is_none_or(|path| path.join("cgroup.procs").exists()),
             cgroup_root: config.cgroup_root.clone(),
             parameters: PARAMETERS.iter().filter_map(parameter).collect(),
             snat_ports: (config.snat_ports.first, config.snat_ports.last),
-            processes: processes(&root.join("proc")),
-            interfaces: interfaces(&root.join("sys/class/net")),
+            proxy: proxies::beside(root),
+            stale_links: stale_links(&config.bpffs.join("links"), &interfaces),
+            interfaces: interfaces.into_iter().map(|(_, interface)| interface).collect(),
             wanted_interfaces: config.interfaces.clone(),
             pinned_maps: pins("maps"),
             pinned_links: pins("links"),
-            socket_problem: socket_problem(&config.socket),
+            agents: agents(&read("proc/self/net/unix")),
+            xdp_mode: config.xdp_mode,
+            source: config.source,
+            live,
+            socket_problem,
             socket: config.socket.clone(),
             seed_problem: seed.and_then(|file| fs::read(file).err().map(problem)),
             seed_file: config.seed_file.clone(),
@@ -104,16 +138,22 @@ fn capabilities(status: &str) -> u64 {
     line.and_then(|line| u64::from_str_radix(line.trim(), 16).ok()).unwrap_or(0)
 }
 
-fn mounts(table: &str) -> Vec<(String, PathBuf)> {
+fn mounts(table: &str) -> Vec<Mount> {
     let mount = |line: &str| {
         let mut fields = line.split(' ');
         let (_, place, kind) = (fields.next()?, fields.next()?, fields.next()?);
-        matches!(kind, "bpf" | "cgroup2").then(|| (kind.to_owned(), place.into()))
+        let read_only = fields.next()?.split(',').any(|option| option == "ro");
+        matches!(kind, "bpf" | "cgroup2").then(|| Mount {
+            kind: kind.to_owned(),
+            place: place.into(),
+            read_only,
+        })
     };
     table.lines().filter_map(mount).collect()
 }
 
-fn processes(proc: &Path) -> Vec<String> {
+/// Commands of the processes that `proc` shows: in a container its own alone.
+pub(super) fn processes(proc: &Path) -> Vec<String> {
     let Ok(entries) = fs::read_dir(proc) else { return Vec::new() };
     let name = |entry: fs::DirEntry| {
         entry.file_name().to_str()?.parse::<u32>().ok()?;
@@ -126,16 +166,45 @@ fn processes(proc: &Path) -> Vec<String> {
     names
 }
 
-fn interfaces(net: &Path) -> Vec<(String, u32, bool)> {
+/// Where the agents of this network namespace have their pins, by the names of their locks.
+fn agents(sockets: &str) -> Vec<String> {
+    let lock = |line: &str| {
+        let (_, pins) = line.split_once(" @lb/")?.1.split_once('/')?;
+        Some(pins.to_owned())
+    };
+    let mut found: Vec<_> = sockets.lines().filter_map(lock).collect();
+    found.sort();
+    found.dedup();
+    found
+}
+
+/// Links whose interface is gone: `ingress@7` is of interface 7.
+fn stale_links(links: &Path, interfaces: &[(u32, (String, u32, bool))]) -> Vec<String> {
+    let names = fs::read_dir(links).into_iter().flatten().flatten();
+    let names = names.map(|entry| entry.file_name().to_string_lossy().into_owned());
+    let is_stale = |name: &String| match name.split_once('@') {
+        Some(("xdp" | "ingress" | "egress", index)) => index
+            .parse()
+            .is_ok_and(|index: u32| interfaces.iter().all(|(known, _)| *known != index)),
+        _ => false,
+    };
+    let mut found: Vec<_> = names.filter(is_stale).collect();
+    found.sort();
+    found
+}
+
+/// Each with its index.
+fn interfaces(net: &Path) -> Vec<(u32, (String, u32, bool))> {
     let Ok(entries) = fs::read_dir(net) else { return Vec::new() };
     let interface = |entry: fs::DirEntry| {
         let read = |file: &str| fs::read_to_string(entry.path().join(file)).unwrap_or_default();
         let mtu = read("mtu").trim().parse().ok()?;
+        let index = read("ifindex").trim().parse().ok()?;
         let is_up = read("operstate").trim() != "down";
-        Some((entry.file_name().to_string_lossy().into_owned(), mtu, is_up))
+        Some((index, (entry.file_name().to_string_lossy().into_owned(), mtu, is_up)))
     };
     let mut found: Vec<_> = entries.flatten().filter_map(interface).collect();
-    found.sort();
+    found.sort_by(|(_, one), (_, other)| one.cmp(other));
     found
 }
 

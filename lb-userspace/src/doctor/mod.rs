@@ -4,10 +4,12 @@
 
 mod checks;
 mod facts;
+mod live;
+mod proxies;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::{checks::judge, facts::Facts};
+pub use self::{checks::judge, facts::Facts, proxies::beside};
 use crate::api::Level;
 
 /// One thing that was looked at.

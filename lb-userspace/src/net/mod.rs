@@ -21,6 +21,7 @@ mod forwarding;
 mod snapshot;
 mod source;
 mod uplinks;
+mod xdp;
 
 pub use changes::Changes;
 pub use clsact::{interface_name, remove_unused_clsact};
@@ -28,6 +29,7 @@ pub use forwarding::forwarding_off;
 pub use snapshot::{Error, snapshot};
 pub use source::source_towards;
 pub use uplinks::{Named, named, uplinks};
+pub use xdp::{XdpProgram, xdp_programs};
 
 /// What the kernel knew at one time.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

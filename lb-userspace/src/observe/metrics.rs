@@ -79,6 +79,12 @@ pub const METRICS: &[Metric] = &[
     metric("service_connections", Kind::Counter, SERVICE, "New flows and sockets of a Service"),
     metric("service_packets", Kind::Counter, SERVICE, "A Service's packets on uplinks"),
     metric("source_age_seconds", Kind::Gauge, &[], "Since the API server was last heard of"),
+    metric(
+        "snat_ports_used_ratio",
+        Kind::Gauge,
+        &[],
+        "Of the source ports towards that remote backend which uses most of them, how many live flows have",
+    ),
     metric("sync_duration_seconds", Kind::Histogram, &[], "From a change's arrival to the kernel"),
     metric("last_sync_timestamp_seconds", Kind::Gauge, &[], "When the last change went in"),
     metric("watch_restarts", Kind::Counter, &["resource"], "Watches that ended and began anew"),

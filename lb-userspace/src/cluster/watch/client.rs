@@ -36,6 +36,28 @@ pub async fn client(kubeconfig: Option<&Path>) -> Result<Client, ClientError> {
     Client::try_from(config).map_err(|e| ClientError::Client(Box::new(e)))
 }
 
+/// Whether the API server answers who asks like this.
+///
+/// # Errors
+/// Why not, in one line.
+pub async fn reach(kubeconfig: Option<&Path>) -> Result<(), String> {
+    let client = client(kubeconfig).await.map_err(|error| error.to_string())?;
+    let answer = client.apiserver_version().await;
+    answer.map(drop).map_err(|error| chain(&error))
+}
+
+/// An error and what caused it, each once.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    for cause in std::iter::successors(error.source(), |error| error.source()) {
+        let cause = cause.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
 async fn from_file(path: &Path) -> Result<Config, KubeconfigError> {
     let kubeconfig = Kubeconfig::read_from(path)?;
     Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await

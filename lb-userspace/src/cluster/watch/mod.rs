@@ -22,7 +22,7 @@ use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 pub use self::{
-    client::{ClientError, client},
+    client::{ClientError, client, reach},
     resource::Kind,
     sources::{SourceStatus, Sources},
 };

@@ -10,6 +10,8 @@ pub struct Member<'a> {
     /// The id of its service.
     pub service: u32,
     pub place: &'a Place,
+    /// On this node.
+    pub local: bool,
 }
 
 impl Tables {
@@ -36,6 +38,7 @@ impl Tables {
             id: *id,
             service: record.row.service(),
             place: &record.place,
+            local: record.row.is_local(),
         })
     }
 }

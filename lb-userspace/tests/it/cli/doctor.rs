@@ -25,6 +25,7 @@ impl Host {
             host.write(&format!("proc/sys/{name}"), value);
         }
         host.interface("lo", 65_536, "unknown");
+        host.write("sys/class/net/lo/ifindex", "1");
         host.interface("eth0", 1500, "up");
         host.write("bpffs/maps/SERVICES", "");
         host.write("bpffs/links/ingress@2", "");
@@ -51,6 +52,7 @@ impl Host {
     fn interface(&self, name: &str, mtu: u32, state: &str) {
         self.write(&format!("sys/class/net/{name}/mtu"), &mtu.to_string());
         self.write(&format!("sys/class/net/{name}/operstate"), state);
+        self.write(&format!("sys/class/net/{name}/ifindex"), "2");
     }
 
     /// What is not well, with its level and fix; a living agent answers unless another socket is
@@ -125,6 +127,30 @@ fn file_systems_that_are_not_mounted_are_named() {
     host.complains(&[], "Cgroup v2", "fail", "mount -t cgroup2");
     let host = Host::new();
     host.complains(&["--cgroup-root", "/no/such/group"], "Cgroup v2", "fail", "v2 hierarchy");
+}
+
+#[test]
+fn file_systems_that_cannot_be_used_are_named() {
+    let host = Host::new();
+    let bpf = format!("bpf {} bpf ro,nosuid 0 0\n", host.path(""));
+    host.write("proc/mounts", &(bpf + "none /sys/fs/cgroup cgroup2 rw 0 0\n"));
+    host.complains(&[], "BPF file system", "fail", "remount,rw");
+    let host = Host::new();
+    let folder = host.path("proc");
+    host.complains(&["--cgroup-root", &folder], "Cgroup v2", "fail", "v2 hierarchy");
+}
+
+#[test]
+fn what_is_left_of_others_and_of_what_is_gone_is_named() {
+    let host = Host::new();
+    host.write("bpffs/links/ingress@7", "");
+    host.complains(&[], "Pins", "warn", "lb agent");
+    let sockets = "Num RefCount Protocol Flags Type St Inode Path\n\
+                   0: 00000002 00000000 00010000 0001 01 1 @lb/27/HERE\n\
+                   0: 00000002 00000000 00010000 0001 01 2 @lb/27//sys/fs/bpf/canary\n";
+    let host = Host::new();
+    host.write("proc/self/net/unix", &sockets.replace("HERE", &host.path("bpffs")));
+    host.complains(&[], "Other agents", "warn", "lb uninstall --bpffs /sys/fs/bpf/canary");
 }
 
 #[test]

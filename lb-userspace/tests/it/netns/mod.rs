@@ -1,10 +1,13 @@
 //! Real sockets in network namespaces. Needs root.
 
+mod beside;
 mod demo;
+mod doctor;
 mod inputs;
 mod lab_agent;
 mod lab_traffic;
 mod lab_world;
+mod metrics;
 mod mtu;
 mod net_changes;
 mod net_namespace;

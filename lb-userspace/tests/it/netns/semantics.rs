@@ -130,7 +130,7 @@ fn a_connected_datagram_socket_whose_backend_left_gets_an_error_and_nobody_gets_
 }
 
 /// Status, headers in lower case, and body.
-fn http(from: &Host, target: SocketAddr, path: &str) -> (u16, String, String) {
+pub fn http(from: &Host, target: SocketAddr, path: &str) -> (u16, String, String) {
     let mut stream = from.run(|| TcpStream::connect_timeout(&target, PATIENCE)).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: n1\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();
@@ -223,7 +223,7 @@ fn rules(web: &Front, pod: &Pod) -> String {
     )
 }
 
-fn nft(host: &Host, words: &[&str], input: &str) {
+pub fn nft(host: &Host, words: &[&str], input: &str) {
     let mut child = host.command("nft").unwrap().args(words).stdin(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
     assert!(child.wait().unwrap().success(), "nft {words:?}");
