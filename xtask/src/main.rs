@@ -4,6 +4,7 @@ mod build;
 mod chaos;
 mod demo;
 mod fuzz;
+mod image;
 mod lint;
 mod mutants;
 mod process;
@@ -71,6 +72,8 @@ enum Verb {
         #[arg(long)]
         seed: Option<u64>,
     },
+    /// Make a container image of one static binary, and its bill of materials
+    Image,
     /// Formatting, clippy for host and BPF, the invariants, licences
     Lint,
     /// Plant faults in a copy of the tree; the tests must notice each of them
@@ -101,6 +104,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Demo { args } => demo::exec(&args),
         Verb::Chaos { args } => chaos::run(&args),
         Verb::Fuzz { target, inputs, seed } => fuzz::run(target, inputs, seed),
+        Verb::Image => image::run(&mut timings),
         Verb::Lint => lint::run(&mut timings).map(|()| timings.print("lint")),
         Verb::Mutants(selection) => mutants::run(&selection),
         Verb::Vmtest(selection) => vmtest::run(&selection, &mut timings),

@@ -2,6 +2,7 @@
 
 mod cli;
 mod cluster;
+mod deploy;
 mod kube;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 mod netns;

@@ -1,6 +1,6 @@
 //! Debian's packages.
 
-use std::{fs, path::Path};
+use std::{fs, path::Path, process::Command};
 
 use anyhow::{Result, bail};
 
@@ -37,6 +37,23 @@ pub(super) fn install(packages: &[&str]) -> Result<()> {
     install_now(packages).or_else(|_| {
         update()?;
         install_now(packages)
+    })
+}
+
+/// Fetches a package's file into a folder and installs nothing.
+pub(super) fn download(package: &str, into: &Path) -> Result<()> {
+    if !has_lists() {
+        update()?;
+    }
+    let fetch = || {
+        let mut apt = Command::new("apt-get");
+        // Root's own folder, which apt's own account may not enter.
+        let words = ["-o", "APT::Sandbox::User=root", "download", "-qq", package];
+        process::run(apt.args(words).current_dir(into))
+    };
+    fetch().or_else(|_| {
+        update()?;
+        fetch()
     })
 }
 

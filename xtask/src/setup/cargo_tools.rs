@@ -7,7 +7,8 @@ use anyhow::{Context as _, Result};
 use crate::process;
 
 /// The versions that are known to compile with this workspace's Rust.
-const VERSIONS: &[(&str, &str)] = &[("cargo-deny", "0.20.2"), ("cargo-nextest", "0.9.143")];
+const VERSIONS: &[(&str, &str)] =
+    &[("cargo-cyclonedx", "0.5.9"), ("cargo-deny", "0.20.2"), ("cargo-nextest", "0.9.143")];
 
 /// Whether the program is on PATH, or where cargo puts what it installs, and starts.
 pub(super) fn is_here(name: &str) -> bool {

@@ -5,11 +5,12 @@ mod apt;
 mod cargo_tools;
 mod linker;
 mod rust_src;
+mod unpacked;
 
 use anyhow::{Context as _, Result};
 use clap::ValueEnum;
 
-use crate::process;
+use crate::{image, process};
 
 /// What to set up for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -24,6 +25,8 @@ pub(crate) enum Scope {
     Lint,
     /// Booting other kernels
     Vm,
+    /// Making the container image and its bill of materials
+    Image,
     /// Everything
     All,
 }
@@ -44,7 +47,7 @@ const NEEDS: &[Need] = &[
     Need {
         name: "a C compiler",
         why: "rustc links with it, and some crates hold C",
-        scopes: &[Scope::Build, Scope::Test, Scope::Demo, Scope::Lint, Scope::Vm],
+        scopes: &[Scope::Build, Scope::Test, Scope::Demo, Scope::Lint, Scope::Vm, Scope::Image],
         is_here: || process::find("cc").is_some(),
         install: || apt::install(&["gcc", "libc6-dev"]),
         by_hand: || apt::by_hand(&["gcc", "libc6-dev"]),
@@ -52,7 +55,7 @@ const NEEDS: &[Need] = &[
     Need {
         name: "rust-src",
         why: "`core` is compiled from source for the BPF target",
-        scopes: &[Scope::Build, Scope::Test, Scope::Demo, Scope::Lint, Scope::Vm],
+        scopes: &[Scope::Build, Scope::Test, Scope::Demo, Scope::Lint, Scope::Vm, Scope::Image],
         is_here: rust_src::is_here,
         install: rust_src::install,
         by_hand: || "rustup component add rust-src".to_owned(),
@@ -60,7 +63,7 @@ const NEEDS: &[Need] = &[
     Need {
         name: "bpf-linker",
         why: "links eBPF objects; compiling it takes a minute or two",
-        scopes: &[Scope::Build, Scope::Test, Scope::Demo, Scope::Lint, Scope::Vm],
+        scopes: &[Scope::Build, Scope::Test, Scope::Demo, Scope::Lint, Scope::Vm, Scope::Image],
         is_here: linker::is_here,
         install: linker::install,
         by_hand: linker::by_hand,
@@ -88,6 +91,46 @@ const NEEDS: &[Need] = &[
         is_here: || cargo_tools::is_here("cargo-nextest"),
         install: || cargo_tools::install("cargo-nextest"),
         by_hand: || cargo_tools::by_hand("cargo-nextest"),
+    },
+    Need {
+        name: "promtool",
+        why: "checks and tests the alert rules; it alone is taken out of Debian's prometheus",
+        scopes: &[Scope::Test],
+        is_here: || process::find("promtool").is_some(),
+        install: unpacked::promtool,
+        by_hand: || apt::by_hand(&["prometheus"]),
+    },
+    Need {
+        name: "helm and kubectl",
+        why: "render the chart and the manifests",
+        scopes: &[Scope::Test],
+        is_here: || ["helm", "kubectl"].iter().all(|name| process::find(name).is_some()),
+        install: unpacked::charts,
+        by_hand: unpacked::charts_by_hand,
+    },
+    Need {
+        name: "systemd-analyze",
+        why: "verifies the unit",
+        scopes: &[Scope::Test],
+        is_here: || process::find("systemd-analyze").is_some(),
+        install: || apt::install(&["systemd"]),
+        by_hand: || apt::by_hand(&["systemd"]),
+    },
+    Need {
+        name: "buildah, podman or docker",
+        why: "makes the container image",
+        scopes: &[Scope::Image],
+        is_here: image::maker_is_here,
+        install: || apt::install(&["buildah"]),
+        by_hand: || apt::by_hand(&["buildah"]),
+    },
+    Need {
+        name: "cargo-cyclonedx",
+        why: "writes the bill of materials; compiling it takes some minutes",
+        scopes: &[Scope::Image],
+        is_here: || cargo_tools::is_here("cargo-cyclonedx"),
+        install: || cargo_tools::install("cargo-cyclonedx"),
+        by_hand: || cargo_tools::by_hand("cargo-cyclonedx"),
     },
     Need {
         name: "rustfmt and clippy",

@@ -4,6 +4,7 @@ mod config;
 mod docs;
 mod doctor;
 mod plan;
+mod reference;
 mod socket;
 mod verbs;
 

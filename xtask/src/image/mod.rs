@@ -1,0 +1,97 @@
+//! `cargo xtask image`: a container image that holds one static binary and nothing else, and beside it
+//! the bill of materials.
+
+mod archive;
+mod binary;
+mod maker;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+
+use self::maker::Maker;
+pub(crate) use self::maker::is_here as maker_is_here;
+use crate::{
+    process, repo,
+    setup::{self, Scope},
+    timing::Timings,
+};
+
+const CONTAINERFILE: &str = "deploy/image/Containerfile";
+
+/// What goes into the image's labels and name.
+struct Label {
+    version: String,
+    revision: String,
+    /// Of the last commit, so that the same commit makes the same image.
+    time: String,
+}
+
+/// Makes everything under `target/image`.
+pub(crate) fn run(timings: &mut Timings) -> Result<()> {
+    timings.part("setup", || setup::ensure(Scope::Image))?;
+    let folder = repo::target().join("image");
+    fs::create_dir_all(&folder)?;
+    let label = label()?;
+    let built = timings.part("static binary", binary::build)?;
+    let context = folder.join("context");
+    fs::create_dir_all(&context)?;
+    fs::copy(&built, context.join("lb"))?;
+    fs::copy(repo::root().join(CONTAINERFILE), context.join("Containerfile"))?;
+    let archive = folder.join(format!("lb-{}.tar", label.version));
+    let maker = Maker::find().context("none of buildah, podman and docker works here")?;
+    timings.part("image", || {
+        maker.build(&context, &label)?;
+        maker.save(&label, &archive)
+    })?;
+    let entrypoint = timings.part("what is in it", || archive::check(&archive))?;
+    let bills = timings.part("bill of materials", || bills(&folder, &label))?;
+    timings.print("image");
+    println!("{}: {} ({entrypoint})", maker.name(), archive.display());
+    bills.iter().for_each(|bill| println!("cyclonedx: {}", bill.display()));
+    Ok(())
+}
+
+fn label() -> Result<Label> {
+    let git = |format: &str| -> Result<String> {
+        let mut git = Command::new("git");
+        git.args(["log", "-1", &format!("--format={format}")]).current_dir(repo::root());
+        Ok(process::output(&mut git)?.trim().to_owned())
+    };
+    Ok(Label {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        revision: git("%H")?,
+        time: git("%ct")?,
+    })
+}
+
+/// What the binary, and the programs inside it, are made of: a document each.
+fn bills(folder: &Path, label: &Label) -> Result<Vec<PathBuf>> {
+    let host = binary::host()?;
+    let mut written = Vec::new();
+    for (package, target) in [("lb-userspace", host.as_str()), ("lb-ebpf", "all")] {
+        let manifest = format!("{package}/Cargo.toml");
+        let name = format!("{package}-{}.cdx", label.version);
+        let mut cargo = process::cargo(["cyclonedx", "--format", "json", "--spec-version", "1.5"]);
+        cargo.args(["--manifest-path", &manifest, "--override-filename", &name]);
+        // Times that differ would make documents that differ.
+        cargo.args(["--target", target, "--quiet"]).env("SOURCE_DATE_EPOCH", &label.time);
+        process::run(&mut cargo)?;
+        // It writes beside the manifest of every member of the workspace.
+        for member in ["lb-common", "lb-ebpf", "lb-userspace", "xtask"] {
+            let made = repo::root().join(member).join(format!("{name}.json"));
+            if member == package {
+                let to = folder.join(format!("{name}.json"));
+                fs::rename(&made, &to).with_context(|| format!("no {}", made.display()))?;
+                written.push(to);
+            } else if made.exists() {
+                fs::remove_file(made)?;
+            }
+        }
+    }
+    Ok(written)
+}
