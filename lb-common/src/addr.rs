@@ -33,6 +33,9 @@ pub trait Addr: Copy + Eq + Default + core::fmt::Debug + 'static {
     fn pair_word(src: Self, dst: Self, index: usize) -> u64;
     /// The pair out of its words.
     fn pair_from(word: impl Fn(usize) -> u64) -> (Self, Self);
+    /// Makes it this one: by words, where a plain copy of bytes that need not be aligned would go byte
+    /// by byte in BPF.
+    fn set(&mut self, to: Self);
     /// `delta` with this address replaced by `new`.
     fn replaced(self, new: Self, delta: Delta) -> Delta;
     /// Whether the address lies in `network`/`mask` (slots, see [`Addr::to_slot`]).
@@ -64,6 +67,11 @@ impl Addr for V4 {
     fn pair_from(word: impl Fn(usize) -> u64) -> (Self, Self) {
         let pair = word(0);
         (Self((pair as u32).to_ne_bytes()), Self(((pair >> 32) as u32).to_ne_bytes()))
+    }
+
+    #[inline(always)]
+    fn set(&mut self, to: Self) {
+        *self = to;
     }
 
     #[inline(always)]
@@ -136,6 +144,14 @@ impl Addr for V6 {
     #[inline(always)]
     fn pair_from(word: impl Fn(usize) -> u64) -> (Self, Self) {
         (Self::from_halves(word(0), word(1)), Self::from_halves(word(2), word(3)))
+    }
+
+    #[inline(always)]
+    fn set(&mut self, to: Self) {
+        let [low, high] = to.halves().map(u64::to_ne_bytes);
+        let (first, last) = self.0.split_at_mut(8);
+        first.copy_from_slice(&low);
+        last.copy_from_slice(&high);
     }
 
     #[inline(always)]

@@ -6,10 +6,10 @@
 //! equation 3). One's complement sums do not depend on byte order, so words are read natively.
 //! A wrong checksum stays wrong by the same amount: damage is never repaired on the way.
 
-/// Terms to add to a checksum's sum.
+/// Terms to add to a checksum's sum: 32-bit words as they are, because 2^16 is one modulo 2^16 - 1.
 #[must_use]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Delta(u32);
+pub struct Delta(u64);
 
 impl Delta {
     /// Nothing changes.
@@ -18,14 +18,13 @@ impl Delta {
     /// Two bytes at an even offset replaced.
     #[inline(always)]
     pub const fn replace2(self, old: [u8; 2], new: [u8; 2]) -> Self {
-        Self(self.0 + (!u16::from_ne_bytes(old)) as u32 + u16::from_ne_bytes(new) as u32)
+        Self(self.0 + (!u16::from_ne_bytes(old)) as u64 + u16::from_ne_bytes(new) as u64)
     }
 
     /// Four bytes at an even offset replaced.
     #[inline(always)]
     pub const fn replace4(self, old: [u8; 4], new: [u8; 4]) -> Self {
-        self.replace2([old[0], old[1]], [new[0], new[1]])
-            .replace2([old[2], old[3]], [new[2], new[3]])
+        Self(self.0 + (!u32::from_ne_bytes(old)) as u64 + u32::from_ne_bytes(new) as u64)
     }
 
     /// Sixteen bytes at an even offset replaced.
@@ -48,13 +47,17 @@ impl Delta {
     /// The terms as one 32-bit sum, as `bpf_l4_csum_replace` takes it.
     #[inline(always)]
     pub const fn sum(self) -> u32 {
-        self.0
+        let sum = (self.0 & 0xffff_ffff) + (self.0 >> 32);
+        (sum + (sum >> 32)) as u32
     }
 
     /// `checksum` after the change.
     #[inline(always)]
     pub const fn apply(self, checksum: [u8; 2]) -> [u8; 2] {
-        fold(self.0 + (!u16::from_ne_bytes(checksum)) as u32)
+        let sum = self.0 + (!u16::from_ne_bytes(checksum)) as u64;
+        let sum = (sum & 0xffff_ffff) + (sum >> 32);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        fold(sum as u32)
     }
 
     /// As [`Delta::apply`], for UDP: zero would say that there is none, so it is sent as all ones,

@@ -1,7 +1,7 @@
 //! Next hops, remembered: a routing look-up costs more than all the rest of a known flow's packet.
 //!
 //! Each flow entry has a word for its way: where in a small table the hop is, a part of the hop's
-//! check, and when the kernel's routing was last asked for this flow. After a second a flow asks
+//! seal, and when the kernel's routing was last asked for this flow. After a second a flow asks
 //! again, so that a route or a neighbour that changes is followed in that time with no agent alive.
 //!
 //! Where more than [`HOP_CHECKS`] flows over one hop would ask in a tick, the others go on as they
@@ -82,9 +82,11 @@ fn place_of<W: World>(world: &W, word: u64) -> Option<(&HopSlot, [u64; 3])> {
         return None;
     }
     let slot = world.hop(place % HOPS)?;
-    let (words, check) = slot.read();
-    let same = check == check_of(&words) && check & 0xffff == word >> 16 & 0xffff;
-    same.then_some((slot, words))
+    let seal = slot.seal();
+    if seal & 0xffff != word >> 16 & 0xffff {
+        return None;
+    }
+    Some((slot, slot.read(seal)?))
 }
 
 /// The word that remembers a hop; zero if there is no room for it.
@@ -97,14 +99,18 @@ pub fn remember<W: World>(world: &W, hop: &NextHop) -> u64 {
     while probe < PROBES {
         let place = home.wrapping_add(probe) % HOPS;
         let Some(slot) = world.hop(place) else { return 0 };
-        let (there, sealed) = slot.read();
-        // The last place is taken from whoever has it.
-        if sealed == 0 || probe == PROBES - 1 {
-            slot.write(&words, check);
+        let sealed = slot.seal();
+        // By words: a comparison of arrays would be a call.
+        let same = |there: [u64; 3]| {
+            (there[0] ^ words[0]) | (there[1] ^ words[1]) | (there[2] ^ words[2]) == 0
+        };
+        if sealed == check && slot.read(sealed).is_some_and(same) {
             return at(place, check, world.now());
         }
-        if sealed == check && there == words {
-            return at(place, check, world.now());
+        // The last place is taken from whoever has it.
+        if sealed == 0 || probe == PROBES - 1 {
+            let written = slot.write(sealed, &words, check);
+            return if written { at(place, check, world.now()) } else { 0 };
         }
         probe += 1;
     }
@@ -122,7 +128,7 @@ const fn at(place: u32, check: u64, now: u32) -> u64 {
     place as u64 | (check & 0xffff) << 16 | (now as u64) << 32
 }
 
-/// Never zero, which marks an empty place.
+/// Neither zero nor another small number, which a seal may be that is none.
 #[inline(always)]
 const fn check_of(words: &[u64; 3]) -> u64 {
     let mixed = words[0]

@@ -128,8 +128,8 @@ impl Parse for V6 {
     #[inline(always)]
     fn parse<P: Packet + ?Sized>(packet: &P, segment: &mut Segment<Self>) -> Result<(), Reason> {
         let ip = packet.get::<Ipv6>(L3).ok_or(Reason::NotIp)?;
-        segment.tuple.src = V6(ip.src);
-        segment.tuple.dst = V6(ip.dst);
+        segment.tuple.src.set(V6(ip.src));
+        segment.tuple.dst.set(V6(ip.dst));
         segment.tuple.protocol = ip.next_header;
         segment.headers = 0;
         segment.ttl = ip.hop_limit;

@@ -7,7 +7,7 @@ use crate::{
     flow::Tuple,
     packet::Packet,
     parse::{L3, L4_V4, L4_V6, Parse},
-    wire::{Eth, Ipv4, Ipv6, Tcp, Udp, proto},
+    wire::{Ipv4, Ipv6, Link, Tcp, Udp, proto},
 };
 
 /// A family whose packets can be rewritten.
@@ -88,8 +88,6 @@ pub fn translate<A: Rewrite, P: Packet + ?Sized>(
 /// Link-layer addresses for the next hop.
 #[inline(always)]
 pub fn link<P: Packet + ?Sized>(packet: &mut P, hop: &NextHop) -> Option<()> {
-    let eth = packet.get_mut::<Eth>(0)?;
-    eth.src = hop.src;
-    eth.dst = hop.dst;
+    *packet.get_mut::<Link>(0)? = hop.link();
     Some(())
 }

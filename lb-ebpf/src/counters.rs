@@ -16,24 +16,30 @@ use crate::{
 pub fn packet(verdict: Verdict, notes: &Notes, bytes: usize, hook: EventHook) {
     let outcome = &notes.outcome;
     let refused = matches!(verdict, Verdict::Reject | Verdict::Drop);
-    let count = Count {
-        packets: 1,
-        bytes: bytes as u64,
-        connections: u64::from(outcome.opened),
-        refused: u64::from(refused),
-    };
-    add(&maps::REASONS, outcome.reason as u32, &count);
-    if outcome.service != Outcome::NOBODY {
-        add(&maps::SERVICE_COUNTS, outcome.service, &count);
+    let count = Count { packets: 1, bytes: bytes as u64, ..Count::default() };
+    // Two cases, because nearly all packets have nothing to add to the rest.
+    if !refused && !outcome.opened {
+        add_to_all(outcome, &count);
+    } else {
+        let connections = u64::from(outcome.opened);
+        add_to_all(outcome, &Count { connections, refused: u64::from(refused), ..count });
     }
-    if outcome.backend != Outcome::NOBODY {
-        add(&maps::BACKEND_COUNTS, outcome.backend, &count);
-        if outcome.opened && counts_connections(outcome.service) {
-            maps::load(outcome.backend, 0, 1);
-        }
+    if outcome.opened && outcome.backend != Outcome::NOBODY && counts_connections(outcome.service) {
+        maps::load(outcome.backend, 0, 1);
     }
     if refused || events::are_watched() {
         events::packet(notes, refused, bytes, hook);
+    }
+}
+
+#[inline(always)]
+fn add_to_all(outcome: &Outcome, count: &Count) {
+    add(&maps::REASONS, outcome.reason as u32, count);
+    if outcome.service != Outcome::NOBODY {
+        add(&maps::SERVICE_COUNTS, outcome.service, count);
+    }
+    if outcome.backend != Outcome::NOBODY {
+        add(&maps::BACKEND_COUNTS, outcome.backend, count);
     }
 }
 

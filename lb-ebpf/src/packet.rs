@@ -52,9 +52,19 @@ fn within<T: Header>(data: usize, end: usize, offset: usize) -> Option<*mut T> {
 }
 
 impl Packet for XdpPacket<'_> {
+    /// Read anew each time: of a pointer that the compiler has widened from 32 bits a second time, the
+    /// verifier no longer knows that it is one.
     #[inline(always)]
     fn len(&self) -> usize {
-        self.0.data_end() - self.0.data()
+        // SAFETY: fields of the program's own context that are always readable.
+        let (start, end) = unsafe {
+            let frame = self.0.ctx;
+            (
+                (&raw const (*frame).data).read_volatile(),
+                (&raw const (*frame).data_end).read_volatile(),
+            )
+        };
+        end as usize - start as usize
     }
 
     #[inline(always)]

@@ -1,8 +1,12 @@
 //! What the host knows about itself, read without any privilege.
 
-use std::{fs, io, net::IpAddr};
+use std::{fs, io, net::IpAddr, time::Duration};
 
-use nix::{ifaddrs::getifaddrs, sys::socket::SockaddrStorage};
+use nix::{
+    ifaddrs::getifaddrs,
+    sys::socket::SockaddrStorage,
+    time::{ClockId, clock_getres},
+};
 
 use crate::config::PortRange;
 
@@ -34,6 +38,13 @@ pub fn local_ports() -> io::Result<PortRange> {
 fn address_of(address: &SockaddrStorage) -> Option<IpAddr> {
     let v4 = address.as_sockaddr_in().map(|address| IpAddr::from(address.ip()));
     v4.or_else(|| address.as_sockaddr_in6().map(|address| IpAddr::from(address.ip())))
+}
+
+/// How long a jiffy takes, in nanoseconds; zero if the kernel does not tell. It is what the coarse
+/// clocks resolve.
+pub fn jiffy() -> u64 {
+    clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
+        .map_or(0, |time| Duration::from(time).as_nanos() as u64)
 }
 
 #[cfg(test)]

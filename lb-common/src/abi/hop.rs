@@ -1,30 +1,51 @@
+use core::sync::atomic::{Ordering::Acquire, compiler_fence};
+
 use super::{Word, Words};
+use crate::wire::Link;
 
 /// A next hop, as the kernel's routing answered. Aligned to a word, because the compiler copies it
-/// by words and the verifier wants those aligned on the stack.
+/// by words and the verifier wants those aligned on the stack. Link-layer addresses come first, as in
+/// a frame, to be copied by words too.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NextHop {
+    dst: [u8; 6],
+    src: [u8; 6],
     pub interface: u32,
     /// Largest IP packet that the way takes; zero for not known.
     pub mtu: u16,
-    pub src: [u8; 6],
-    pub dst: [u8; 6],
     zero: [u8; 6],
 }
 
-// SAFETY: `repr(C)`, offsets 0, 4, 6, 12, 18, 24 bytes in all: no padding, plain integers.
+// SAFETY: `repr(C)`, offsets 0, 6, 12, 16, 18, 24 bytes in all: no padding, plain integers.
 unsafe impl Words<3> for NextHop {}
 
 impl NextHop {
     #[inline(always)]
     pub const fn new(interface: u32, mtu: u16, src: [u8; 6], dst: [u8; 6]) -> Self {
-        Self { interface, mtu, src, dst, zero: [0; 6] }
+        Self { dst, src, interface, mtu, zero: [0; 6] }
+    }
+
+    /// The address that packets leave from.
+    pub const fn src(&self) -> [u8; 6] {
+        self.src
+    }
+
+    /// The neighbour's address.
+    pub const fn dst(&self) -> [u8; 6] {
+        self.dst
+    }
+
+    /// The first twelve bytes of a frame that goes this way.
+    #[inline(always)]
+    pub const fn link(&self) -> Link {
+        let ([a, b, c, d, e, f], [g, h, i, j, k, l]) = (self.dst, self.src);
+        Link { first: [a, b, c, d, e, f, g, h], last: [i, j, k, l] }
     }
 }
 
-/// A place of the table of next hops, one cache line: a hop's words, the check that seals them (of a
-/// hop that is being written it does not fit), and what flows over it have learned.
+/// A place of the table of next hops, one cache line: a hop's words, a seal, and what flows over the
+/// hop have learned. The seal is a check of the words, or [`HopSlot::BUSY`] while somebody writes.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct HopSlot([Word; 8]);
@@ -34,21 +55,38 @@ const _: () = assert!(size_of::<HopSlot>() == 64);
 impl HopSlot {
     const DOUBTED: u64 = 1 << 32;
 
-    /// The words and the check, perhaps of different hops.
+    /// No check is this.
+    const BUSY: u64 = 1;
+
+    /// The check; zero for an empty place.
     #[inline(always)]
-    pub fn read(&self) -> ([u64; 3], u64) {
-        let [a, b, c, check, ..] = &self.0;
-        ([a.get(), b.get(), c.get()], check.get())
+    pub fn seal(&self) -> u64 {
+        let [_, _, _, seal, ..] = &self.0;
+        seal.get()
     }
 
+    /// The words, if their check is `seal`.
     #[inline(always)]
-    pub fn write(&self, words: &[u64; 3], check: u64) {
+    pub fn read(&self, seal: u64) -> Option<[u64; 3]> {
+        let [a, b, c, ..] = &self.0;
+        compiler_fence(Acquire);
+        let words = [a.get(), b.get(), c.get()];
+        compiler_fence(Acquire);
+        (self.seal() == seal).then_some(words)
+    }
+
+    /// Gives the place to another hop; `false` if another CPU does so at the same time.
+    #[inline(always)]
+    pub fn write(&self, old: u64, words: &[u64; 3], new: u64) -> bool {
         let [a, b, c, seal, doubt, ..] = &self.0;
+        if old == Self::BUSY || !seal.replace_if(old, Self::BUSY) {
+            return false;
+        }
         a.set(words[0]);
         b.set(words[1]);
         c.set(words[2]);
         doubt.set(0);
-        seal.set(check);
+        seal.replace_if(Self::BUSY, new)
     }
 
     /// Notes that a flow that went this way goes another since `now`.

@@ -19,27 +19,27 @@ use crate::{
     table::{self, Role},
     tracking::{State, renews, timeout},
     verdict::{Reason, Verdict},
-    wire::{Eth, Header, Ipv4, Ipv6, Tcp, header, proto},
+    wire::{Header, Ipv4, Ipv6, Link, Tcp, header, proto},
     world::Store,
 };
 
 header! {
     /// A TCP packet in IPv4, as far as it is read.
-    pub struct Plain4 { eth: Eth, ip: Ipv4, tcp: Tcp }
+    pub struct Plain4 { link: Link, ethertype: [u8; 2], ip: Ipv4, tcp: Tcp }
 }
 
 header! {
     /// A TCP packet in IPv6, as far as it is read.
-    pub struct Plain6 { eth: Eth, ip: Ipv6, tcp: Tcp }
+    pub struct Plain6 { link: Link, ethertype: [u8; 2], ip: Ipv6, tcp: Tcp }
 }
 
 /// A family whose plain packets are known by one look.
 pub trait Quick: Addr {
     type Plain: Header;
 
-    /// Addresses and ports of a whole TCP packet without options or extension headers, and the length
-    /// of its IP packet; `None` for every other, and for one that has arrived with its last hop.
-    fn read(plain: &Self::Plain) -> Option<(Tuple<Self>, u16)>;
+    /// Reads addresses and ports of a whole TCP packet without options or extension headers; the
+    /// length of its IP packet. `None` for every other, and for one that came with its last hop.
+    fn read(plain: &Self::Plain, tuple: &mut Tuple<Self>) -> Option<u16>;
 
     fn tcp(plain: &mut Self::Plain) -> &mut Tcp;
 
@@ -48,22 +48,25 @@ pub trait Quick: Addr {
 }
 
 #[inline(always)]
-const fn tuple<A: Addr>(src: A, dst: A, tcp: &Tcp) -> Tuple<A> {
-    Tuple { sport: tcp.src, dport: tcp.dst, src, dst, protocol: proto::TCP }
+fn fill<A: Addr>(tuple: &mut Tuple<A>, src: A, dst: A, tcp: &Tcp) {
+    (tuple.sport, tuple.dport, tuple.protocol) = (tcp.src, tcp.dst, proto::TCP);
+    tuple.src.set(src);
+    tuple.dst.set(dst);
 }
 
 impl Quick for V4 {
     type Plain = Plain4;
 
     #[inline(always)]
-    fn read(plain: &Plain4) -> Option<(Tuple<Self>, u16)> {
-        let Plain4 { eth: _, ip, tcp } = plain;
+    fn read(plain: &Plain4, tuple: &mut Tuple<Self>) -> Option<u16> {
+        let Plain4 { ip, tcp, .. } = plain;
         // More fragments, or not the first one.
         let fragment = u16::from_be_bytes(ip.flags_fragment) & 0x3fff;
         let is_plain = ip.version_ihl == Ipv4::VERSION_IHL && fragment == 0;
         let travels = ip.protocol == proto::TCP && ip.ttl > 1;
         let length = u16::from_be_bytes(ip.total_length);
-        (is_plain && travels).then_some((tuple(V4(ip.src), V4(ip.dst), tcp), length))
+        fill(tuple, V4(ip.src), V4(ip.dst), tcp);
+        (is_plain && travels).then_some(length)
     }
 
     #[inline(always)]
@@ -72,7 +75,7 @@ impl Quick for V4 {
     }
 
     #[inline(always)]
-    fn send(Plain4 { eth, ip, .. }: &mut Plain4, to: &Tuple<Self>, hop: &NextHop) {
+    fn send(Plain4 { link, ip, .. }: &mut Plain4, to: &Tuple<Self>, hop: &NextHop) {
         let ttl = ip.ttl.wrapping_sub(1);
         let delta = Delta::ZERO
             .replace4(ip.src, to.src.0)
@@ -80,7 +83,7 @@ impl Quick for V4 {
             .replace2([ip.ttl, ip.protocol], [ttl, ip.protocol]);
         ip.checksum = delta.apply(ip.checksum);
         (ip.ttl, ip.src, ip.dst) = (ttl, to.src.0, to.dst.0);
-        (eth.src, eth.dst) = (hop.src, hop.dst);
+        *link = hop.link();
     }
 }
 
@@ -88,12 +91,13 @@ impl Quick for V6 {
     type Plain = Plain6;
 
     #[inline(always)]
-    fn read(plain: &Plain6) -> Option<(Tuple<Self>, u16)> {
-        let Plain6 { eth: _, ip, tcp } = plain;
+    fn read(plain: &Plain6, tuple: &mut Tuple<Self>) -> Option<u16> {
+        let Plain6 { ip, tcp, .. } = plain;
         let is_plain = ip.version_class_label[0] >> 4 == 6;
         let travels = ip.next_header == proto::TCP && ip.hop_limit > 1;
         let length = u16::from_be_bytes(ip.payload_length).saturating_add(Ipv6::LEN as u16);
-        (is_plain && travels).then_some((tuple(V6(ip.src), V6(ip.dst), tcp), length))
+        fill(tuple, V6(ip.src), V6(ip.dst), tcp);
+        (is_plain && travels).then_some(length)
     }
 
     #[inline(always)]
@@ -102,10 +106,10 @@ impl Quick for V6 {
     }
 
     #[inline(always)]
-    fn send(Plain6 { eth, ip, .. }: &mut Plain6, to: &Tuple<Self>, hop: &NextHop) {
+    fn send(Plain6 { link, ip, .. }: &mut Plain6, to: &Tuple<Self>, hop: &NextHop) {
         ip.hop_limit = ip.hop_limit.wrapping_sub(1);
         (ip.src, ip.dst) = (to.src.0, to.dst.0);
-        (eth.src, eth.dst) = (hop.src, hop.dst);
+        *link = hop.link();
     }
 }
 
@@ -145,7 +149,7 @@ fn run_here<A: Quick, P: Packet + ?Sized, S: Store<A>>(
 ) -> Option<Verdict> {
     let room = packet.len() - L3;
     let plain: &mut A::Plain = packet.get_mut(0)?;
-    (draft.segment.tuple, draft.segment.length) = A::read(plain)?;
+    draft.segment.length = A::read(plain, &mut draft.segment.tuple)?;
     let length = usize::from(draft.segment.length);
     let tcp = A::tcp(plain);
     let header = A::Plain::LEN - L3 - Tcp::LEN + usize::from(tcp.offset >> 4) * 4;
@@ -160,7 +164,11 @@ fn run_here<A: Quick, P: Packet + ?Sized, S: Store<A>>(
             outcome.end(Reason::NotService);
             return Some(outcome.verdict);
         }
-        Known::Flow => {}
+        Known::Local => {
+            outcome.end(Reason::NeedsStack);
+            return Some(outcome.verdict);
+        }
+        Known::Remote => {}
     }
     let plain: &mut A::Plain = packet.get_mut(0)?;
     let (from, to) = (&draft.segment.tuple, &draft.found.entry.to);
@@ -178,13 +186,16 @@ fn run_here<A: Quick, P: Packet + ?Sized, S: Store<A>>(
 enum Known {
     /// The rules must say.
     Perhaps,
-    /// Of a flow of which there is nothing to note but that it came.
-    Flow,
+    /// Of a flow with a backend elsewhere, of which there is nothing to note but that it came: the
+    /// outcome says all but the verdict, `draft.found` what the packet becomes.
+    Remote,
+    /// Of a flow to a backend on this node: tc's.
+    Local,
     /// Nobody's here.
     Nobody,
 }
 
-/// Looks the packet up; of a flow, `draft.found` is the entry then.
+/// Looks the packet up.
 #[inline(always)]
 fn known<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>, outcome: &mut Outcome) -> Known {
     let Draft { segment, found, .. } = draft;
@@ -203,14 +214,8 @@ fn known<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>, outcome: &mut Ou
         return Known::Perhaps;
     }
     let entry = &found.entry;
-    let lives = timeout(State::Established, protocol, &settings.timeouts);
-    if !matches!(entry.state, State::Established)
-        || renews(found.expiry(), now.wrapping_add(lives), lives)
-    {
-        return Known::Perhaps;
-    }
     let (reason, service) = match entry.role {
-        Role::ToRemote if dialled => {
+        Role::ToRemote | Role::ToLocal if dialled => {
             let Some(backend) = store.backend(entry.backend) else { return Known::Perhaps };
             let keeps = matches!(backend.state(), BackendState::Active | BackendState::Retired);
             if !keeps || backend.generation() != entry.generation {
@@ -223,11 +228,21 @@ fn known<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>, outcome: &mut Ou
             return Known::Perhaps;
         }
     };
+    if matches!(entry.role, Role::ToLocal) {
+        (outcome.service, outcome.backend) = (service, entry.backend);
+        return Known::Local;
+    }
+    let lives = timeout(State::Established, protocol, &settings.timeouts);
+    if !matches!(entry.state, State::Established)
+        || renews(found.expiry(), now.wrapping_add(lives), lives)
+    {
+        return Known::Perhaps;
+    }
     let Way::Hop(hop) = hops::recall(store, entry.way, now) else { return Known::Perhaps };
     if segment.length > hop.mtu {
         return Known::Perhaps;
     }
     outcome.end(reason);
     (outcome.service, outcome.backend, outcome.hop) = (service, entry.backend, hop);
-    Known::Flow
+    Known::Remote
 }

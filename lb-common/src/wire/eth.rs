@@ -9,6 +9,14 @@ header! {
     }
 }
 
+header! {
+    /// The two addresses of Ethernet II, destination first, as words to be copied by.
+    pub struct Link {
+        first: [u8; 8],
+        last: [u8; 4],
+    }
+}
+
 impl Eth {
     pub const IPV4: [u8; 2] = [0x08, 0x00];
     pub const IPV6: [u8; 2] = [0x86, 0xdd];

@@ -6,7 +6,7 @@ mod icmp;
 mod ip;
 mod transport;
 
-pub use eth::Eth;
+pub use eth::{Eth, Link};
 pub use header::Header;
 pub(crate) use header::header;
 pub use icmp::Icmp;

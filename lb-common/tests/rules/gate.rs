@@ -50,7 +50,19 @@ fn planes_families_ports_and_protocols_do_not_stand_for_each_other() {
             }
         }
     }
-    assert_eq!(places.len(), 4 * 2 * 2 * 2);
+    // To an address by itself, port and protocol are nothing.
+    assert_eq!(places.len(), 2 * 2 * 2 * 2 + 2 * 2);
+}
+
+#[test]
+fn what_is_known_of_an_address_is_in_one_word() {
+    bolero::check!().with_type::<([u8; 4], [u8; 16])>().for_each(|&(v4, v6)| {
+        let of = |plane| [place(plane, V4(v4), [0; 2], 0), place(plane, V6(v6), [0; 2], 0)];
+        for (address, node) in of(Plane::Address).into_iter().zip(of(Plane::Node)) {
+            assert_eq!(address.0, node.0);
+            assert_ne!(address.1, node.1);
+        }
+    });
 }
 
 #[test]

@@ -35,7 +35,7 @@ fn many_flows_over_one_hop_share_its_place() {
     let world = TestWorld::new(Hook::Xdp);
     let words = [1, 2, 3].map(|_| remember(&world, &hop(9)));
     assert_eq!(words, [words[0]; 3]);
-    let used = world.hops.iter().filter(|slot| slot.read().1 != 0).count();
+    let used = world.hops.iter().filter(|slot| slot.seal() != 0).count();
     assert_eq!(used, 1);
 }
 
@@ -59,12 +59,13 @@ fn a_hop_that_is_being_written_is_not_followed() {
     let world = TestWorld::new(Hook::Xdp);
     let word = remember(&world, &hop(1));
     let slot = &world.hops[(word & 0xffff) as usize];
-    let (old, seal) = slot.read();
-    let new = hop(2).to_words();
-    for torn in [[new[0], old[1], old[2]], [new[0], new[1], old[2]], new] {
-        slot.write(&torn, seal);
-        assert_eq!(recall(&world, word), Way::Unknown, "{torn:?}");
-    }
+    let (seal, new) = (slot.seal(), hop(2).to_words());
+    let found = slot.read(seal);
+    assert_eq!(found, Some(hop(1).to_words()));
+    assert!(slot.write(seal, &new, 2 | 1 << 63));
+    assert_eq!(slot.read(seal), None, "what was read in between may be of both");
+    assert!(!slot.write(seal, &new, seal), "another CPU was faster");
+    assert_eq!(recall(&world, word), Way::Unknown);
 }
 
 #[test]

@@ -150,5 +150,5 @@ fn a_next_hop_is_the_frames_new_pair_of_link_addresses() {
     let hop = NextHop::new(3, 1500, [6; 6], [7; 6]);
     link(&mut Frame::new(&mut bytes, length), &hop).expect("an Ethernet frame");
     assert_eq!(Sample::read(&bytes), Sample { macs: ([7; 6], [6; 6]), ..sent });
-    assert_eq!(link(&mut Frame::new(&mut [0; 13], 13), &hop), None);
+    assert_eq!(link(&mut Frame::new(&mut [0; 11], 11), &hop), None);
 }

@@ -6,7 +6,7 @@ use lb_common::{
     abi::{Settings, Timeouts},
     hash,
 };
-use nix::time::{ClockId, clock_getres, clock_gettime};
+use nix::time::{ClockId, clock_gettime};
 
 use crate::{
     cli::{Exit, Failure},
@@ -48,13 +48,6 @@ pub fn ticks() -> u32 {
     (now.as_nanos() >> Settings::TICK_SHIFT) as u32
 }
 
-/// How long a jiffy takes, in nanoseconds; zero if the kernel does not tell. It is what the coarse
-/// clocks resolve.
-pub fn jiffy() -> u64 {
-    clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)
-        .map_or(0, |time| Duration::from(time).as_nanos() as u64)
-}
-
 /// The clock of the programs, in nanoseconds.
 pub fn nanoseconds() -> u64 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::ZERO, Into::into);
@@ -75,7 +68,7 @@ pub fn settings(config: &Config, sizes: Sizes, installed: u32) -> Result<Setting
     let config::Timeouts { tcp, tcp_closing, half_open, udp, sctp: _ } = config.timeouts;
     Ok(Settings {
         seed: seed(config.seed_file.as_deref())?,
-        jiffy: jiffy(),
+        jiffy: host::jiffy(),
         flow_mask_v4: sizes.flow_sets_v4 - 1,
         flow_mask_v6: sizes.flow_sets_v6 - 1,
         takeover_until: takeover,

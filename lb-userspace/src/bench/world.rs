@@ -45,7 +45,7 @@ impl World {
         let mut plan = Plan::default();
         plan.update(&mut index, &node);
         let base = Settings {
-            jiffy: crate::agent::setup::jiffy(),
+            jiffy: crate::host::jiffy(),
             flow_mask_v4: sizes.flow_sets_v4 - 1,
             flow_mask_v6: sizes.flow_sets_v6 - 1,
             ..Settings::default()

@@ -415,6 +415,13 @@ impl Both {
         &self.counts
     }
 
+    /// Word 0 of every entry in the kernel's tables.
+    pub fn flows_of_kernel(&self) -> Vec<u64> {
+        let tables = self.flow_tables();
+        let metas = tables.iter().flat_map(|(kernel, _, flow)| kernel.iter().step_by(*flow));
+        metas.map(|meta| meta.load(Relaxed)).filter(|meta| *meta != 0).collect()
+    }
+
     /// Every flow entry's words, to compare with; the ways out that they remember left out.
     pub fn flows(&self) -> Vec<Vec<u64>> {
         let mut flows = Vec::new();

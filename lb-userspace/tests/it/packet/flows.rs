@@ -384,3 +384,23 @@ fn a_list_gives_every_backend_its_share_and_no_other() {
         assert!(served.iter().all(|count| *count > 5), "{served:?}");
     });
 }
+
+#[test]
+fn time_that_is_read_from_jiffies_is_the_kernels_monotonic_time() {
+    let jiffy = lb_userspace::host::jiffy();
+    assert!(jiffy > 0, "the kernel tells how long a jiffy is");
+    tell(tcp_towns(0, 1), |both| {
+        both.town.world.settings.jiffy = jiffy;
+        both.kernel.write(&both.town.world, &both.uplinks);
+        let sent = both.town.to_vip(40_000, SYN).bytes();
+        let before = now();
+        both.kernel.programs.run(Program::Xdp, &sent).expect("a test run");
+        let lives = both.town.world.settings.timeouts.half_open;
+        let expiries: Vec<u32> = both.flows_of_kernel().iter().map(|meta| *meta as u32).collect();
+        assert_eq!(expiries.len(), 2, "an entry for each direction");
+        for expiry in expiries {
+            let apart = expiry.wrapping_sub(lives).wrapping_sub(before) as i32;
+            assert!(apart.unsigned_abs() < seconds(60), "{apart} ticks");
+        }
+    });
+}

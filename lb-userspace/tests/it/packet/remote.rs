@@ -35,7 +35,7 @@ fn a_backend_elsewhere_sees_this_node() {
             assert_eq!(run.outcome, outcome);
             let seen = Sample::read(&run.bytes);
             assert_eq!(seen.src.ip().to_string(), both.town.names.node);
-            let want = sent.between(seen.src, both.town.listens(20)).hopped(HOP.dst, HOP.src);
+            let want = sent.between(seen.src, both.town.listens(20)).hopped(HOP.dst(), HOP.src());
             assert_eq!(seen, want);
         },
     );
@@ -48,7 +48,7 @@ fn an_answer_from_elsewhere_comes_back_from_the_dialled_address() {
         |both, program| {
             let sent = both.town.to_vip(40_000, SYN);
             let answer = both.forwarded(program, &sent).answered(SYN | ACK);
-            let want = answer.between(sent.dst, sent.src).hopped(HOP.dst, HOP.src);
+            let want = answer.between(sent.dst, sent.src).hopped(HOP.dst(), HOP.src());
             assert_eq!(both.returned(program, &answer), want);
         },
     );
@@ -131,7 +131,7 @@ fn the_way_to_another_uplink_is_taken_by_both_programs() {
             let run = both.arrive(program, &sent);
             assert_eq!((run.reason, run.outcome.hop), (Reason::ToRemote, SECOND_HOP));
             let answer = Sample::read(&run.bytes).answered(SYN | ACK);
-            assert_eq!(both.returned(program, &answer).macs, (HOP.dst, HOP.src));
+            assert_eq!(both.returned(program, &answer).macs, (HOP.dst(), HOP.src()));
         },
     );
 }
@@ -181,11 +181,11 @@ fn a_next_hop_that_moves_is_followed_within_a_second() {
             }
             let sent = both.town.to_vip(40_000, SYN);
             let first = both.forwarded(program, &sent);
-            assert_eq!(first.macs, ([2, 0, 0, 0, 0, 0xbe], HOP.src));
+            assert_eq!(first.macs, ([2, 0, 0, 0, 0, 0xbe], HOP.src()));
             both.lead(both.town.names.there[0], Way::Uplink);
             both.wait(Settings::SECOND + 1);
             let second = both.forwarded(program, &sent);
-            assert_eq!(second.macs, (HOP.dst, HOP.src));
+            assert_eq!(second.macs, (HOP.dst(), HOP.src()));
             assert_eq!((second.src, second.dst), (first.src, first.dst), "the same flow");
             both.kernel
                 .programs
