@@ -68,6 +68,27 @@ pub(super) const FAULTS: &[Fault] = &[
         level: Level::Rules,
     },
     Fault {
+        name: "the-shortcut-serves-who-is-gone",
+        file: "lb-common/src/path/quick.rs",
+        find: "            if !keeps || backend.generation() != entry.generation {",
+        replace: "            if !keeps {",
+        level: Level::Rules,
+    },
+    Fault {
+        name: "the-shortcut-forgets-to-renew",
+        file: "lb-common/src/path/quick.rs",
+        find: "        || renews(found.expiry(), now.wrapping_add(lives), lives)",
+        replace: "",
+        level: Level::Rules,
+    },
+    Fault {
+        name: "a-doubted-hop-is-followed",
+        file: "lb-common/src/hops.rs",
+        find: "slot.is_doubted_since(asked) || (old",
+        replace: "(old",
+        level: Level::Rules,
+    },
+    Fault {
         name: "outside-gets-the-whole-cluster",
         file: "lb-common/src/path/source.rs",
         find: "(_, Self::Outside) => service.external(),",

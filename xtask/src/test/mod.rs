@@ -129,6 +129,11 @@ pub(crate) fn tests_of(level: Level) -> Result<Command> {
     Ok(command)
 }
 
+/// The command that runs lb-common's own tests, which compile in seconds and need nobody's leave.
+pub(crate) fn tests_of_the_rules_alone() -> Command {
+    process::cargo(["nextest", "run", "-p", "lb-common", "--features", "model", "--no-tests=fail"])
+}
+
 /// The number of tests at a level; one that is ignored is an error.
 fn count(level: Level) -> Result<usize> {
     let printed = process::output(nextest("list").args([
