@@ -5,6 +5,7 @@
 
 mod both;
 mod drops;
+mod explain_agrees;
 mod explain_command;
 mod explain_live;
 mod explain_reference;
@@ -15,6 +16,8 @@ mod icmp;
 mod kernel;
 mod loads;
 mod local;
+#[cfg(all(feature = "lab", target_os = "linux"))]
+mod monitor;
 mod network;
 mod odd;
 mod race;
