@@ -44,6 +44,8 @@ pub const LOCK_TRIES: u32 = 16;
 /// Packets whose first fragment was seen, of both families: 120 B each, 1 MiB; the least recently
 /// used is forgotten.
 pub const FRAGMENTS: u32 = 8192;
+/// Backends that operators took out of new choices: 320 B and the kernel's 48 B each, when used.
+pub const DRAINS: u32 = 1024;
 /// Source ranges of each family.
 pub const SOURCE_RANGES: u32 = 32_768;
 /// Bytes of packets that `lb monitor` has not fetched yet: a power of two pages.

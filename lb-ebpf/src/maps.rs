@@ -128,6 +128,11 @@ pub static SERVICE_NAMES: HashMap<u32, [u8; 256]> =
 #[map]
 pub static BACKEND_NAMES: HashMap<u32, [u8; 256]> =
     HashMap::with_max_entries(limits::BACKENDS, BPF_F_NO_PREALLOC);
+/// For user space: address and port of each backend that an operator took out of new choices, and the
+/// uid that it had.
+#[map]
+pub static DRAINS: HashMap<[u8; 64], [u8; 256]> =
+    HashMap::with_max_entries(limits::DRAINS, BPF_F_NO_PREALLOC);
 /// For user space: layout and age of the maps.
 #[map]
 pub static META: Array<[u64; 2]> = Array::with_max_entries(1, 0);

@@ -16,6 +16,7 @@ pub mod lab;
 pub mod model;
 pub mod net;
 pub mod observe;
+pub mod page;
 pub mod plan;
 pub mod reason;
 mod yaml;

@@ -144,6 +144,8 @@ pub struct Endpoint {
     pub node_hints: BTreeSet<String>,
     /// `targetRef.uid`: part of a backend's identity; empty when nobody said it.
     pub uid: String,
+    /// The pod's name, in the Service's namespace.
+    pub pod: Option<String>,
     /// The `lb/weight` annotation; 1 unless said otherwise.
     pub weight: u16,
 }
@@ -167,7 +169,21 @@ pub struct Node {
     pub pod_cidrs: Vec<IpNet>,
     pub service_cidrs: Vec<IpNet>,
     pub masquerade_all: bool,
+    pub drains: Drains,
 }
+
+impl Node {
+    /// Whether an operator took the endpoint out of new choices here. Who got the address since then
+    /// is another one.
+    pub fn drains(&self, endpoint: &Endpoint) -> bool {
+        let same = |uid: &String| uid.is_empty() || endpoint.uid.is_empty() || *uid == endpoint.uid;
+        self.drains.get(&endpoint.address).is_some_and(same)
+    }
+}
+
+/// Backends that an operator took out of new choices on one node, by address and port; each with the
+/// uid that it had then, empty where nobody said it.
+pub type Drains = BTreeMap<SocketAddr, String>;
 
 /// Which local addresses answer NodePorts (rows 45–48).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

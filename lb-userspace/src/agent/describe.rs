@@ -44,6 +44,7 @@ fn describe_port(state: &State, port: &PortPlan, all: &[Endpoint]) -> PortDescri
         let (used, why) = why::why(port, all, endpoint, &state.node);
         EndpointDescription {
             address: endpoint.address,
+            pod: endpoint.pod.clone(),
             node: endpoint.node.clone(),
             zone: endpoint.zone.clone(),
             used,

@@ -1,12 +1,16 @@
 //! Answers to the commands, from the state as it is.
 
-use std::sync::{Arc, Mutex};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
-use super::{describe::describe, live, locked, state::State, status};
+use super::{describe::describe, drain, gather, live, locked, log, setup, state::State, status};
 use crate::{
-    api::{Handler, InterfaceRow, Request, Response},
-    explain,
+    api::{Frame, Handler, InterfaceRow, Request, Response},
+    datapath, explain,
     model::ObjectName,
+    page::{Feed, Source},
     plan::output,
 };
 
@@ -16,6 +20,45 @@ pub struct Answers(pub Arc<Mutex<State>>);
 impl Handler for Answers {
     async fn answer(&self, request: Request) -> Response {
         answer(&mut locked(&self.0), request)
+    }
+}
+
+/// A frame is this new at most: viewers share it.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// Frames for the live page, from the agent's state.
+#[derive(Clone)]
+pub struct Frames {
+    state: Arc<Mutex<State>>,
+    last: Arc<Mutex<Option<(Instant, Frame)>>>,
+}
+
+impl Frames {
+    /// Those of an agent.
+    pub fn of(state: Arc<Mutex<State>>) -> Self {
+        Self { state, last: Arc::default() }
+    }
+}
+
+impl Source for Frames {
+    fn open(&self) -> Box<dyn Feed> {
+        Box::new(self.clone())
+    }
+
+    fn pace(&self) -> Duration {
+        Duration::from_secs(2)
+    }
+}
+
+impl Feed for Frames {
+    fn next(&mut self) -> Result<Option<Frame>, String> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, frame)) = last.as_ref().filter(|(at, _)| at.elapsed() < FRESH) {
+            return Ok(Some(frame.clone()));
+        }
+        let frame = frame(&locked(&self.state)).map_err(|error| error.to_string())?;
+        *last = Some((Instant::now(), frame.clone()));
+        Ok(Some(frame))
     }
 }
 
@@ -36,6 +79,22 @@ fn answer(state: &mut State, request: Request) -> Response {
             let name = ObjectName::new(namespace, name);
             Response::Description(describe(state, &name).map(Box::new))
         }
+        Request::Drain { backend, force } => drain::drain(state, &backend, force)
+            .map_or_else(Response::Refused, Response::Drain),
+        Request::Ready { backend } => {
+            drain::ready(state, &backend).map_or_else(Response::Refused, Response::Drain)
+        }
+        Request::Config => {
+            state.config.to_yaml().map_or_else(|error| refused(&error), Response::Config)
+        }
+        Request::Metrics => {
+            gather::gather(state).into_text().map_or_else(|error| refused(&error), Response::Metrics)
+        }
+        Request::Log => Response::Log(log::last()),
+        Request::Frame => match frame(state) {
+            Ok(frame) => Response::Frame(Box::new(frame)),
+            Err(error) => refused(&error),
+        },
         Request::Services
         | Request::Backends
         | Request::Drops
@@ -50,6 +109,20 @@ fn answer(state: &mut State, request: Request) -> Response {
             }
         }
     }
+}
+
+/// What the maps tell, and how the agent is.
+pub(super) fn frame(state: &State) -> Result<Frame, datapath::frame::FrameError> {
+    let State { maps, config, rates, .. } = state;
+    let (ticks, now) = (setup::ticks(), setup::nanoseconds());
+    let frame = datapath::frame::frame(maps, &config.bpffs, Some(rates), ticks, now)?;
+    let age = state.sources.borrow().age(Instant::now());
+    Ok(Frame {
+        status: Some(status::report(state)),
+        last_sync_seconds: state.synced.map(|synced| synced.at.elapsed().as_secs_f64()),
+        source_age_seconds: age.map(|age| age.as_secs_f64()),
+        ..frame
+    })
 }
 
 /// How XDP runs is known to who attached it.

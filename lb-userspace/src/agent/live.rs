@@ -8,7 +8,7 @@ use crate::{
     bench,
     cli::{Datapath, Each, Exit, Failure, Sampling},
     config::Config,
-    datapath::{attach, inventory, maps::Maps, monitor::Monitor, object, rates::Rates, rows, seen},
+    datapath::{attach, frame, inventory, maps::Maps, monitor::Monitor, object, rates::Rates, rows, seen},
     explain,
 };
 
@@ -62,6 +62,8 @@ impl Datapath for Live {
 pub(super) enum Unread {
     #[error(transparent)]
     Rows(#[from] rows::RowsError),
+    #[error(transparent)]
+    Frame(#[from] frame::FrameError),
     #[error("the pins cannot be listed: {0}")]
     Pins(#[from] std::io::Error),
     #[error("this needs a running agent")]
@@ -77,14 +79,27 @@ pub(super) fn read(
 ) -> Result<Response, Unread> {
     Ok(match request {
         Request::Services => Response::Services(rows::services(maps, rates)?),
-        Request::Backends => Response::Backends(rows::backends(maps, rates)?),
+        Request::Backends => Response::Backends(rows::backends(maps, rates, setup::ticks())?),
         Request::Drops => Response::Drops(seen::drops(maps, rates, setup::nanoseconds())?),
         Request::Flows { filter } => Response::Flows(maps.flow_rows(filter, setup::ticks())?),
         Request::Maps => Response::Maps(inventory::maps(bpffs, maps, setup::ticks())?),
         Request::Interfaces => Response::Interfaces(inventory::links(bpffs)?),
-        Request::Status | Request::Plan | Request::Explain { .. } | Request::Describe { .. } => {
-            return Err(Unread::Agent);
-        }
+        Request::Frame => Response::Frame(Box::new(frame::frame(
+            maps,
+            bpffs,
+            rates,
+            setup::ticks(),
+            setup::nanoseconds(),
+        )?)),
+        Request::Status
+        | Request::Plan
+        | Request::Explain { .. }
+        | Request::Describe { .. }
+        | Request::Drain { .. }
+        | Request::Ready { .. }
+        | Request::Config
+        | Request::Metrics
+        | Request::Log => return Err(Unread::Agent),
     })
 }
 

@@ -5,12 +5,14 @@
 
 mod changes;
 mod describe;
+mod drain;
 mod gather;
 mod handler;
 mod health;
 mod hooks;
 mod live;
 mod lock;
+mod log;
 mod privileges;
 pub(crate) mod setup;
 mod state;
@@ -46,7 +48,7 @@ use crate::{
     config::{Config, SourceKind},
     datapath::object::Object,
     doctor::beside,
-    net, observe,
+    net, observe, page,
 };
 
 /// How often what is free again is taken back.
@@ -71,13 +73,7 @@ struct News {
 /// If it cannot start: no privilege, no BPF file system, another agent, a configuration that does
 /// not fit this host.
 pub fn run(config: Config) -> Result<(), Failure> {
-    tracing_subscriber::fmt()
-        .with_env_filter(
-            tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "info".into()),
-        )
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
-        .init();
+    log::start();
     setup::check(&config)?;
     privileges::check()?;
     let lock = lock::take(&config.bpffs)?;
@@ -118,6 +114,7 @@ async fn work(config: Config, object: Object) -> Result<(), Failure> {
     });
     watched(&config, &state, &tasks, &cancel).await;
     tasks.spawn(look_beside(Arc::clone(&locked(&state).proxy), cancel.clone()));
+    looked_at(&config, &state, &tasks, &cancel).await;
     let (seen_tx, seen_rx) = mpsc::channel(1);
     let until = cancel.clone();
     tasks.spawn(async move {
@@ -144,6 +141,30 @@ async fn work(config: Config, object: Object) -> Result<(), Failure> {
     tasks.wait().await;
     remove_socket(&config.socket);
     outcome
+}
+
+/// Serves the live page, if it is wanted; packets do not wait for it either.
+async fn looked_at(
+    config: &Config,
+    state: &Arc<Mutex<State>>,
+    tasks: &TaskTracker,
+    cancel: &CancellationToken,
+) {
+    let Some(address) = config.page_address.0 else { return };
+    let listener = match page::http::bind(address).await {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!("pageAddress {address}: {error}; no page is served");
+            return;
+        }
+    };
+    let source = handler::Frames::of(Arc::clone(state));
+    let until = cancel.clone();
+    tasks.spawn(async move {
+        if let Err(error) = page::http::serve(listener, source, until).await {
+            tracing::error!("page: {error}");
+        }
+    });
 }
 
 /// Serves metrics, if they are wanted. Packets do not wait for them: an address that cannot be had

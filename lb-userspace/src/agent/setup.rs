@@ -36,9 +36,6 @@ pub fn check(config: &Config) -> Result<(), Failure> {
     if config.socket_termination {
         return Err(missing("socketTermination"));
     }
-    if config.enable_drain {
-        return Err(missing("enableDrain"));
-    }
     Ok(())
 }
 

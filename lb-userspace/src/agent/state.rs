@@ -27,7 +27,7 @@ use crate::{
     },
     health::server::Shared,
     host,
-    model::{Algorithm, Family, Ignored, Node, ObjectName},
+    model::{Algorithm, Drains, Family, Ignored, Node, ObjectName},
     net,
     observe::Histogram,
     plan::{
@@ -49,6 +49,8 @@ pub struct State {
     pub tables: Tables,
     pub hooks: Hooks,
     pub node: Node,
+    /// What operators took out of new choices here; pinned.
+    pub drains: Drains,
     /// Services that did not fit; tried again with every change.
     pub refused: BTreeMap<ObjectName, Refusal>,
     pub reports: Vec<Report>,
@@ -112,6 +114,7 @@ impl State {
         let sizes =
             Sizes { flow_sets_v4: maps.flow_sets().0, flow_sets_v6: maps.flow_sets().1, ..sizes };
         let image = maps.image().map_err(|error| broken(&error, &config))?;
+        let drains = maps.read_drains().map_err(|error| broken(&error, &config))?;
         // As old as the flows: the cluster's seed may be another than theirs.
         let table_key = image.settings.map_or_else(setup::draw, |settings| settings.table_key);
         let base = Settings { table_key, ..setup::settings(&config, sizes, installed)? };
@@ -132,6 +135,7 @@ impl State {
             tables,
             hooks,
             node,
+            drains,
             refused: BTreeMap::new(),
             reports: Vec::new(),
             sources,
@@ -206,6 +210,12 @@ impl State {
         self.sync(Instant::now());
     }
 
+    /// Carries what an operator said to the kernel; whether it is there.
+    pub fn carry_out(&mut self, said: Instant) -> bool {
+        self.sync(said);
+        self.in_step
+    }
+
     /// Puts the programs on the uplinks that there are now.
     fn hook_up(&mut self) {
         let Self { hooks, object, maps, seen, node, index, .. } = self;
@@ -219,6 +229,7 @@ impl State {
         }
         let own = self.index.node(&self.config.node_name);
         let node = self.config.node(own, self.index.service_cidrs(), &self.interfaces);
+        let node = Node { drains: self.drains.clone(), ..node };
         if node != self.node || !self.in_step {
             self.node = node;
             self.hook_up();
@@ -370,6 +381,7 @@ impl State {
         let flows = self.maps.flows(setup::ticks());
         let ops = self.tables.reclaim(scanned, &flows.referenced());
         self.write(&ops);
+        super::drain::forget_replaced(self);
         if self.hooks.guards && !self.maps.has_stranded_sockets() {
             self.hooks.end_guard();
         }

@@ -28,6 +28,7 @@ pub fn report(state: &State) -> StatusReport {
         drops(state),
         proxies(state),
     ];
+    let lines = lines.into_iter().chain(drained(state)).collect();
     StatusReport { node: state.node.name.clone(), lines }
 }
 
@@ -207,6 +208,23 @@ fn proxies(state: &State) -> StatusLine {
             format!("{name} runs beside: see docs/operations.md#beside-another-proxy"),
         ),
     }
+}
+
+/// Nothing to say as long as nobody drained anything.
+fn drained(state: &State) -> Option<StatusLine> {
+    let places: Vec<String> = state.drains.keys().map(ToString::to_string).collect();
+    if places.is_empty() {
+        return None;
+    }
+    let places = places.join(", ");
+    let emptied = super::drain::emptied(state);
+    Some(match emptied.is_empty() {
+        true => line("Drained", Level::Ok, places),
+        false => {
+            let detail = format!("{places}; nobody else answers for {}", emptied.join(", "));
+            line("Drained", Level::Warn, detail)
+        }
+    })
 }
 
 fn seconds(time: Duration) -> String {

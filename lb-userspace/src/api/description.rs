@@ -50,6 +50,8 @@ pub struct FrontendDescription {
 #[serde(rename_all = "camelCase")]
 pub struct EndpointDescription {
     pub address: SocketAddr,
+    #[serde(default)]
+    pub pod: Option<String>,
     pub node: Option<String>,
     pub zone: Option<String>,
     /// Whether new connections may get it.

@@ -1,10 +1,13 @@
 //! What the agent tells the commands, through a socket of its own: one line of JSON each way.
 //!
-//! It only reads; nothing that a request says changes what packets meet.
+//! It only reads: nothing that a request says changes what packets meet, but for `Drain` and `Ready`,
+//! which an agent refuses unless its configuration allows them.
 
 mod client;
 mod description;
+mod drain;
 mod explain;
+mod frame;
 mod rows;
 mod seen;
 mod server;
@@ -16,7 +19,9 @@ pub use self::{
     description::{
         ChangeRow, Description, EndpointDescription, FrontendDescription, PortDescription,
     },
+    drain::{BackendRef, DrainAnswer, DrainRow},
     explain::{Explanation, Packet, Step, Verdict, Via},
+    frame::{ClientRow, Frame},
     rows::{BackendRow, Level, ServiceRow, StatusLine, StatusReport},
     seen::{DropRow, Example, FlowFilter, FlowRow, InterfaceRow, MapRow, Rate, SeenPacket},
     server::{BindError, Handler, bind, serve},
@@ -45,6 +50,23 @@ pub enum Request {
     Explain {
         packets: Vec<Packet>,
     },
+    /// Takes backends out of new choices; the last of a Service only by force.
+    Drain {
+        backend: BackendRef,
+        force: bool,
+    },
+    /// Gives them back.
+    Ready {
+        backend: BackendRef,
+    },
+    /// The configuration that holds.
+    Config,
+    /// What Prometheus would get.
+    Metrics,
+    /// What the agent wrote last.
+    Log,
+    /// What `lb top` and the live page show.
+    Frame,
 }
 
 /// The agent's answer.
@@ -63,6 +85,11 @@ pub enum Response {
     /// The document of `lb plan -o json`.
     Plan(serde_json::Value),
     Explain(Vec<Explanation>),
+    Drain(DrainAnswer),
+    Config(String),
+    Metrics(String),
+    Log(Vec<String>),
+    Frame(Box<Frame>),
     /// Why there is no answer.
     Refused(String),
 }

@@ -48,6 +48,12 @@ pub struct BackendRow {
     pub connections: u64,
     pub packets: u64,
     pub bytes: u64,
+    /// Flows of clients outside that are open now; sockets of this node are none.
+    #[serde(default)]
+    pub open_flows: u64,
+    /// Since it was last sent anything, where an agent noticed.
+    #[serde(default)]
+    pub last_seen_seconds: Option<u64>,
     #[serde(flatten)]
     pub rate: Option<Rate>,
 }

@@ -103,9 +103,10 @@ fn describe_port(port: &PortDescription, text: &mut String) {
         let mark = if endpoint.used { "+" } else { "-" };
         let address = endpoint.address.to_string();
         let node = endpoint.node.as_deref().unwrap_or("-");
+        let pod = endpoint.pod.as_deref().unwrap_or("-");
         let _ = writeln!(
             text,
-            "  {mark} {address:<22} {node:<14} {:>6} conns  {}",
+            "  {mark} {address:<22} {pod:<20} {node:<12} {:>6} conns  {}",
             endpoint.connections, endpoint.why
         );
     }

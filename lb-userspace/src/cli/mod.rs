@@ -6,15 +6,20 @@ mod completion;
 mod describe;
 pub mod docs;
 mod doctor;
+mod drain;
 mod explain;
 mod failure;
 mod get;
 pub mod manifests;
 mod monitor;
 pub mod output;
+mod page;
+mod place;
 mod plan;
 mod plan_table;
 mod status;
+mod sysdump;
+mod top;
 mod uninstall;
 mod version;
 
@@ -49,6 +54,11 @@ enum Command {
     #[command(subcommand)]
     Describe(describe::Args),
     Monitor(monitor::Args),
+    Top(top::Args),
+    Page(page::Args),
+    Drain(drain::DrainArgs),
+    Ready(drain::ReadyArgs),
+    Sysdump(sysdump::Args),
     Doctor(doctor::Args),
     Uninstall(uninstall::Args),
     Completion(completion::Args),
@@ -58,7 +68,7 @@ enum Command {
 }
 
 /// What commands need of the kernel. They are given it, so that they can be tested without one.
-pub trait Datapath {
+pub trait Datapath: Sync {
     /// Runs the agent until it is told to stop.
     fn run_agent(&self, config: Config) -> Result<(), Failure>;
     /// Packets' fates under the manifests that the configuration names, decided by a private
@@ -151,6 +161,11 @@ fn run(cli: Cli, datapath: &dyn Datapath) -> Result<Exit, Failure> {
         Command::Bench(args) => bench::run(args, datapath),
         Command::Describe(args) => describe::run(&args),
         Command::Monitor(args) => monitor::run(&args, datapath),
+        Command::Top(args) => top::run(&args, datapath),
+        Command::Page(args) => page::run(&args),
+        Command::Drain(args) => drain::drain(&args),
+        Command::Ready(args) => drain::ready(&args),
+        Command::Sysdump(args) => sysdump::run(args, datapath),
         Command::Doctor(args) => doctor::run(args),
         Command::Docs(args) => docs::run(&args),
         Command::Uninstall(args) => uninstall::run(&args, datapath),

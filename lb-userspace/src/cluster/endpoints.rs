@@ -10,7 +10,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use k8s_openapi::api::discovery::v1;
+use k8s_openapi::api::{core::v1::ObjectReference, discovery::v1};
 
 use super::{annotation, label, parse::Problems};
 use crate::model::{Endpoint, Endpoints, Family, ObjectName, Protocol};
@@ -44,6 +44,7 @@ pub(super) struct Member {
     pub(super) zone_hints: Box<[Arc<str>]>,
     pub(super) node_hints: Box<[Arc<str>]>,
     pub(super) uid: Box<str>,
+    pub(super) pod: Option<Box<str>>,
     pub(super) weight: u16,
 }
 
@@ -144,9 +145,16 @@ impl Member {
             zone_hints: owned(&self.zone_hints),
             node_hints: owned(&self.node_hints),
             uid: self.uid.to_string(),
+            pod: self.pod.as_deref().map(String::from),
             weight: self.weight,
         }
     }
+}
+
+/// The name of a pod that is referred to.
+pub(super) fn pod_name(target: &ObjectReference) -> Option<Box<str>> {
+    let is_pod = target.kind.as_deref() == Some("Pod");
+    target.name.as_deref().filter(|name| is_pod && !name.is_empty()).map(Box::from)
 }
 
 fn group(
@@ -214,6 +222,7 @@ fn member(
         zone_hints: zones,
         node_hints: nodes,
         uid: target.and_then(|target| target.uid.as_deref()).unwrap_or_default().into(),
+        pod: target.and_then(pod_name),
         weight,
     })
 }

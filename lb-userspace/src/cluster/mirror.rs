@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1;
 
 use super::{
     annotation,
-    endpoints::{Group, Member, Names, Port},
+    endpoints::{Group, Member, Names, Port, pod_name},
     label,
     parse::Problems,
 };
@@ -71,7 +71,7 @@ fn group(
     let members = all.into_iter().take(MOST).filter_map(|((list, address_at, from), ready)| {
         let field = format_args!("subsets[{at}].{list}[{address_at}].ip");
         let address = problems.backend(field, &from.ip)?;
-        let target = from.target_ref.as_ref().and_then(|target| target.uid.as_deref());
+        let target = from.target_ref.as_ref();
         Some(Member {
             address,
             ready,
@@ -81,7 +81,8 @@ fn group(
             zone: None,
             zone_hints: Box::default(),
             node_hints: Box::default(),
-            uid: target.unwrap_or_default().into(),
+            uid: target.and_then(|target| target.uid.as_deref()).unwrap_or_default().into(),
+            pod: target.and_then(pod_name),
             weight,
         })
     });

@@ -50,6 +50,7 @@ pub struct Pod {
     ready: bool,
     terminating: bool,
     node: Option<Arc<str>>,
+    name: Box<str>,
     uid: Box<str>,
     ports: Vec<(String, Protocol, u16)>,
     weight: u16,
@@ -97,6 +98,7 @@ impl PodRule {
             zone_hints: hinted(self.hints != Hints::None, zone),
             node_hints: hinted(self.hints == Hints::SameNode, pod.node.as_ref()),
             uid: pod.uid.clone(),
+            pod: Some(pod.name.clone()),
             weight: pod.weight,
         };
         Group {
@@ -148,6 +150,7 @@ impl Pod {
             ready: conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
             terminating: object.metadata.deletion_timestamp.is_some(),
             node: node.map(|name| names.get(name)),
+            name: object.metadata.name.as_deref().unwrap_or_default().into(),
             uid: object.metadata.uid.as_deref().unwrap_or_default().into(),
             ports: container_ports(object, &mut problems),
             weight: problems.weight(&object.metadata),

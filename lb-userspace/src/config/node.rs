@@ -7,7 +7,7 @@ use ipnet::IpNet;
 use super::{Config, NodePortAddress};
 use crate::{
     cluster::node::{NodeInfo, own_addresses},
-    model::{Family, Node, NodePortAddresses},
+    model::{Drains, Family, Node, NodePortAddresses},
 };
 
 impl Config {
@@ -42,6 +42,7 @@ impl Config {
             pod_cidrs: self.pod_cidrs.clone(),
             service_cidrs,
             masquerade_all: self.masquerade_all,
+            drains: Drains::new(),
         }
     }
 

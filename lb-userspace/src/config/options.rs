@@ -146,7 +146,7 @@ pub struct Options {
     /// Where health is served, or `none` [default: 0.0.0.0:10256]
     #[arg(long, env = "LB_HEALTH_ADDRESS", value_name = "IP:PORT")]
     pub health_address: Option<Listen>,
-    /// Where the live page is served [default: none]
+    /// Where the live page is served, on loopback [default: none]
     #[arg(long, env = "LB_PAGE_ADDRESS", value_name = "IP:PORT")]
     pub page_address: Option<Listen>,
     /// How to reach the API server [default: in-cluster, else the usual places]

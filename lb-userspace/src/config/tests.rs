@@ -71,6 +71,10 @@ fn keys_that_contradict_each_other_are_refused_by_name() {
         ("timeouts: {udp: 0s}", "timeouts.udp: 0s is less than 1s"),
         ("flowTableBytes: 4096", "flowTableBytes: 4KiB is less than 1MiB"),
         ("nodeName: ' '", "nodeName: is empty"),
+        (
+            "pageAddress: 192.0.2.1:80",
+            "pageAddress: 192.0.2.1:80 is no loopback address, and the page asks nobody who he is",
+        ),
     ] {
         assert_eq!(from_yaml(text), Err(want.to_owned()));
     }

@@ -19,8 +19,8 @@ use crate::plan::tables::{Image, Place};
 #[derive(Debug, thiserror::Error)]
 #[error("map {map} cannot be read")]
 pub struct ReadError {
-    map: &'static str,
-    source: MapError,
+    pub(super) map: &'static str,
+    pub(super) source: MapError,
 }
 
 impl Maps {

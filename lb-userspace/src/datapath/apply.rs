@@ -233,7 +233,7 @@ fn zero(counts: &mut aya::maps::PerCpuArray<MapData, Count>, id: u32) -> Result<
 }
 
 /// To remove what is not there is no failure.
-fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
+pub(super) fn absent_is_fine(result: Result<(), MapError>) -> Result<(), MapError> {
     match result {
         Err(error) if os_error(&error) == Some(libc::ENOENT) => Ok(()),
         Err(MapError::KeyNotFound) => Ok(()),
@@ -246,7 +246,7 @@ const fn found(found: bool, map: &'static str, index: u32) -> Result<(), WriteEr
 }
 
 /// Says what the kernel's numbers mean for a map.
-fn check(
+pub(super) fn check(
     map: &'static str,
     key: &dyn fmt::Display,
     result: Result<(), MapError>,

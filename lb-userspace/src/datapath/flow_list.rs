@@ -1,6 +1,7 @@
 //! The flow tables entry by entry: `lb get flows`.
 
 use std::{
+    collections::BTreeMap,
     net::{IpAddr, SocketAddr},
     sync::atomic::{AtomicU64, Ordering::Acquire},
 };
@@ -54,6 +55,38 @@ impl Maps {
             }
         }
         Ok(())
+    }
+}
+
+impl Maps {
+    /// How many flows each client has to each backend (by id).
+    pub fn client_flows(&self, now: u32) -> BTreeMap<(IpAddr, u32), u64> {
+        let mut counts = BTreeMap::new();
+        count::<V4, WORDS_V4>(self.flows_v4.words(), now, &mut counts);
+        count::<V6, WORDS_V6>(self.flows_v6.words(), now, &mut counts);
+        counts
+    }
+}
+
+fn count<A: Addr, const N: usize>(
+    words: &[AtomicU64],
+    now: u32,
+    counts: &mut BTreeMap<(IpAddr, u32), u64>,
+) {
+    let (entries, _) = words.as_chunks::<N>();
+    for entry in entries {
+        let word = |index: usize| entry[index].load(Acquire);
+        let meta = word(0);
+        let state = State::from_number((meta >> 32) as u8);
+        let is_over = (meta as u32).wrapping_sub(now) as i32 <= 0;
+        // From the client, not back to it.
+        let is_back = (meta >> 40) & 2 != 0;
+        if is_over || is_back || matches!(state, State::Empty | State::Busy | State::Closing) {
+            continue;
+        }
+        let (src, _) = A::pair_from(|index| word(1 + index));
+        let backend = (word(2 + 2 * A::PAIR_WORDS) >> 32) as u32;
+        *counts.entry((place(src, 0).ip(), backend)).or_default() += 1;
     }
 }
 

@@ -25,7 +25,7 @@ use lb_common::{
     addr::{V4, V6},
 };
 
-use super::mmap::Mapped;
+use super::{drains::DrainKey, mmap::Mapped};
 use crate::plan::tables::{Capacities, NAME_LENGTH};
 
 /// A name as it lies in a map: UTF-8, zeros behind it.
@@ -68,6 +68,8 @@ pub struct Maps {
     pub watch: Array<MapData, Watch>,
     pub service_names: HashMap<MapData, u32, Name>,
     pub backend_names: HashMap<MapData, u32, Name>,
+    /// By address and port, as text; see [`super::drains`].
+    pub drains: HashMap<MapData, DrainKey, Name>,
     /// Layout, and when the maps were made.
     pub meta: Array<MapData, [u64; 2]>,
     pub capacities: Capacities,
@@ -214,6 +216,7 @@ impl Maps {
             watch: source.typed("WATCH")?,
             service_names: source.typed("SERVICE_NAMES")?,
             backend_names: source.typed("BACKEND_NAMES")?,
+            drains: source.typed("DRAINS")?,
             meta: source.typed("META")?,
             capacities: Capacities {
                 services: services_size,

@@ -217,6 +217,7 @@ const MAPS: &[&str] = &[
     "EVENTS",
     "SERVICE_NAMES",
     "BACKEND_NAMES",
+    "DRAINS",
     "META",
 ];
 

@@ -31,6 +31,8 @@ pub struct Rates {
     before: Option<(Instant, Sample)>,
     last: Option<(Instant, Sample)>,
     refused: VecDeque<(Instant, u64)>,
+    /// When each backend's counts last grew, by id.
+    seen: Vec<Option<Instant>>,
 }
 
 impl Maps {
@@ -62,6 +64,18 @@ impl Rates {
         while self.refused.get(1).is_some_and(|(at, _)| now.duration_since(*at) >= MINUTE) {
             self.refused.pop_front();
         }
+        if let Some((_, last)) = &self.last {
+            self.seen.resize(sample.backends.len(), None);
+            for (id, seen) in self.seen.iter_mut().enumerate() {
+                let (new, old) = (&sample.backends[id], last.backends.get(id));
+                if new.connections == 0 {
+                    // Nobody's, or another's who has not got anything yet.
+                    *seen = None;
+                } else if old.is_none_or(|old| has_grown(old, new)) {
+                    *seen = Some(now);
+                }
+            }
+        }
         self.before = self.last.replace((now, sample));
     }
 
@@ -71,6 +85,12 @@ impl Rates {
             (Some((_, first)), Some((_, last))) => last.saturating_sub(*first),
             _ => 0,
         }
+    }
+
+    /// Seconds since a backend was last given anything, if anybody looked on.
+    pub fn seen(&self, id: u32) -> Option<u64> {
+        let seen = (*self.seen.get(id as usize)?)?;
+        Some(seen.elapsed().as_secs())
     }
 
     pub fn reason(&self, reason: Reason) -> Option<Rate> {
@@ -101,6 +121,11 @@ impl Rates {
     }
 }
 
+/// Whether packets or connections were counted.
+const fn has_grown(old: &Count, new: &Count) -> bool {
+    new.packets > old.packets || new.connections > old.connections
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -127,6 +152,24 @@ mod tests {
         };
         assert_eq!(rates.service(0), Some(wanted));
         assert_eq!((rates.service(1), rates.backend(0)), (None, None));
+    }
+
+    #[test]
+    fn a_backend_was_seen_when_its_counts_last_grew_and_its_successor_was_not() {
+        let mut rates = Rates::default();
+        let start = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+        let of = |packets, connections| {
+            let count = Count { packets, bytes: 0, connections, refused: 0 };
+            Sample { backends: vec![Count::default(), count], ..Sample::default() }
+        };
+        rates.put(start, of(5, 1));
+        assert_eq!(rates.seen(1), None, "before this agent looked, or since");
+        rates.put(start + Duration::from_secs(2), of(6, 1));
+        rates.put(start + Duration::from_secs(4), of(6, 1));
+        assert!(rates.seen(1).is_some_and(|seconds| seconds >= 58));
+        assert_eq!((rates.seen(0), rates.seen(2)), (None, None));
+        rates.put(start + Duration::from_secs(6), of(0, 0));
+        assert_eq!(rates.seen(1), None);
     }
 
     #[test]

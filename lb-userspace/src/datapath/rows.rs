@@ -8,7 +8,8 @@ use lb_common::abi::{Backend, BackendState, Kind};
 use super::{adopt::ReadError, counters::CountError, maps::Maps, rates::Rates};
 use crate::{
     api::{BackendRow, ServiceRow},
-    plan::tables::{BackendName, PortKey},
+    model::Drains,
+    plan::tables::{BackendName, Image, PortKey},
 };
 
 /// Rows that cannot be had.
@@ -27,7 +28,39 @@ pub enum RowsError {
 /// # Errors
 /// If a map cannot be read.
 pub fn services(maps: &Maps, rates: Option<&Rates>) -> Result<Vec<ServiceRow>, RowsError> {
+    services_of(maps, &maps.image()?, rates)
+}
+
+/// One row for each backend of each Service port; `now` is the tick that programs see.
+///
+/// # Errors
+/// If a map cannot be read.
+pub fn backends(
+    maps: &Maps,
+    rates: Option<&Rates>,
+    now: u32,
+) -> Result<Vec<BackendRow>, RowsError> {
+    backends_of(maps, &maps.image()?, rates, now)
+}
+
+/// Both, out of one look at the maps.
+///
+/// # Errors
+/// If a map cannot be read.
+pub fn both(
+    maps: &Maps,
+    rates: Option<&Rates>,
+    now: u32,
+) -> Result<(Vec<ServiceRow>, Vec<BackendRow>), RowsError> {
     let image = maps.image()?;
+    Ok((services_of(maps, &image, rates)?, backends_of(maps, &image, rates, now)?))
+}
+
+fn services_of(
+    maps: &Maps,
+    image: &Image,
+    rates: Option<&Rates>,
+) -> Result<Vec<ServiceRow>, RowsError> {
     let counts = maps.service_counts(image.service_names.keys().copied())?;
     let mut backends: BTreeMap<u32, (usize, usize)> = BTreeMap::new();
     for (_, row) in image.live_backends() {
@@ -73,12 +106,14 @@ pub fn services(maps: &Maps, rates: Option<&Rates>) -> Result<Vec<ServiceRow>, R
     Ok(rows)
 }
 
-/// One row for each backend of each Service port.
-///
-/// # Errors
-/// If a map cannot be read.
-pub fn backends(maps: &Maps, rates: Option<&Rates>) -> Result<Vec<BackendRow>, RowsError> {
-    let image = maps.image()?;
+fn backends_of(
+    maps: &Maps,
+    image: &Image,
+    rates: Option<&Rates>,
+    now: u32,
+) -> Result<Vec<BackendRow>, RowsError> {
+    let drains = maps.read_drains()?;
+    let flows = maps.flows(now);
     let counts = maps.backend_counts(image.live_backends().map(|(id, _)| id))?;
     let mut totals: BTreeMap<u32, u64> = BTreeMap::new();
     for (id, row) in image.live_backends() {
@@ -103,13 +138,16 @@ pub fn backends(maps: &Maps, rates: Option<&Rates>) -> Result<Vec<BackendRow>, R
                 protocol: key.protocol.to_string(),
                 address: place.ip(),
                 port: place.port(),
+                state: state_of(row, &place, &name.uid, &drains).to_owned(),
                 node: name.node,
-                state: state_of(row).to_owned(),
                 weight: row.weight(),
                 share: share(count.connections, total),
                 connections: count.connections,
                 packets: count.packets,
                 bytes: count.bytes,
+                // Two entries each.
+                open_flows: flows.open.get(&id).copied().unwrap_or(0) / 2,
+                last_seen_seconds: rates.and_then(|rates| rates.seen(id)),
                 rate: rates.and_then(|rates| rates.backend(id)),
             })
         })
@@ -140,9 +178,11 @@ const fn name_of(kind: Kind) -> Option<&'static str> {
     }
 }
 
-const fn state_of(row: &Backend) -> &'static str {
+fn state_of(row: &Backend, at: &SocketAddr, uid: &str, drains: &Drains) -> &'static str {
+    let is_same = |drained: &String| drained.is_empty() || uid.is_empty() || drained == uid;
     match row.state() {
         BackendState::Active => "active",
+        BackendState::Retired if drains.get(at).is_some_and(is_same) => "drained",
         BackendState::Retired => "retired",
         BackendState::Gone => "gone",
         BackendState::Free => "free",

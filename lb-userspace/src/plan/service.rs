@@ -33,10 +33,11 @@ pub fn plan(service: &Service, endpoints: &Endpoints, node: &Node) -> ServicePla
     ServicePlan { name: service.name.clone(), ports, health_check }
 }
 
-/// Distinct ready addresses on this node over all ports. A pod with an address of each family
+/// Distinct ready addresses on this node over all ports, but for drained ones. A pod with an address of each family
 /// counts once: the family with more of them is the answer.
 pub fn local_ready(endpoints: &Endpoints, node: &Node) -> usize {
-    let ready = endpoints.values().flatten().filter(|e| e.ready && is_local(e, node));
+    let counts = |e: &&Endpoint| e.ready && is_local(e, node) && !node.drains(e);
+    let ready = endpoints.values().flatten().filter(counts);
     let addresses: BTreeSet<IpAddr> = ready.map(|endpoint| endpoint.address.ip()).collect();
     let v4 = addresses.iter().filter(|address| address.is_ipv4()).count();
     v4.max(addresses.len() - v4)
@@ -74,19 +75,21 @@ impl<'a> FamilyView<'a> {
     fn port(&self, port: &ServicePort, endpoints: &[Endpoint]) -> PortPlan {
         let Self { service, node, family, .. } = *self;
         let endpoints: Vec<_> = of_family(endpoints, family);
+        // Drained ones are there for what they have, as if they were not ready.
+        let open: Vec<_> = endpoints.iter().copied().filter(|it| !node.drains(it)).collect();
         let internal = scope(service.internal_policy);
         let external = scope(service.external_policy);
         let used = Used::of(internal, external, self.externally_accessible(port));
         let cluster = match used.cluster {
-            true => usable(&endpoints, Mode::of(&endpoints, node), |_| true),
+            true => usable(&open, Mode::of(&open, node), |_| true),
             false => Vec::new(),
         };
         let local = match used.local {
-            true => usable(&endpoints, Mode::All, |endpoint| is_local(endpoint, node)),
+            true => usable(&open, Mode::All, |endpoint| is_local(endpoint, node)),
             false => Vec::new(),
         };
         let in_use: BTreeSet<_> = cluster.iter().chain(&local).map(|e| e.address).collect();
-        let has_any = endpoints.iter().any(|e| e.ready || (e.serving && e.terminating));
+        let has_any = open.iter().any(|e| e.ready || (e.serving && e.terminating));
         let nothing_here = if has_any { WhenEmpty::Drop } else { WhenEmpty::Reject };
         let idle = endpoints.iter().copied().filter(|e| !in_use.contains(&e.address)).collect();
         let backends =

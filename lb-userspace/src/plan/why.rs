@@ -27,8 +27,13 @@ fn reads_local(port: &PortPlan) -> bool {
 }
 
 fn refusal(port: &PortPlan, all: &[Endpoint], endpoint: &Endpoint, node: &Node) -> String {
-    let family: Vec<_> =
-        all.iter().filter(|it| Family::of(it.address.ip()) == port.family).collect();
+    if node.drains(endpoint) {
+        return format!("drained here by an operator: `lb ready {}` ends that", endpoint.address);
+    }
+    let family: Vec<_> = all
+        .iter()
+        .filter(|it| Family::of(it.address.ip()) == port.family && !node.drains(it))
+        .collect();
     if endpoint.terminating {
         return match endpoint.serving {
             true => "terminating, and others are ready".into(),
@@ -74,12 +79,17 @@ mod tests {
             zone_hints: BTreeSet::new(),
             node_hints: BTreeSet::new(),
             uid: String::new(),
+            pod: None,
             weight: 1,
         }
     }
 
     /// What is said about each endpoint of a Service with that internal policy.
     fn said(policy: TrafficPolicy, all: &[Endpoint]) -> Vec<(bool, String)> {
+        said_on(Node { name: "n1".into(), zone: Some("a".into()), ..Node::default() }, policy, all)
+    }
+
+    fn said_on(node: Node, policy: TrafficPolicy, all: &[Endpoint]) -> Vec<(bool, String)> {
         let service = Service {
             name: ObjectName::new("ns", "web"),
             cluster_ips: vec![[10, 96, 0, 1].into()],
@@ -99,7 +109,6 @@ mod tests {
             algorithm: None,
             has_selector: true,
         };
-        let node = Node { name: "n1".into(), zone: Some("a".into()), ..Node::default() };
         let endpoints = BTreeMap::from([((String::new(), Protocol::Tcp), all.to_vec())]);
         let plan = plan(&service, &endpoints, &node);
         all.iter().map(|endpoint| why(&plan.ports[0], all, endpoint, &node)).collect()
@@ -125,6 +134,15 @@ mod tests {
         let leaving = Endpoint { ready: false, terminating: true, ..endpoint(3, "n1") };
         let found = said(TrafficPolicy::Cluster, &[leaving]);
         assert_eq!(found, [(true, "the last that serves, though terminating".to_owned())]);
+    }
+
+    #[test]
+    fn a_drained_one_says_so_and_how_to_end_it() {
+        let drains = [("10.0.0.1:80".parse().unwrap(), String::new())].into();
+        let node = Node { name: "n1".into(), drains, ..Node::default() };
+        let found = said_on(node, TrafficPolicy::Cluster, &[endpoint(1, "n1"), endpoint(2, "n1")]);
+        let wanted = "drained here by an operator: `lb ready 10.0.0.1:80` ends that";
+        assert_eq!(found, [(false, wanted.to_owned()), (true, "ready".to_owned())]);
     }
 
     #[test]

@@ -133,6 +133,14 @@ const NEEDS: &[Need] = &[
         by_hand: || cargo_tools::by_hand("cargo-cyclonedx"),
     },
     Need {
+        name: "Chromium",
+        why: "tests look at the live page in a real browser; fetching it takes a minute",
+        scopes: &[Scope::Test],
+        is_here: || process::find("chromium").is_some(),
+        install: || apt::install(&["chromium"]),
+        by_hand: || apt::by_hand(&["chromium"]),
+    },
+    Need {
         name: "rustfmt and clippy",
         why: "format and lint",
         scopes: &[Scope::Lint],

@@ -75,7 +75,7 @@ impl<T: Row> Show for List<T> {
 const UNITS: [(&str, f64); 3] = [("G", 1e9), ("M", 1e6), ("k", 1e3)];
 
 /// A number in few letters: `7`, `0.5`, `12.3k`.
-pub(super) fn human(number: f64) -> String {
+pub(in crate::cli) fn human(number: f64) -> String {
     match UNITS.iter().find(|(_, unit)| number >= *unit) {
         Some((name, unit)) => format!("{:.1}{name}", number / unit),
         None if number.fract() == 0.0 || number >= 100.0 => format!("{number:.0}"),

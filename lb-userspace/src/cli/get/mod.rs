@@ -6,18 +6,16 @@ mod list;
 mod maps;
 mod services;
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+use std::{net::IpAddr, time::Duration};
 
-use self::list::{List, Row, human};
+pub(super) use self::list::human;
+use self::list::{List, Row};
 use super::{
     Datapath, Exit, Failure,
     output::{FormatArg, Shown, show},
-    status::SocketArg,
+    place::Place,
 };
-use crate::{
-    api::{AskError, FlowFilter, Request, Response, ask},
-    config::BPFFS,
-};
+use crate::api::{AskError, FlowFilter, Request, Response};
 
 /// List what the kernel knows
 #[derive(Debug, clap::Subcommand)]
@@ -46,10 +44,7 @@ pub enum Args {
 #[derive(Debug, clap::Args)]
 pub struct Common {
     #[command(flatten)]
-    socket: SocketArg,
-    /// Where the pins are, to be read if no agent answers
-    #[arg(long, env = "LB_BPFFS", value_name = "PATH", default_value = BPFFS)]
-    bpffs: PathBuf,
+    place: Place,
     #[command(flatten)]
     format: FormatArg,
     /// Sort by this column: numbers from the largest, text from A
@@ -105,7 +100,7 @@ pub(super) fn run(args: &Args, datapath: &dyn Datapath) -> Result<Exit, Failure>
             rows!($common, $request, $variant, |rows| Ok::<_, Failure>(rows))
         };
         ($common:expr, $request:expr, $variant:ident, $pick:expr) => {
-            watched($common, || match fetch($common, &$request, datapath)? {
+            watched($common, || match $common.place.fetch(&$request, datapath)? {
                 Response::$variant(rows) => List($pick(rows)?).shown($common),
                 _ => Err(AskError::Answer("it is about something else".into()).into()),
             })
@@ -164,19 +159,6 @@ fn watched(
         }
         // The pace that was asked for: nothing is waited for.
         std::thread::sleep(Duration::from_secs(u64::from(common.interval)));
-    }
-}
-
-/// Without an agent the pins answer; without pins it is the agent that is missing.
-fn fetch(common: &Common, request: &Request, datapath: &dyn Datapath) -> Result<Response, Failure> {
-    match ask(&common.socket.socket, request) {
-        Err(error @ AskError::Unreachable { .. }) => {
-            datapath.pinned(&common.bpffs, request).map_err(|failure| match failure.exit {
-                Exit::Unreachable => error.into(),
-                _ => failure,
-            })
-        }
-        answer => Ok(answer?),
     }
 }
 

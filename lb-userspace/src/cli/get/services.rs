@@ -69,6 +69,8 @@ impl Row for BackendRow {
         Column::number("CPS"),
         Column::number("PPS"),
         Column::number("BPS"),
+        Column::number("FLOWS").wide(),
+        Column::number("LAST-SEEN").wide(),
         Column::number("PACKETS").wide(),
         Column::number("BYTES").wide(),
     ];
@@ -87,6 +89,8 @@ impl Row for BackendRow {
             per_second(self.rate.map(|rate| rate.connections_per_second)),
             per_second(self.rate.map(|rate| rate.packets_per_second)),
             per_second(self.rate.map(|rate| rate.bytes_per_second)),
+            self.open_flows.to_string(),
+            self.last_seen_seconds.map_or_else(|| "-".into(), |seconds| format!("{seconds}s")),
             self.packets.to_string(),
             self.bytes.to_string(),
         ]

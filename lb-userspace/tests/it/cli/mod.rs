@@ -3,6 +3,8 @@
 mod config;
 mod docs;
 mod doctor;
+mod operators;
+mod page;
 mod plan;
 mod reference;
 mod socket;

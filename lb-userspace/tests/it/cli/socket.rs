@@ -7,8 +7,8 @@ use std::{
 };
 
 use lb_userspace::api::{
-    BackendRow, BindError, ChangeRow, Description, DropRow, EndpointDescription, Example,
-    Explanation, FlowRow, FrontendDescription, Handler, InterfaceRow, Level, MapRow,
+    BackendRef, BackendRow, BindError, ChangeRow, Description, DrainAnswer, DrainRow, DropRow,
+    EndpointDescription, Example, Explanation, FlowRow, Frame, FrontendDescription, Handler, InterfaceRow, Level, MapRow,
     PortDescription, Rate, Request, Response, ServiceRow, StatusLine, StatusReport, Verdict, Via,
     bind, serve,
 };
@@ -34,6 +34,15 @@ impl Handler for Agent {
             Request::Flows { filter } => Response::Flows(flows(filter.limit)),
             Request::Maps => Response::Maps(vec![map()]),
             Request::Interfaces => Response::Interfaces(vec![interface()]),
+            Request::Drain { backend, force } => Response::Drain(drain(&backend, force)),
+            Request::Ready { backend } => Response::Drain(ready(&backend)),
+            Request::Config => Response::Config("nodeName: n1\nseedFile: /etc/lb/seed\n".into()),
+            Request::Metrics => Response::Metrics("# TYPE lb_flows gauge\nlb_flows 7.0\n".into()),
+            Request::Log => Response::Log(vec![
+                "INFO in the kernel".into(),
+                "WARN GET /api: Authorization: Bearer eyJhbGciOiJSUzI1NiJ9.e30.c2ln".into(),
+            ]),
+            Request::Frame => Response::Frame(Box::new(frame())),
             Request::Describe { name, .. } => {
                 Response::Description((name == "web").then(|| Box::new(description())))
             }
@@ -41,6 +50,48 @@ impl Handler for Agent {
                 packets.iter().map(|packet| explanation(packet.sport.unwrap_or(1))).collect(),
             ),
         }
+    }
+}
+
+fn drain(backend: &BackendRef, force: bool) -> DrainAnswer {
+    let row = |changed| DrainRow {
+        address: "10.1.1.3:8080".parse().unwrap(),
+        pod: Some("web-1".into()),
+        services: vec!["default/web:http".into()],
+        state: "drained".into(),
+        changed,
+    };
+    match (backend.to_string().as_str(), force) {
+        ("10.1.1.3:8080", true) => DrainAnswer::Done(vec![row(true)]),
+        ("10.1.1.3:8080", false) => DrainAnswer::Last(vec!["default/web:http".into()]),
+        ("default/web-1", _) => DrainAnswer::Done(vec![row(false)]),
+        ("10.1.1.4:8080", _) => DrainAnswer::Off,
+        _ => DrainAnswer::Unknown,
+    }
+}
+
+fn ready(backend: &BackendRef) -> DrainAnswer {
+    match drain(backend, true) {
+        DrainAnswer::Done(rows) => DrainAnswer::Done(
+            rows.into_iter().map(|row| DrainRow { state: "ready".into(), ..row }).collect(),
+        ),
+        other => other,
+    }
+}
+
+fn frame() -> Frame {
+    Frame {
+        at: 1_790_000_000_000,
+        status: Some(status(Level::Warn)),
+        services: vec![service("web", 80)],
+        services_total: 3,
+        backends: vec![backend()],
+        drops: drops(),
+        maps: vec![map()],
+        flows: flows(2),
+        clients: vec![],
+        last_sync_seconds: Some(4.0),
+        source_age_seconds: None,
     }
 }
 
@@ -90,6 +141,8 @@ fn backend() -> BackendRow {
         connections: 7,
         packets: 5,
         bytes: 600,
+        open_flows: 3,
+        last_seen_seconds: Some(2),
         rate: None,
     }
 }
@@ -166,6 +219,7 @@ fn interface() -> InterfaceRow {
 fn description() -> Description {
     let endpoint = |last, used, why: &str| EndpointDescription {
         address: ([10, 1, 2, last], 8080).into(),
+        pod: Some(format!("web-{last}")),
         node: Some("n1".into()),
         zone: None,
         used,
@@ -203,14 +257,14 @@ fn description() -> Description {
 }
 
 /// A listening agent, gone at the end of the test.
-struct Running {
+pub(super) struct Running {
     folder: TempDir,
     runtime: tokio::runtime::Runtime,
     stop: CancellationToken,
 }
 
 impl Running {
-    fn new(kernel: Level) -> Self {
+    pub(super) fn new(kernel: Level) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let stop = CancellationToken::new();
@@ -223,11 +277,11 @@ impl Running {
         Self { folder, runtime, stop }
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(super) fn socket(&self) -> PathBuf {
         self.folder.path().join("lb.sock")
     }
 
-    fn lb(&self, arguments: &[&str]) -> Outcome {
+    pub(super) fn lb(&self, arguments: &[&str]) -> Outcome {
         lb(&[arguments, &["--socket", self.socket().to_str().unwrap()]].concat())
     }
 }
@@ -445,8 +499,8 @@ fn a_service_is_described_with_why_each_endpoint_is_used_or_not() {
     assert_eq!(found.code, 0, "{found:?}");
     for line in [
         "External traffic policy:  Local",
-        "  + 10.1.2.3:8080          n1                  7 conns  ready",
-        "  - 10.1.2.4:8080          n1                  7 conns  not ready",
+        "  + 10.1.2.3:8080          web-3                n1                7 conns  ready",
+        "  - 10.1.2.4:8080          web-4                n1                7 conns  not ready",
         "       5 s ago  2 -> 1 backends, in the kernel 1.2 ms after it arrived",
     ] {
         assert!(found.stdout.lines().any(|it| it == line), "{line}\n{}", found.stdout);

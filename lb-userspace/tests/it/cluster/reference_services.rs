@@ -115,6 +115,7 @@ fn endpoint(address: &str, local: bool) -> Endpoint {
         zone_hints: BTreeSet::new(),
         node_hints: BTreeSet::new(),
         uid: String::new(),
+        pod: None,
         weight: 1,
     }
 }

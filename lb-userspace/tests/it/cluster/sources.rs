@@ -56,6 +56,7 @@ fn a_pod_becomes_an_endpoint_with_all_that_is_known_of_it() {
         zone_hints: ["zone-a".into()].into(),
         node_hints: ["n1".into()].into(),
         uid: "uid-p".into(),
+        pod: Some("p".into()),
         weight: 5,
     };
     let key = ("http".to_string(), Protocol::Tcp);
@@ -148,6 +149,7 @@ fn endpoints_made_by_hand_serve_a_service_without_a_selector() {
         zone_hints: [].into(),
         node_hints: [].into(),
         uid: "u".into(),
+        pod: None,
         weight: 3,
     };
     let second = Endpoint {

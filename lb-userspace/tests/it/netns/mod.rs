@@ -14,6 +14,7 @@ mod net_namespace;
 mod net_uplinks;
 mod nodes;
 mod objects;
+mod operators;
 mod outside;
 mod restart;
 mod semantics;

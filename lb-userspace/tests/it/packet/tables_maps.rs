@@ -60,6 +60,7 @@ fn shape(name: &str) -> (u32, u32, u32, u32, u32) {
         "EXAMPLES" => (PER_CPU_ARRAY, 4, size::<Event>(), Reason::COUNT as u32, 0),
         "WATCH" => array(size::<Watch>(), 1, 0),
         "UPLINKS" => hash(4, 4, 8),
+        "DRAINS" => hash(64, 256, 4),
         "SERVICE_NAMES" | "BACKEND_NAMES" => hash(4, 256, 64),
         "REASONS" => (PER_CPU_ARRAY, 4, size::<Count>(), Reason::COUNT as u32, 0),
         "SERVICE_COUNTS" | "BACKEND_COUNTS" => (PER_CPU_ARRAY, 4, size::<Count>(), 64, 0),
@@ -230,6 +231,24 @@ fn a_slot_that_is_given_up_leaves_no_counts_to_the_next_owner() {
     maps.apply(&[Op::ForgetService(5)]).unwrap();
     assert_eq!(maps.service_counts([5]).unwrap()[&5], Count::default());
     assert_eq!(maps.reason_counts().unwrap().len(), Reason::COUNT);
+}
+
+#[test]
+fn drains_are_kept_by_place_until_they_are_taken_back_and_no_more_than_fit() {
+    let mut maps = maps();
+    let [here, there] = ["10.0.0.1:80", "[fd00::1]:80"].map(|at| at.parse().unwrap());
+    maps.put_drain(here, "uid-1").unwrap();
+    maps.put_drain(there, "").unwrap();
+    let both = [(here, "uid-1".to_owned()), (there, String::new())];
+    assert_eq!(maps.read_drains().unwrap(), both.into());
+    for last in 2..=3 {
+        maps.put_drain(([10, 0, 0, last], 80).into(), "").unwrap();
+    }
+    let error = maps.put_drain(([10, 0, 0, 4], 80).into(), "").unwrap_err();
+    assert_eq!(error.to_string(), "map DRAINS is full: no room for 10.0.0.4:80");
+    maps.remove_drain(here).unwrap();
+    maps.remove_drain(here).expect("what is not there needs no removing");
+    assert!(!maps.read_drains().unwrap().contains_key(&here));
 }
 
 #[test]

@@ -90,6 +90,7 @@ impl FlowCase {
             pod_cidrs: self.detect_local_cidr.into_iter().collect(),
             service_cidrs: vec![self.service_cidrs],
             masquerade_all: self.masquerade_all,
+            ..Node::default()
         }
     }
 

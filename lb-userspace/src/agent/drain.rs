@@ -1,0 +1,219 @@
+//! `lb drain` and `lb ready`: an operator's word on single backends.
+//!
+//! A drained backend counts as one that is not ready: it keeps its flows, and no set has it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    time::Instant,
+};
+
+use super::state::State;
+use crate::{
+    api::{BackendRef, DrainAnswer, DrainRow},
+    datapath::apply::WriteError,
+    model::{Endpoint, Node, ObjectName},
+    plan::{PortPlan, Scope, ServicePlan, service},
+};
+
+/// A backend that goes by the name asked for, and its Services.
+#[derive(Debug, Default)]
+struct Found {
+    uid: String,
+    pod: Option<String>,
+    /// As people call their ports.
+    ports: BTreeSet<String>,
+    services: BTreeSet<ObjectName>,
+}
+
+/// Takes backends out of new choices. Returns when the kernel has it.
+pub fn drain(state: &mut State, backend: &BackendRef, force: bool) -> Result<DrainAnswer, String> {
+    if !state.config.enable_drain {
+        return Ok(DrainAnswer::Off);
+    }
+    let found = find(state, backend)?;
+    if found.is_empty() {
+        return Ok(DrainAnswer::Unknown);
+    }
+    let fresh: BTreeSet<SocketAddr> =
+        found.keys().filter(|at| !state.drains.contains_key(at)).copied().collect();
+    let mut drains = state.drains.clone();
+    drains.extend(fresh.iter().map(|at| (*at, found[at].uid.clone())));
+    let services: BTreeSet<_> = found.values().flat_map(|it| it.services.clone()).collect();
+    let empty = left_empty(state, &services, &Node { drains, ..state.node.clone() });
+    if !empty.is_empty() && !fresh.is_empty() && !force {
+        return Ok(DrainAnswer::Last(empty));
+    }
+    for at in &fresh {
+        let uid = found[at].uid.clone();
+        state.maps.put_drain(*at, &uid).map_err(|error| error.to_string())?;
+        state.drains.insert(*at, uid);
+        tracing::warn!(backend = %at, "drained by an operator");
+    }
+    carry_out(state)?;
+    Ok(DrainAnswer::Done(rows(found, "drained", &fresh)))
+}
+
+/// Gives backends back. Returns when the kernel has it.
+pub fn ready(state: &mut State, backend: &BackendRef) -> Result<DrainAnswer, String> {
+    if !state.config.enable_drain {
+        return Ok(DrainAnswer::Off);
+    }
+    let mut found = find(state, backend)?;
+    // One that has left meanwhile can still be given back.
+    if let BackendRef::Address(at) = backend
+        && state.drains.contains_key(at)
+    {
+        found.entry(*at).or_default();
+    }
+    if found.is_empty() {
+        return Ok(DrainAnswer::Unknown);
+    }
+    let fresh: BTreeSet<SocketAddr> =
+        found.keys().filter(|at| state.drains.contains_key(at)).copied().collect();
+    for at in &fresh {
+        forget(state, *at).map_err(|error| error.to_string())?;
+        tracing::warn!(backend = %at, "given back by an operator");
+    }
+    carry_out(state)?;
+    Ok(DrainAnswer::Done(rows(found, "ready", &fresh)))
+}
+
+fn carry_out(state: &mut State) -> Result<(), String> {
+    match state.carry_out(Instant::now()) {
+        true => Ok(()),
+        false => Err("it is noted, and not in the kernel yet: the agent goes on trying".to_owned()),
+    }
+}
+
+fn forget(state: &mut State, at: SocketAddr) -> Result<(), WriteError> {
+    state.maps.remove_drain(at)?;
+    state.drains.remove(&at);
+    Ok(())
+}
+
+/// Forgets drains of backends whose place somebody else has got.
+pub fn forget_replaced(state: &mut State) {
+    if state.drains.values().all(String::is_empty) {
+        return;
+    }
+    let mut there: BTreeMap<SocketAddr, BTreeSet<&str>> = BTreeMap::new();
+    for port in state.plan.services().flat_map(|plan| &plan.ports) {
+        let sets = port.cluster.backends.iter().chain(&port.local.backends).chain(&port.retired);
+        for backend in sets.filter(|backend| state.drains.contains_key(&backend.address)) {
+            there.entry(backend.address).or_default().insert(&backend.uid);
+        }
+    }
+    let replaced = |(at, uid): &(&SocketAddr, &String)| {
+        let is_other = |it: &&str| !it.is_empty() && *it != uid.as_str();
+        !uid.is_empty() && there.get(at).is_some_and(|uids| uids.iter().all(is_other))
+    };
+    let gone: Vec<_> = state.drains.iter().filter(replaced).map(|(at, _)| *at).collect();
+    for at in gone {
+        match forget(state, at) {
+            Ok(()) => tracing::info!(backend = %at, "is another pod now: no longer drained"),
+            Err(error) => tracing::warn!("{error}"),
+        }
+    }
+}
+
+/// Service ports that have no backend for new connections because of drains.
+pub fn emptied(state: &State) -> Vec<String> {
+    let drained = |plan: &&ServicePlan| {
+        plan.ports.iter().flat_map(|port| &port.retired).any(|backend| {
+            state.drains.get(&backend.address).is_some_and(|uid| {
+                uid.is_empty() || backend.uid.is_empty() || *uid == backend.uid
+            })
+        })
+    };
+    let services: Vec<_> = state.plan.services().filter(drained).map(|it| &it.name).collect();
+    let without = Node { drains: BTreeMap::new(), ..state.node.clone() };
+    let before = |name: &ObjectName| plan(state, name, &without);
+    services
+        .into_iter()
+        .filter_map(|name| Some((before(name)?, state.plan.get(name)?)))
+        .flat_map(|(before, after)| emptier(&before, after))
+        .collect()
+}
+
+/// Every backend of that name, by its place.
+fn find(state: &State, backend: &BackendRef) -> Result<BTreeMap<SocketAddr, Found>, String> {
+    if !state.index.complete() {
+        return Err("not all Services and endpoints are listed yet; ask again".to_owned());
+    }
+    let names = |endpoint: &Endpoint, service: &ObjectName| match backend {
+        BackendRef::Address(address) => endpoint.address == *address,
+        BackendRef::Pod { namespace, name } => {
+            service.namespace == *namespace && endpoint.pod.as_ref() == Some(name)
+        }
+    };
+    let mut found: BTreeMap<SocketAddr, Found> = BTreeMap::new();
+    for service in state.index.services() {
+        for ((port, protocol), endpoints) in state.index.endpoints(&service.name) {
+            for endpoint in endpoints.into_iter().filter(|it| names(it, &service.name)) {
+                let entry = found.entry(endpoint.address).or_default();
+                let port = if port.is_empty() { protocol.to_string() } else { port.clone() };
+                entry.ports.insert(format!("{}:{port}", service.name));
+                entry.services.insert(service.name.clone());
+                entry.pod = endpoint.pod;
+                entry.uid = endpoint.uid;
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn plan(state: &State, name: &ObjectName, node: &Node) -> Option<ServicePlan> {
+    Some(service::plan(state.index.service(name)?, &state.index.endpoints(name), node))
+}
+
+/// Ports of these Services that have backends now and would have none on such a node.
+fn left_empty(state: &State, services: &BTreeSet<ObjectName>, node: &Node) -> Vec<String> {
+    let both = |name: &ObjectName| Some((state.plan.get(name)?, plan(state, name, node)?));
+    let pairs = services.iter().filter_map(both);
+    pairs.flat_map(|(before, after)| emptier(before, &after)).collect()
+}
+
+/// The ports of which a set has backends before and none after.
+fn emptier(before: &ServicePlan, after: &ServicePlan) -> Vec<String> {
+    let after_of = |port: &PortPlan| {
+        let same = |it: &&PortPlan| {
+            (&it.port_name, it.protocol, it.family) == (&port.port_name, port.protocol, port.family)
+        };
+        after.ports.iter().find(same)
+    };
+    let mut found = BTreeSet::new();
+    for port in &before.ports {
+        let Some(after) = after_of(port) else { continue };
+        let name = match port.port_name.as_str() {
+            "" => format!("{}:{}", port.service, port.protocol),
+            name => format!("{}:{name}", port.service),
+        };
+        for scope in [Scope::Cluster, Scope::Local] {
+            let had = &port.set(scope).backends;
+            if !had.is_empty() && after.set(scope).backends.is_empty() {
+                let whom = match scope {
+                    Scope::Cluster => "",
+                    Scope::Local => " (on this node)",
+                };
+                found.insert(format!("{name}{whom}"));
+            }
+        }
+    }
+    found.into_iter().collect()
+}
+
+fn rows(
+    found: BTreeMap<SocketAddr, Found>,
+    state: &str,
+    fresh: &BTreeSet<SocketAddr>,
+) -> Vec<DrainRow> {
+    let row = |(address, Found { pod, ports, .. })| DrainRow {
+        address,
+        pod,
+        services: ports.into_iter().collect(),
+        state: state.to_owned(),
+        changed: fresh.contains(&address),
+    };
+    found.into_iter().map(row).collect()
+}
