@@ -121,9 +121,10 @@ pub fn forget_replaced(state: &mut State) {
 pub fn emptied(state: &State) -> Vec<String> {
     let drained = |plan: &&ServicePlan| {
         plan.ports.iter().flat_map(|port| &port.retired).any(|backend| {
-            state.drains.get(&backend.address).is_some_and(|uid| {
-                uid.is_empty() || backend.uid.is_empty() || *uid == backend.uid
-            })
+            state
+                .drains
+                .get(&backend.address)
+                .is_some_and(|uid| uid.is_empty() || backend.uid.is_empty() || *uid == backend.uid)
         })
     };
     let services: Vec<_> = state.plan.services().filter(drained).map(|it| &it.name).collect();

@@ -79,17 +79,18 @@ fn answer(state: &mut State, request: Request) -> Response {
             let name = ObjectName::new(namespace, name);
             Response::Description(describe(state, &name).map(Box::new))
         }
-        Request::Drain { backend, force } => drain::drain(state, &backend, force)
-            .map_or_else(Response::Refused, Response::Drain),
+        Request::Drain { backend, force } => {
+            drain::drain(state, &backend, force).map_or_else(Response::Refused, Response::Drain)
+        }
         Request::Ready { backend } => {
             drain::ready(state, &backend).map_or_else(Response::Refused, Response::Drain)
         }
         Request::Config => {
             state.config.to_yaml().map_or_else(|error| refused(&error), Response::Config)
         }
-        Request::Metrics => {
-            gather::gather(state).into_text().map_or_else(|error| refused(&error), Response::Metrics)
-        }
+        Request::Metrics => gather::gather(state)
+            .into_text()
+            .map_or_else(|error| refused(&error), Response::Metrics),
         Request::Log => Response::Log(log::last()),
         Request::Frame => match frame(state) {
             Ok(frame) => Response::Frame(Box::new(frame)),

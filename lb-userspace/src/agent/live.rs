@@ -8,7 +8,9 @@ use crate::{
     bench,
     cli::{Datapath, Each, Exit, Failure, Sampling},
     config::Config,
-    datapath::{attach, frame, inventory, maps::Maps, monitor::Monitor, object, rates::Rates, rows, seen},
+    datapath::{
+        attach, frame, inventory, maps::Maps, monitor::Monitor, object, rates::Rates, rows, seen,
+    },
     explain,
 };
 

@@ -34,7 +34,7 @@ pub struct Frame {
     pub source_age_seconds: Option<f64>,
 }
 
-/// A client's open flows to one backend.
+/// A client's flows to one backend, those included that are closing.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ClientRow {
@@ -108,5 +108,9 @@ impl BackendRow {
 }
 
 fn port_of(namespace: &str, name: &str, port: &str) -> String {
-    if port.is_empty() { format!("{namespace}/{name}") } else { format!("{namespace}/{name}:{port}") }
+    if port.is_empty() {
+        format!("{namespace}/{name}")
+    } else {
+        format!("{namespace}/{name}:{port}")
+    }
 }

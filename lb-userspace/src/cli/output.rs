@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use clap::{Args, ValueEnum};
-use comfy_table::{CellAlignment, ContentArrangement, presets};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Width, presets};
 use serde::Serialize;
 
 use super::{Exit, Failure};
@@ -61,15 +61,22 @@ pub struct Column {
     pub number: bool,
     /// Only shown with `-o wide`.
     pub wide: bool,
+    /// Others give way to so much of it, where a table is too wide.
+    pub least: u16,
 }
 
 impl Column {
     pub const fn text(title: &'static str) -> Self {
-        Self { title, number: false, wide: false }
+        Self { title, number: false, wide: false, least: 0 }
     }
 
     pub const fn number(title: &'static str) -> Self {
-        Self { title, number: true, wide: false }
+        Self { title, number: true, wide: false, least: 0 }
+    }
+
+    /// The same column, that keeps so many letters where a table is too wide.
+    pub const fn at_least(self, least: u16) -> Self {
+        Self { least, ..self }
     }
 
     /// The same column, with `-o wide` only.
@@ -169,6 +176,9 @@ fn table(what: &impl Show, wide: bool) -> String {
         return format!("{}\n", what.nothing());
     }
     let columns = what.columns();
+    let longest = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
+    let least: Vec<usize> =
+        columns.iter().enumerate().map(|(at, it)| longest(at).min(it.least.into())).collect();
     let shown = |at: usize| wide || !columns[at].wide;
     let pick = |cells: Vec<String>| {
         let cells = cells.into_iter().enumerate().filter(|(at, _)| shown(*at));
@@ -184,10 +194,14 @@ fn table(what: &impl Show, wide: bool) -> String {
     }
     table.set_header(pick(columns.iter().map(|column| column.title.to_owned()).collect()));
     table.add_rows(rows.into_iter().map(pick));
-    let visible = columns.iter().enumerate().filter(|(at, _)| shown(*at)).map(|(_, column)| column);
-    for (at, column) in visible.enumerate() {
+    let visible = columns.iter().zip(least).enumerate().filter(|(at, _)| shown(*at));
+    for (at, (_, (column, least))) in visible.enumerate() {
         if let Some(found) = table.column_mut(at) {
             found.set_padding((0, 2));
+            if !wide && least > 0 {
+                let least = Width::Fixed(least as u16 + 2);
+                found.set_constraint(ColumnConstraint::LowerBoundary(least));
+            }
             if column.number {
                 found.set_cell_alignment(CellAlignment::Right);
             }

@@ -32,7 +32,8 @@ pub struct Args {
 pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
     let Args { socket, replay, address, interval } = args;
     if !address.ip().is_loopback() {
-        let what = format_args!("{address} is no loopback address, and the page asks nobody who he is");
+        let what =
+            format_args!("{address} is no loopback address, and the page asks nobody who he is");
         return Err(Failure::new(Exit::Usage, what, "come from elsewhere by `ssh -L`"));
     }
     let pace = Duration::from_millis(*interval);

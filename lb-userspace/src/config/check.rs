@@ -23,7 +23,8 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
         return err("nodePortAddresses", "`primary` cannot be combined with anything else");
     }
     if let Some(address) = config.page_address.0.filter(|address| !address.ip().is_loopback()) {
-        let message = format!("{address} is no loopback address, and the page asks nobody who he is");
+        let message =
+            format!("{address} is no loopback address, and the page asks nobody who he is");
         return Err(ConfigError::key("pageAddress", message));
     }
     match (config.source, config.files.is_empty()) {

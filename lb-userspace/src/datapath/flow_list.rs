@@ -81,7 +81,7 @@ fn count<A: Addr, const N: usize>(
         let is_over = (meta as u32).wrapping_sub(now) as i32 <= 0;
         // From the client, not back to it.
         let is_back = (meta >> 40) & 2 != 0;
-        if is_over || is_back || matches!(state, State::Empty | State::Busy | State::Closing) {
+        if is_over || is_back || matches!(state, State::Empty | State::Busy) {
             continue;
         }
         let (src, _) = A::pair_from(|index| word(1 + index));

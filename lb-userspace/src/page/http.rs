@@ -143,7 +143,9 @@ async fn step(viewer: Option<Viewer>) -> Option<(Result<Event, Infallible>, Opti
 
 fn event(frame: &Frame) -> Event {
     let id = frame.at.to_string();
-    Event::default().json_data(frame).map_or_else(|error| problem(&error.to_string()), |it| it.id(id))
+    Event::default()
+        .json_data(frame)
+        .map_or_else(|error| problem(&error.to_string()), |it| it.id(id))
 }
 
 fn problem(why: &str) -> Event {

@@ -104,9 +104,9 @@ fn written(name: &str, response: Response) -> Got {
 /// A file for each Service.
 fn descriptions(from: &Here<'_>) -> Got {
     let socket = &from.config.socket;
-    let rows = match ask(socket, &Request::Services).map_err(|error| error.to_string())? {
-        Response::Services(rows) => rows,
-        _ => return Err("the agent's answer is about something else".to_owned()),
+    let answer = ask(socket, &Request::Services).map_err(|error| error.to_string())?;
+    let Response::Services(rows) = answer else {
+        return Err("the agent's answer is about something else".to_owned());
     };
     let mut names: Vec<_> = rows.into_iter().map(|row| (row.namespace, row.name)).collect();
     names.dedup();

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
-use crate::api::{BackendRow, Frame, Rate, ServiceRow};
+use crate::api::{BackendRow, Frame, MapRow, Rate, ServiceRow};
 
 /// Points of a trend.
 pub(super) const TREND: usize = 24;
@@ -86,6 +86,9 @@ impl App {
         // Those that are not among the busiest any more begin anew.
         self.trends = trends;
         self.frame = frame;
+        // The fullest first: that is what is looked for.
+        let percent = |row: &MapRow| row.percent().unwrap_or(-1.0);
+        self.frame.maps.sort_by(|a, b| percent(b).total_cmp(&percent(a)));
         self.chosen = self.chosen.min(self.rows().saturating_sub(1));
     }
 

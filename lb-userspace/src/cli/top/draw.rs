@@ -76,7 +76,8 @@ fn unwell(status: &StatusReport) -> String {
 fn tabs(app: &App) -> Line<'static> {
     let mut spans = Vec::new();
     for (number, view) in (1..).zip(View::ALL) {
-        let style = if view == app.view { bold().add_modifier(Modifier::REVERSED) } else { faint() };
+        let style =
+            if view == app.view { bold().add_modifier(Modifier::REVERSED) } else { faint() };
         spans.push(Span::styled(format!(" {number} {} ", view.title()), style));
     }
     if let Some(opened) = app.opened.as_ref().filter(|_| app.view == View::Services) {
@@ -95,12 +96,11 @@ fn table(app: &App, screen: &mut Screen<'_>, area: Rect) {
         (View::Services, None) => tables::services(app, width),
         (View::Drops, _) => tables::drops(app),
         (View::Maps, _) => tables::maps(app, width),
-        (View::Flows, _) => tables::flows(app),
+        (View::Flows, _) => tables::flows(app, width),
     };
     let mut state = TableState::default().with_selected(app.chosen);
-    let table = table
-        .column_spacing(1)
-        .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
+    let table =
+        table.column_spacing(1).row_highlight_style(Style::new().add_modifier(Modifier::REVERSED));
     screen.render_stateful_widget(table, area, &mut state);
 }
 

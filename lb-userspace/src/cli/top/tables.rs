@@ -1,5 +1,7 @@
 //! The tables of `lb top`, row by row.
 
+use std::net::SocketAddr;
+
 use ratatui::{
     layout::{Alignment, Constraint},
     style::{Color, Modifier, Style},
@@ -13,7 +15,7 @@ use super::{
     draw::coloured,
 };
 use crate::{
-    api::{BackendRow, Example, Rate},
+    api::{BackendRow, Example, Rate, ServiceRow},
     cli::get::human,
 };
 
@@ -46,11 +48,18 @@ fn table(columns: &[Column], rows: Vec<(Vec<String>, Style)>) -> Table<'static> 
     Table::new(rows.collect::<Vec<_>>(), columns.iter().map(|(_, width, _)| *width)).header(header)
 }
 
+/// As wide as the widest of these, within reason.
+fn widest(texts: impl Iterator<Item = String>) -> u16 {
+    texts.map(|text| text.chars().count()).max().unwrap_or(0).clamp(12, 47) as u16
+}
+
 /// Each with how busy it is and was; narrow screens leave the trend out.
 pub(super) fn services(app: &App, width: usize) -> Table<'static> {
+    let address = |row: &ServiceRow| SocketAddr::new(row.address, row.port).to_string();
+    let addresses = widest(app.frame.services.iter().map(address));
     let mut columns = vec![
         rest("SERVICE", 16),
-        text("ADDRESS:PORT", 21),
+        text("ADDRESS:PORT", addresses),
         text("PROTO", 5),
         number("BACKENDS", 8),
         number("CPS", 7),
@@ -58,11 +67,13 @@ pub(super) fn services(app: &App, width: usize) -> Table<'static> {
         number("BPS", 7),
         number("DROPS/S", 7),
     ];
-    if width >= 80 + TREND {
-        columns.push(text("TREND", TREND as u16));
+    // What the others, with the blanks between them, leave.
+    let trend = width.saturating_sub(69 + usize::from(addresses)).min(TREND);
+    if trend >= 8 {
+        columns.push(text("TREND", trend as u16));
     }
     let most = app.frame.services.iter().flat_map(|row| app.trend(row)).fold(1.0, f64::max);
-    let row = |row: &crate::api::ServiceRow| {
+    let row = |row: &ServiceRow| {
         let rate = row.rate.unwrap_or_default();
         let style = match (row.backends_ready, rate.drops_per_second > 0.0) {
             (0, _) => coloured(Color::Red),
@@ -71,14 +82,14 @@ pub(super) fn services(app: &App, width: usize) -> Table<'static> {
         };
         let cells = vec![
             row.port_of(),
-            std::net::SocketAddr::new(row.address, row.port).to_string(),
+            address(row),
             row.protocol.clone(),
             format!("{}/{}", row.backends_ready, row.backends_total),
             per_second(row.rate, |rate| rate.connections_per_second),
             per_second(row.rate, |rate| rate.packets_per_second),
             per_second(row.rate, |rate| rate.bytes_per_second),
             per_second(row.rate, |rate| rate.drops_per_second),
-            sparkline(&app.trend(row), most),
+            sparkline(&app.trend(row), most, trend),
         ];
         (cells, style)
     };
@@ -87,9 +98,11 @@ pub(super) fn services(app: &App, width: usize) -> Table<'static> {
 
 /// Each with its share against what its weight asks for.
 pub(super) fn backends(app: &App, width: usize) -> Table<'static> {
-    let bar_width = width.saturating_sub(82).clamp(10, 40);
+    let rows = app.opened_backends();
+    let places = widest(rows.iter().map(|row| row.place().to_string()));
+    let bar_width = width.saturating_sub(62 + usize::from(places)).clamp(10, 40);
     let columns = [
-        rest("BACKEND", 21),
+        text("BACKEND", places),
         text("NODE", 10),
         text("STATE", 8),
         number("WEIGHT", 6),
@@ -100,12 +113,10 @@ pub(super) fn backends(app: &App, width: usize) -> Table<'static> {
         number("PPS", 6),
         number("BPS", 6),
     ];
-    let rows = app.opened_backends();
     let of_port = |row: &BackendRow| {
         let key = (row.port_of(), row.protocol.clone(), row.address.is_ipv4());
-        let same = |it: &&&BackendRow| {
-            (it.port_of(), it.protocol.clone(), it.address.is_ipv4()) == key
-        };
+        let same =
+            |it: &&&BackendRow| (it.port_of(), it.protocol.clone(), it.address.is_ipv4()) == key;
         rows.iter().filter(same).copied().collect::<Vec<_>>()
     };
     let row = |row: &&BackendRow| {
@@ -113,10 +124,14 @@ pub(super) fn backends(app: &App, width: usize) -> Table<'static> {
         let now = |row: &BackendRow| row.rate.map_or(0.0, |rate| rate.connections_per_second);
         let (part, whole) = (now(row), all.iter().map(|it| now(it)).sum::<f64>());
         let share = if whole > 0.0 { format!("{:.1}", part * 100.0 / whole) } else { "-".into() };
-        let weights = |it: &BackendRow| if it.state == "active" { f64::from(it.weight) } else { 0.0 };
+        let weights =
+            |it: &BackendRow| if it.state == "active" { f64::from(it.weight) } else { 0.0 };
         let fair = weights(row) * 100.0 / all.iter().map(|it| weights(it)).sum::<f64>().max(1.0);
-        let style =
-            if row.state == "active" { Style::new() } else { Style::new().add_modifier(Modifier::DIM) };
+        let style = if row.state == "active" {
+            Style::new()
+        } else {
+            Style::new().add_modifier(Modifier::DIM)
+        };
         let cells = vec![
             row.place().to_string(),
             row.node.clone().unwrap_or_else(|| "-".into()),
@@ -186,16 +201,19 @@ pub(super) fn maps(app: &App, width: usize) -> Table<'static> {
     table(&columns, app.frame.maps.iter().map(row).collect())
 }
 
-pub(super) fn flows(app: &App) -> Table<'static> {
-    let columns = [
+/// Narrow screens leave the role out.
+pub(super) fn flows(app: &App, width: usize) -> Table<'static> {
+    let mut columns = vec![
         text("PROTO", 5),
         text("STATE", 11),
         rest("SOURCE", 21),
         rest("DESTINATION", 21),
         rest("NEW-DESTINATION", 21),
-        text("ROLE", 12),
         rest("SERVICE", 12),
     ];
+    if width >= 115 {
+        columns.push(text("ROLE", 12));
+    }
     let row = |row: &crate::api::FlowRow| {
         let cells = vec![
             row.protocol.clone(),
@@ -203,8 +221,8 @@ pub(super) fn flows(app: &App) -> Table<'static> {
             row.source.to_string(),
             row.destination.to_string(),
             row.new_destination.to_string(),
-            row.role.clone(),
             row.service.clone().unwrap_or_else(|| "-".into()),
+            row.role.clone(),
         ];
         (cells, Style::new())
     };
@@ -215,8 +233,8 @@ fn per_second(rate: Option<Rate>, of: impl Fn(Rate) -> f64) -> String {
     rate.map_or_else(|| "-".into(), |rate| human((of(rate) * 10.0).round() / 10.0))
 }
 
-/// Heights of the points against the most of all, the newest to the right.
-pub(super) fn sparkline(points: &[f64], most: f64) -> String {
+/// Heights of the last points against the most of all, the newest to the right.
+pub(super) fn sparkline(points: &[f64], most: f64, width: usize) -> String {
     const LEVELS: [&str; 8] = [
         bar::ONE_EIGHTH,
         bar::ONE_QUARTER,
@@ -231,8 +249,9 @@ pub(super) fn sparkline(points: &[f64], most: f64) -> String {
         0 => " ",
         level => LEVELS[level.min(8) - 1],
     };
+    let points = &points[points.len().saturating_sub(width)..];
     let line: String = points.iter().map(level).collect();
-    format!("{}{line}", " ".repeat(TREND.saturating_sub(points.len())))
+    format!("{}{line}", " ".repeat(width - points.len()))
 }
 
 /// A bar that is so full.

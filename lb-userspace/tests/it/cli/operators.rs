@@ -24,7 +24,10 @@ fn a_backend_is_drained_and_given_back_and_the_answer_names_it() {
     assert_eq!((&json["kind"], &json["items"][0]["state"]), (&json!("DrainList"), &json!("ready")));
     let again = agent.lb(&["drain", "default/web-1"]).stdout;
     assert!(again.contains("drained (as before)"), "{again}");
-    assert_eq!(agent.lb(&["drain", "default/web-1", "-o", "name"]).stdout, "backend/10.1.1.3:8080\n");
+    assert_eq!(
+        agent.lb(&["drain", "default/web-1", "-o", "name"]).stdout,
+        "backend/10.1.1.3:8080\n"
+    );
 }
 
 #[test]
@@ -34,7 +37,9 @@ fn the_last_backend_is_not_drained_without_force_and_bad_names_are_told_apart() 
         .lb(&["drain", "10.1.1.3:8080"])
         .fails_with(1, "without 10.1.1.3:8080 nobody answers for default/web:http");
     for verb in ["drain", "ready"] {
-        agent.lb(&[verb, "10.9.9.9:80"]).fails_with(4, "no backend on this node is called 10.9.9.9:80");
+        agent
+            .lb(&[verb, "10.9.9.9:80"])
+            .fails_with(4, "no backend on this node is called 10.9.9.9:80");
         agent.lb(&[verb, "default/none"]).fails_with(4, "default/none");
         agent.lb(&[verb, "10.1.1.4:8080"]).fails_with(1, "changes nothing when asked to");
         let wrong = agent.lb(&[verb, "10.1.1.3"]);
@@ -48,7 +53,10 @@ fn top_needs_a_terminal_and_prints_a_screen_once_without() {
     let agent = Running::new(Level::Ok);
     agent.lb(&["top"]).fails_with(2, "lb top needs a terminal");
     insta::assert_snapshot!("top_services", agent.lb(&["top", "--once"]).stdout);
-    insta::assert_snapshot!("top_backends", agent.lb(&["top", "--once", "--service", "default/web"]).stdout);
+    insta::assert_snapshot!(
+        "top_backends",
+        agent.lb(&["top", "--once", "--service", "default/web"]).stdout
+    );
     for view in ["drops", "maps", "flows"] {
         let screen = agent.lb(&["top", "--once", "--view", view]).stdout;
         insta::assert_snapshot!(format!("top_{view}"), screen);
@@ -192,9 +200,22 @@ fn a_dump_has_everything_and_no_secret() {
     let folder = tempfile::tempdir().unwrap();
     let (found, files) = dump(&agent.socket(), folder.path());
     for name in [
-        "version.txt", "status.json", "services.json", "backends.json", "drops.json", "flows.json",
-        "maps.json", "interfaces.json", "services/default/web.json", "doctor.json", "metrics.txt",
-        "config.yaml", "host/kernel.txt", "host/parameters.txt", "host/routes.txt", "agent.log",
+        "version.txt",
+        "status.json",
+        "services.json",
+        "backends.json",
+        "drops.json",
+        "flows.json",
+        "maps.json",
+        "interfaces.json",
+        "services/default/web.json",
+        "doctor.json",
+        "metrics.txt",
+        "config.yaml",
+        "host/kernel.txt",
+        "host/parameters.txt",
+        "host/routes.txt",
+        "agent.log",
         "missing.txt",
     ] {
         let wanted = format!("lb-sysdump/{name}");

@@ -119,7 +119,8 @@ fn frame(number: u64) -> Frame {
             doc: format!("docs/datapath.md#{reason}"),
         }
     });
-    let maps = [("FLOWS_V4", 410_000, 524_288), ("ARENA", 61_000, 1_048_576), ("SERVICES", 9, 65_536)];
+    let maps =
+        [("FLOWS_V4", 410_000, 524_288), ("ARENA", 61_000, 1_048_576), ("SERVICES", 9, 65_536)];
     let maps = maps.map(|(name, used, capacity)| MapRow {
         name: name.into(),
         kind: "array".into(),
@@ -214,7 +215,9 @@ impl Site {
     fn screenshot(&self, width: u32, dark: bool) -> PathBuf {
         let shade = if dark { "dark" } else { "light" };
         let folder = std::env::var_os("LB_SCREENSHOTS").map(PathBuf::from);
-        let file = folder.unwrap_or_else(|| self.folder.path().into()).join(format!("{width}-{shade}.png"));
+        let file = folder
+            .unwrap_or_else(|| self.folder.path().into())
+            .join(format!("{width}-{shade}.png"));
         let height = if width < 800 { 2500 } else { 1250 };
         self.browse(
             "/",
@@ -280,7 +283,7 @@ const waiting = setInterval(() => {
   document.activeElement.blur(); press("m"); found.focus.push(document.activeElement.id);
   take({ ...last, backends: [...last.backends].reverse() });
   document.getElementById("service").value = ""; document.getElementById("service").dispatchEvent(new Event("change"));
-  events.onerror(); found.lost = document.getElementById("level").dataset.level;
+  events.dispatchEvent(new MessageEvent("problem", { data: "map FLOWS_V4 is gone" })); found.lost = document.getElementById("level").dataset.level;
   take({ ...last, status: null, backends: [], services: [], drops: [], maps: [], clients: [], lastSyncSeconds: null });
   found.nothing = [text("#level")[0], text("#more")[0], text("#drop-summary")[0], text("#path-chart")[0], text("#sync")[0]];
   const html = { ...last, status: { node: "<img src=x onerror=alert(1)>", lines: [] } };
@@ -306,7 +309,10 @@ fn the_page_shows_what_happens_and_does_what_keys_say_in_a_real_browser() {
     is("rows", 9.into());
     is("drained", serde_json::json!(["10.244.1.15:8080 (drained)"]));
     let cards = found["cards"].as_array().unwrap();
-    assert!(cards.len() == 3 && cards[0].as_str().unwrap().starts_with("shop/web:http"), "{found:#}");
+    assert!(
+        cards.len() == 3 && cards[0].as_str().unwrap().starts_with("shop/web:http"),
+        "{found:#}"
+    );
     assert_eq!(found["drops"].as_array().unwrap().len(), 3);
     // Two reasons at a time, in a third of the moments.
     is("bars", (2 * FRAMES / 3).into());
@@ -320,14 +326,23 @@ fn the_page_shows_what_happens_and_does_what_keys_say_in_a_real_browser() {
         is(key, true.into());
     }
     let chosen = found["chosen"].as_array().unwrap();
-    assert!(chosen.len() == 1 && chosen[0].as_str().unwrap().starts_with("shop/api:grpc"), "{found:#}");
+    assert!(
+        chosen.len() == 1 && chosen[0].as_str().unwrap().starts_with("shop/api:grpc"),
+        "{found:#}"
+    );
     is("clients", serde_json::json!(["all clients"]));
     is("paused", serde_json::json!([true, "true", "Paused"]));
     is("frozen", "59 s ago".into());
     is("thawed", "77 s ago".into());
     is("focus", serde_json::json!(["service", "measure"]));
     is("lost", "lost".into());
-    let nothing = ["no agent", "No Service has a backend.", "Nothing was refused.", "no traffic in connections/s", "never"];
+    let nothing = [
+        "no agent",
+        "No Service has a backend.",
+        "Nothing was refused.",
+        "no traffic in connections/s",
+        "never",
+    ];
     is("nothing", serde_json::json!(nothing));
     is("images", 0.into());
 }
@@ -357,7 +372,8 @@ fn nothing_sticks_out_of_the_screen_whatever_its_width() {
 fn results(dom: &str) -> Value {
     let text = dom.split("<pre id=\"results\">").nth(1).and_then(|it| it.split("</pre>").next());
     let text = text.unwrap_or_else(|| panic!("the harness came to no end:\n{dom}"));
-    serde_json::from_str(&text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")).unwrap()
+    serde_json::from_str(&text.replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+        .unwrap()
 }
 
 #[test]
@@ -368,7 +384,9 @@ fn light_and_dark_are_drawn_as_the_viewer_likes() {
     assert!(brightness[0] > 200 && brightness[1] < 60, "{brightness:?}");
     if std::env::var_os("LB_SCREENSHOTS").is_some() {
         for width in [360, 1920] {
-            [false, true].map(|dark| site.screenshot(width, dark));
+            for dark in [false, true] {
+                site.screenshot(width, dark);
+            }
         }
     }
 }

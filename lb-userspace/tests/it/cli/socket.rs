@@ -8,9 +8,9 @@ use std::{
 
 use lb_userspace::api::{
     BackendRef, BackendRow, BindError, ChangeRow, Description, DrainAnswer, DrainRow, DropRow,
-    EndpointDescription, Example, Explanation, FlowRow, Frame, FrontendDescription, Handler, InterfaceRow, Level, MapRow,
-    PortDescription, Rate, Request, Response, ServiceRow, StatusLine, StatusReport, Verdict, Via,
-    bind, serve,
+    EndpointDescription, Example, Explanation, FlowRow, Frame, FrontendDescription, Handler,
+    InterfaceRow, Level, MapRow, PortDescription, Rate, Request, Response, ServiceRow, StatusLine,
+    StatusReport, Verdict, Via, bind, serve,
 };
 use serde_json::json;
 use tempfile::TempDir;

@@ -14,7 +14,10 @@ fn the_version_is_a_line_or_a_document() {
 fn completion_scripts_know_every_verb() {
     for shell in ["bash", "zsh", "fish"] {
         let script = lb(&["completion", shell]).stdout;
-        for verb in ["agent", "plan", "explain", "status", "get", "top", "drain", "ready", "sysdump", "version"] {
+        for verb in [
+            "agent", "plan", "explain", "status", "get", "top", "drain", "ready", "sysdump",
+            "version",
+        ] {
             assert!(script.contains(verb), "{verb} for {shell}");
         }
     }

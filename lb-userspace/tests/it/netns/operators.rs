@@ -184,12 +184,14 @@ fn a_living_agent_is_watched_dumped_and_looked_at() {
     let screen = lb(&agent, &["top", "--once", "--service", "it/web:http"]).1;
     let place = SocketAddr::new(near.addresses[V4], POD_PORT).to_string();
     assert!(screen.contains(&place) && screen.starts_with("n1 "), "{screen}");
-    let frame: Value = serde_json::from_str(&lb(&agent, &["top", "--once", "-o", "json"]).1).unwrap();
+    let frame: Value =
+        serde_json::from_str(&lb(&agent, &["top", "--once", "-o", "json"]).1).unwrap();
     let clients = frame["clients"].as_array().unwrap();
     let flows: u64 = clients.iter().map(|row| row["flows"].as_u64().unwrap()).sum();
     assert!(clients.iter().all(|row| row["client"] == "203.0.113.9"), "{clients:?}");
     assert!((8..=16).contains(&flows), "eight are held, and those before them may linger: {flows}");
-    let reasons: Vec<_> = frame["drops"].as_array().unwrap().iter().map(|row| &row["reason"]).collect();
+    let reasons: Vec<_> =
+        frame["drops"].as_array().unwrap().iter().map(|row| &row["reason"]).collect();
     assert!(reasons.contains(&&"no-endpoints".into()), "{reasons:?}");
 
     // The live page, on the node's own loopback.
