@@ -4,6 +4,7 @@
 //! takes over what it finds.
 
 mod changes;
+mod count;
 mod describe;
 mod drain;
 mod gather;

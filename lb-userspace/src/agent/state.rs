@@ -27,11 +27,11 @@ use crate::{
     },
     health::server::Shared,
     host,
-    model::{Algorithm, Drains, Family, Ignored, Node, ObjectName},
+    model::{Drains, Family, Ignored, Node, ObjectName},
     net,
     observe::Histogram,
     plan::{
-        Plan, PortPlan,
+        Plan,
         tables::{self, Change, Refusal, Tables},
     },
 };
@@ -348,28 +348,6 @@ impl State {
             tracing::error!("{problem}");
         }
         self.unpinned = problem;
-    }
-
-    /// Counts anew what Services that share out by open connections have open.
-    fn count_connections(&self) {
-        let counts = |port: &PortPlan| port.algorithm == Some(Algorithm::LeastConnections);
-        if self.plan.services().flat_map(|plan| &plan.ports).any(counts) {
-            let flows = self.maps.flows(setup::ticks());
-            self.maps.count_flows(&flows, 1..self.maps.capacities.backends);
-        }
-    }
-
-    /// Samples the counts, when it is time, for the rates.
-    fn count(&mut self) {
-        let now = Instant::now();
-        if !self.rates.is_due(now) {
-            return;
-        }
-        let (services, backends) = self.tables.id_ends();
-        match self.maps.sample(services, backends) {
-            Ok(sample) => self.rates.put(now, sample),
-            Err(error) => tracing::debug!(%error, "counts cannot be sampled"),
-        }
     }
 
     /// Frees backends that left and that no flow refers to.
