@@ -71,26 +71,20 @@ fn label() -> Result<Label> {
 
 /// What the binary, and the programs inside it, are made of: a document each.
 fn bills(folder: &Path, label: &Label) -> Result<Vec<PathBuf>> {
-    let host = binary::host()?;
+    let name = format!("{}.cdx", label.version);
+    let mut cargo = process::cargo(["cyclonedx", "--quiet", "--format", "json"]);
+    cargo.args(["--spec-version", "1.5", "--target", &binary::host()?]);
+    process::run(cargo.args(["--override-filename", &name]))?;
     let mut written = Vec::new();
-    for (package, target) in [("lb-userspace", host.as_str()), ("lb-ebpf", "all")] {
-        let manifest = format!("{package}/Cargo.toml");
-        let name = format!("{package}-{}.cdx", label.version);
-        let mut cargo = process::cargo(["cyclonedx", "--format", "json", "--spec-version", "1.5"]);
-        cargo.args(["--manifest-path", &manifest, "--override-filename", &name]);
-        // Times that differ would make documents that differ.
-        cargo.args(["--target", target, "--quiet"]).env("SOURCE_DATE_EPOCH", &label.time);
-        process::run(&mut cargo)?;
-        // It writes beside the manifest of every member of the workspace.
-        for member in ["lb-common", "lb-ebpf", "lb-userspace", "xtask"] {
-            let made = repo::root().join(member).join(format!("{name}.json"));
-            if member == package {
-                let to = folder.join(format!("{name}.json"));
-                fs::rename(&made, &to).with_context(|| format!("no {}", made.display()))?;
-                written.push(to);
-            } else if made.exists() {
-                fs::remove_file(made)?;
-            }
+    // It writes beside the manifest of every member of the workspace.
+    for member in ["lb-common", "lb-ebpf", "lb-userspace", "xtask"] {
+        let made = repo::root().join(member).join(format!("{name}.json"));
+        if matches!(member, "lb-ebpf" | "lb-userspace") {
+            let to = folder.join(format!("{member}-{name}.json"));
+            fs::rename(&made, &to).with_context(|| format!("no {}", made.display()))?;
+            written.push(to);
+        } else if made.exists() {
+            fs::remove_file(made)?;
         }
     }
     Ok(written)
