@@ -129,6 +129,27 @@ fn the_last_backend_is_drained_by_force_only_and_new_connections_are_refused_the
 }
 
 #[test]
+fn who_gets_a_drained_backends_address_is_another_and_is_not_drained() {
+    let world = World::new("drain-next");
+    let [near, far, shell] = [world.pod(1, 10), world.pod(2, 10), world.pod(1, 20)];
+    let front = Front::new("web", 1);
+    world.put("web", &front.manifests(&[&near, &far]));
+    let agent = world.agent(1, &["--enable-drain"]);
+    assert_eq!(lb(&agent, &["drain", "it/pod-2-10"]).0, 0);
+    new_ones_reach(&world, &shell, &front, &[&near]);
+    // The next pod has the address, the name even, and a uid of its own.
+    let next = serde_json::json!(front.manifests(&[&near, &far])).to_string();
+    let next: Vec<Value> =
+        serde_json::from_str(&next.replace("uid-of-pod-2-10", "uid-of-the-next")).unwrap();
+    world.put("web", &next);
+    until_shown(&agent, &["get", "backends"], "the next pod, active", |rows| {
+        states(rows, &far).iter().filter(|state| *state == "active").count() == 6
+    });
+    let mut asked = (0..200).map(|_| Over::Tcp.who(&world.client, front.outside(V4)[1]));
+    assert!(asked.any(|who| who == far.name), "nothing new reaches it");
+}
+
+#[test]
 fn bad_names_are_not_found_and_an_agent_that_was_not_told_so_changes_nothing() {
     let world = World::new("drain-names");
     let pod = world.pod(1, 10);
