@@ -205,7 +205,7 @@ fn known<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>, outcome: &mut Ou
     let snat_port = settings.is_snat_port(dport);
     // At an address that only frontends have, the flow alone tells whether there is one.
     let dialled = frontends || (node && passes(store, Plane::Frontend, dst, dport, protocol));
-    if !dialled && !(node && snat_port) {
+    if !(dialled || (node && snat_port)) {
         let unallocated = settings.services::<A>().contains(dst);
         return if unallocated { Known::Perhaps } else { Known::Nobody };
     }
