@@ -46,7 +46,7 @@ pub trait Messages: Rewrite {
     fn message(kind: u8) -> Message;
 
     /// Reads the packet that an error quotes into `answer`, the tuple of the answers to it, and
-    /// returns the bytes of its IP header. Eight bytes of TCP or UDP must be there.
+    /// returns the bytes of its IP header. Eight bytes of the transport header must be there.
     fn quote<P: Packet + ?Sized>(packet: &P, answer: &mut Tuple<Self>) -> Option<u16>;
 
     /// Puts the addresses of answers to `to` into the quoted IP header, and `delta` into its
@@ -179,10 +179,10 @@ fn ports<A: Messages, P: Packet + ?Sized>(
     ip_header: usize,
     answer: &mut Tuple<A>,
 ) -> Option<u16> {
-    if answer.protocol != proto::TCP && answer.protocol != proto::UDP {
+    if !matches!(answer.protocol, proto::TCP | proto::UDP | proto::SCTP) {
         return None;
     }
-    // As long as all that must be quoted of TCP and UDP alike.
+    // As long as all that must be quoted of each.
     let start = packet.get::<Udp>(A::QUOTE + ip_header)?;
     answer.sport = start.dst;
     answer.dport = start.src;
@@ -218,10 +218,12 @@ pub fn translate_quote<A: Messages, P: Packet + ?Sized>(
     if !A::IS_V4 {
         delta = delta.and(outer);
     }
-    // The quoted checksum changes too where it is quoted: always that of UDP.
+    // The quoted checksum changes too where it is quoted: always that of UDP. Nobody can check that of
+    // SCTP, which is over all of a packet.
     let udp = key.protocol == proto::UDP;
     let checksum_at = at + if udp { Udp::CHECKSUM_AT } else { Tcp::CHECKSUM_AT };
-    if checksum_at + Checksum::LEN <= L3 + span.length as usize {
+    let whole = key.protocol != proto::SCTP;
+    if whole && checksum_at + Checksum::LEN <= L3 + span.length as usize {
         let checksum = packet.get_mut::<Checksum>(checksum_at)?;
         let (old, change) = (checksum.bytes, addresses.and(ports));
         checksum.bytes = if udp { change.apply_udp(old) } else { change.apply(old) };

@@ -1,6 +1,6 @@
 //! The one seam between bytes that the verifier guards and bytes that a test owns.
 
-use crate::{checksum::Delta, wire::Header};
+use crate::{checksum::Delta, crc32c, wire::Header};
 
 /// A frame that rules read and change.
 pub trait Packet {
@@ -35,6 +35,12 @@ pub trait Packet {
     /// Bytes outside every checksum change by `delta`: for who keeps a sum over the whole packet.
     fn readdressed(&mut self, delta: Delta) {
         let _ = delta;
+    }
+
+    /// [`crc32c::change`]: a method, so that the kernel can make it a *global* BPF function (see
+    /// [`crate::world::Store`]).
+    fn crc_change(&self, difference: u32, length: u16) -> u32 {
+        crc32c::change(difference, length)
     }
 
     /// Makes the frame `len` bytes long; bytes gained are arbitrary.

@@ -4,15 +4,16 @@ use crate::{
     addr::{Addr, V4, V6},
     flow::Tuple,
     packet::Packet,
+    sctp,
     verdict::Reason,
-    wire::{Eth, Extension, Header, Ipv4, Ipv6, Tcp, Udp, proto},
+    wire::{Eth, Extension, Header, Ipv4, Ipv6, Sctp, Tcp, Udp, proto},
 };
 
-/// A TCP or UDP packet that the rules can handle.
+/// A TCP, UDP or SCTP packet that the rules can handle.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Segment<A> {
     pub tuple: Tuple<A>,
-    /// Zero for UDP.
+    /// Zero for UDP; for SCTP see [`sctp::flags`].
     pub tcp_flags: u8,
     /// TTL or hop limit.
     pub ttl: u8,
@@ -195,7 +196,7 @@ fn extensions<P: Packet + ?Sized>(packet: &P, segment: &mut Segment<V6>) -> bool
 }
 
 /// A fragment that is not the first. It can be followed unless its length lies, or it reaches into
-/// the TCP header that the first one had (RFC 3128).
+/// the TCP header that the first one had (RFC 3128), or is one of SCTP: see [`transport`].
 #[inline(always)]
 fn later<A: Addr, P: Packet + ?Sized>(packet: &P, segment: &mut Segment<A>, offset: u16) -> Reason {
     let end = L3 + segment.length as usize;
@@ -204,13 +205,18 @@ fn later<A: Addr, P: Packet + ?Sized>(packet: &P, segment: &mut Segment<A>, offs
     }
     // It says nothing about its connection, and these flags do neither.
     segment.tcp_flags = Tcp::SYN | Tcp::ACK;
-    if segment.tuple.protocol != proto::TCP || offset > 1 {
+    let followed = match segment.tuple.protocol {
+        proto::TCP => offset > 1,
+        protocol => protocol != proto::SCTP,
+    };
+    if followed {
         segment.part = Part::Later;
     }
     Reason::Fragment
 }
 
-/// Ports and TCP flags of the transport header at `offset`.
+/// Ports and flags of the transport header. What changes in the checksum of SCTP depends on how long
+/// all of the packet is, which its first fragment does not say.
 #[inline(always)]
 fn transport<A: Addr, P: Packet + ?Sized>(
     packet: &P,
@@ -236,6 +242,13 @@ fn transport<A: Addr, P: Packet + ?Sized>(
             segment.tcp_flags = 0;
             Udp::LEN
         }
+        proto::SCTP => {
+            association(packet, segment).ok_or(Reason::BadLength)?;
+            if matches!(segment.part, Part::First) {
+                return Err(Reason::Fragment);
+            }
+            Sctp::LEN
+        }
         _ => return Err(Reason::Protocol),
     };
     let end = L3 + segment.length as usize;
@@ -244,4 +257,21 @@ fn transport<A: Addr, P: Packet + ?Sized>(
     }
     segment.headers = (offset + header - L3) as u16;
     Ok(())
+}
+
+/// The part of [`transport`] for SCTP; `None` if the headers are not there. A function of its own,
+/// for the sake of BPF's stack.
+#[inline(never)]
+fn association<A: Addr, P: Packet + ?Sized>(packet: &P, segment: &mut Segment<A>) -> Option<()> {
+    let at = segment.transport();
+    // Never so; but LLVM would have the frame's bounds loaded by the caller and handed over in half
+    // registers, in which the verifier does not know them again.
+    if at < L4_V4 {
+        return None;
+    }
+    let Sctp { src, dst, chunk, .. } = *packet.get::<Sctp>(at)?;
+    segment.tuple.sport = src;
+    segment.tuple.dport = dst;
+    segment.tcp_flags = sctp::flags(chunk);
+    Some(())
 }

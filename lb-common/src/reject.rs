@@ -7,6 +7,7 @@ use crate::{
     packet::Packet,
     parse::{L3, L4_V4, L4_V6, Segment},
     rewrite::Rewrite,
+    sctp,
     wire::{Eth, Header, Icmp, Ipv4, Ipv6, Tcp, Udp, proto},
 };
 
@@ -42,8 +43,8 @@ impl Complaint {
 pub trait Reject: Rewrite {
     /// Turns the packet into the answer to itself; it then goes out where it came in.
     ///
-    /// `None`, with the packet as it was, where there shall be no answer (to a RST, or to an IPv4
-    /// packet that is too big but asks for no report) or the frame cannot be resized.
+    /// `None`, with the packet as it was, where there shall be no answer (to a RST or ABORT, or to an
+    /// IPv4 packet that is too big but asks for no report) or the frame cannot be resized.
     fn reject<P: Packet + ?Sized>(
         packet: &mut P,
         segment: &Segment<Self>,
@@ -60,8 +61,8 @@ impl Reject for V4 {
     ) -> Option<()> {
         if segment.tuple.protocol == proto::TCP && complaint.mtu == 0 {
             reset_v4(packet, segment)
-        } else if segment.has_extras(Self::L4) {
-            // What must be quoted is longer than what these answers quote.
+        } else if segment.has_extras(Self::L4) || (complaint.mtu == 0 && sctp::ends(segment)) {
+            // What must be quoted is longer than what these answers quote; or nobody waits for one.
             None
         } else {
             complain_v4(packet, complaint)
@@ -78,8 +79,8 @@ impl Reject for V6 {
     ) -> Option<()> {
         if segment.tuple.protocol == proto::TCP && complaint.mtu == 0 {
             reset_v6(packet, segment)
-        } else if segment.has_extras(Self::L4) {
-            // What must be quoted is longer than what these answers quote.
+        } else if segment.has_extras(Self::L4) || (complaint.mtu == 0 && sctp::ends(segment)) {
+            // What must be quoted is longer than what these answers quote; or nobody waits for one.
             None
         } else {
             complain_v6(packet, complaint)
@@ -108,7 +109,7 @@ fn reset_v4<P: Packet + ?Sized>(packet: &mut P, segment: &Segment<V4>) -> Option
 fn complain_v4<P: Packet + ?Sized>(packet: &mut P, complaint: Complaint) -> Option<()> {
     let eth = packet.get::<Eth>(0)?.reversed();
     let old = *packet.get::<Ipv4>(L3)?;
-    // Of TCP too the first eight bytes are quoted.
+    // Of TCP and SCTP too the first eight bytes are quoted.
     let udp = *packet.get::<Udp>(L4_V4)?;
     if complaint.mtu != 0 && old.flags_fragment[0] & Ipv4::DF[0] == 0 {
         return None;

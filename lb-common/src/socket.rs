@@ -3,7 +3,8 @@
 
 use crate::{
     abi::{
-        AffinityKey, Answer, Backend, BackendState, FrontendKey, Kind, SocketBackend, SocketChoice,
+        AffinityKey, Answer, Backend, BackendState, FrontendKey, Kind, Service, SocketBackend,
+        SocketChoice,
     },
     addr::Addr,
     affinity,
@@ -28,8 +29,8 @@ pub enum Dial<'a> {
 /// Decides what dialling (`address`, `port`) over `protocol` means; `port` is big-endian.
 ///
 /// `source` is the address that the socket dials from, where it is known: load-balancer source ranges
-/// are held against it. The hooks do not know it, for the kernel picks it after them; `lb explain` is
-/// told it.
+/// are held against it. The hooks do not know that of a pod, for the kernel picks it after them (see
+/// [`is_guarded`]); `lb explain` is told it.
 ///
 /// `namespace` is the cookie of the socket's network namespace: to session affinity its client.
 ///
@@ -85,6 +86,22 @@ pub fn dial<A: Addr, S: Store<A>>(
         }
         Err(reason) => Dial::Refused { service: id, reason },
     }
+}
+
+/// Whether what a socket of a pod opens through a frontend is to be held against source ranges when
+/// its source is known: with the first packet, by [`may_open`].
+#[inline(always)]
+pub fn is_guarded<A: Addr, S: Store<A>>(store: &S, kind: Kind, service: u32) -> bool {
+    matches!(kind, Kind::LoadBalancer)
+        && store.service(service).is_some_and(Service::has_source_ranges)
+}
+
+/// Whether a packet from `source` may open something at a service that [`is_guarded`].
+#[inline(always)]
+pub fn may_open<A: Addr, S: Store<A>>(store: &S, service: u32, source: A) -> bool {
+    // It may have lost its ranges since.
+    let guarded = store.service(service).is_some_and(Service::has_source_ranges);
+    !guarded || store.allows_source(service, source)
 }
 
 /// An address that is handed on by reference: read by whole words, it has to lie at one.

@@ -48,7 +48,14 @@ pub enum Side {
     Server = 1,
 }
 
-/// Whether a TCP packet opens a connection.
+/// Whether packets of a protocol belong to connections, which are opened and closed: those of TCP and
+/// the associations of SCTP do.
+#[inline(always)]
+pub const fn has_connections(protocol: u8) -> bool {
+    protocol != proto::UDP
+}
+
+/// Whether a packet opens a connection.
 #[inline(always)]
 pub const fn opens(tcp_flags: u8) -> bool {
     tcp_flags & (Tcp::SYN | Tcp::ACK | Tcp::RST) == Tcp::SYN
@@ -56,11 +63,11 @@ pub const fn opens(tcp_flags: u8) -> bool {
 
 /// The state after a packet of `side`.
 ///
-/// A TCP flow is established when the client has answered (so a flood of forged SYNs stays
+/// A flow of TCP or SCTP is established when the client has answered (so a flood of forged SYNs stays
 /// half-open), a UDP flow when the backend has.
 #[inline(always)]
 pub const fn next(state: State, side: Side, protocol: u8, tcp_flags: u8) -> State {
-    if protocol == proto::UDP {
+    if !has_connections(protocol) {
         return match side {
             Side::Server => State::Established,
             Side::Client => state,
@@ -93,8 +100,11 @@ pub const fn timeout(state: State, protocol: u8, timeouts: &Timeouts) -> u32 {
     match state {
         State::HalfOpen => timeouts.half_open,
         State::Closing => timeouts.tcp_closing,
-        _ if protocol == proto::UDP => timeouts.udp,
-        _ => timeouts.tcp,
+        _ => match protocol {
+            proto::UDP => timeouts.udp,
+            proto::SCTP => timeouts.sctp,
+            _ => timeouts.tcp,
+        },
     }
 }
 

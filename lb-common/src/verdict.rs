@@ -50,7 +50,7 @@ reasons! {
     NotService = "not-service": Pass,
     /// XDP leaves it, unmodified, to the tc program behind it.
     NeedsStack = "needs-stack": Pass,
-    /// TCP in mid-stream without a flow while connections of an earlier proxy are taken over.
+    /// TCP or SCTP in mid-stream without a flow while connections of an earlier proxy are taken over.
     Takeover = "takeover": Pass,
     /// A socket's connection or datagram, or a packet, to a backend on this node.
     ToLocal = "to-local": Deliver,
@@ -70,7 +70,7 @@ reasons! {
     NoEndpoints = "no-endpoints": Reject,
     /// A port that a live ClusterIP does not serve.
     UnknownPort = "unknown-port": Reject,
-    /// TCP in mid-stream that belongs to no flow.
+    /// TCP or SCTP in mid-stream that belongs to no flow.
     UnknownFlow = "unknown-flow": Reject,
     /// The backend of the flow is gone for good.
     BackendGone = "backend-gone": Reject,
@@ -106,7 +106,7 @@ reasons! {
     Fragment = "fragment": Drop,
     /// An ICMP error about no flow of ours, to a service address.
     ErrorUnknown = "error-unknown": Drop,
-    /// Neither TCP nor UDP, nor ICMP that has a rule, to a service address.
+    /// None of TCP, UDP and SCTP, nor ICMP that has a rule, to a service address.
     Protocol = "protocol": Drop,
     /// The packet could not be rewritten where it lay.
     NotLinear = "not-linear": Drop,

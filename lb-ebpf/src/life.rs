@@ -8,18 +8,27 @@ use aya_ebpf::{
 };
 use lb_common::{
     abi::SocketBackend,
-    addr::{V4, V6},
-    socket::{may_bind, may_send},
-    wire::{Header as _, Ipv4, Ipv6, Udp, proto},
+    addr::{Addr, V4, V6},
+    socket::{may_bind, may_open, may_send},
+    tracking::opens,
+    verdict::Reason,
+    wire::{Header as _, Ipv4, Ipv6, Tcp, Udp, proto},
+    world::Store,
 };
 
 use crate::{
-    counters,
+    counters, events,
     helpers::{self, Context},
     maps,
+    socket::key_of,
     tables::Kernel,
 };
 
+const PROTOCOL_V4: usize = offset_of!(Ipv4, protocol);
+const PROTOCOL_V6: usize = offset_of!(Ipv6, next_header);
+const SOURCE_V4: usize = offset_of!(Ipv4, src);
+const SOURCE_V6: usize = offset_of!(Ipv6, src);
+const TCP_FLAGS: usize = offset_of!(Tcp, flags);
 const DESTINATION_V4: usize = offset_of!(Ipv4, dst);
 const DESTINATION_V6: usize = offset_of!(Ipv6, dst);
 const DESTINATION_PORT: usize = offset_of!(Udp, dst);
@@ -108,30 +117,73 @@ fn port(context: &SockContext) -> [u8; 2] {
     (helpers::bound_port(context) as u16).to_be_bytes()
 }
 
-/// A packet of a socket of this node: refused (EPERM) if it is a datagram to a backend that the
-/// socket was given and that no longer serves.
+/// A packet of a socket of this node: refused (EPERM, and a SYN without a word) if it is a datagram
+/// to a backend that the socket was given and that no longer serves, or opens something from outside
+/// a load balancer's source ranges.
 #[inline(always)]
 pub fn sends(context: &SkBuffContext) -> i32 {
     if goes(context).unwrap_or(true) { PROCEED } else { FAIL }
 }
 
-/// `None` for what is no datagram of a socket that was connected to a backend.
+/// `None` for what is nobody's business here.
 #[inline(always)]
 fn goes(context: &SkBuffContext) -> Option<bool> {
-    let cookie = Context::new(context.as_ptr()).socket_cookie();
-    let connected = maps::socket_backend(cookie).filter(|it| it.protocol == proto::UDP)?;
-    let store = &Kernel::<true>;
     // Integers, because the verifier wants what is copied to the stack to be aligned there.
     let version: u8 = context.load(0).ok()?;
     if version >> 4 == 4 {
-        let address: u32 = context.load(DESTINATION_V4).ok()?;
-        let port: u16 = context.load(Ipv4::LEN + DESTINATION_PORT).ok()?;
-        return Some(may_send(store, &connected, V4(address.to_ne_bytes()), port.to_ne_bytes()));
+        let protocol: u8 = context.load(PROTOCOL_V4).ok()?;
+        let l4 = usize::from(version & 0xf) * 4;
+        if !matters(context, protocol, l4)? {
+            return None;
+        }
+        let word = |at: usize| context.load::<u32>(at).map(|word| V4(word.to_ne_bytes()));
+        let (src, dst) = (word(SOURCE_V4).ok()?, word(DESTINATION_V4).ok()?);
+        return may_go(context, src, dst, protocol, l4);
     }
-    let (high, low) = (DESTINATION_V6, DESTINATION_V6 + size_of::<u64>());
-    let [a, b, c, d, e, f, g, h] = context.load::<u64>(high).ok()?.to_ne_bytes();
-    let [i, j, k, l, m, n, o, p] = context.load::<u64>(low).ok()?.to_ne_bytes();
-    let port: u16 = context.load(Ipv6::LEN + DESTINATION_PORT).ok()?;
-    let address = V6([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]);
-    Some(may_send(store, &connected, address, port.to_ne_bytes()))
+    let protocol: u8 = context.load(PROTOCOL_V6).ok()?;
+    if !matters(context, protocol, Ipv6::LEN)? {
+        return None;
+    }
+    let (src, dst) = (address_v6(context, SOURCE_V6)?, address_v6(context, DESTINATION_V6)?);
+    may_go(context, src, dst, protocol, Ipv6::LEN)
+}
+
+/// Whether a packet is a datagram or opens a connection.
+#[inline(always)]
+fn matters(context: &SkBuffContext, protocol: u8, l4: usize) -> Option<bool> {
+    Some(match protocol {
+        proto::UDP => true,
+        proto::TCP => opens(context.load(l4 + TCP_FLAGS).ok()?),
+        _ => false,
+    })
+}
+
+#[inline(always)]
+fn address_v6(context: &SkBuffContext, at: usize) -> Option<V6> {
+    let [a, b, c, d, e, f, g, h] = context.load::<u64>(at).ok()?.to_ne_bytes();
+    let [i, j, k, l, m, n, o, p] = context.load::<u64>(at + size_of::<u64>()).ok()?.to_ne_bytes();
+    Some(V6([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p]))
+}
+
+#[inline(always)]
+fn may_go<A: Addr>(context: &SkBuffContext, src: A, dst: A, protocol: u8, l4: usize) -> Option<bool>
+where
+    Kernel<true>: Store<A>,
+{
+    let store = &Kernel::<true>;
+    let port = context.load::<u16>(l4 + DESTINATION_PORT).ok()?.to_ne_bytes();
+    let cookie = Context::new(context.as_ptr()).socket_cookie();
+    let connected = maps::socket_backend(cookie).filter(|it| it.protocol == proto::UDP);
+    if connected.is_some_and(|connected| !may_send(store, &connected, dst, port)) {
+        return Some(false);
+    }
+    let peer = maps::peer(&key_of(cookie, dst, port, protocol))?;
+    let service = peer.guard()?;
+    if may_open(store, service, src) {
+        return None;
+    }
+    let dialled = A::from_slot(peer.address());
+    counters::refusal(service, Reason::SourceRange);
+    events::refusal(dialled, peer.port(), protocol, service, Reason::SourceRange);
+    Some(false)
 }

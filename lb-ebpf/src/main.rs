@@ -169,7 +169,7 @@ pub fn sock_release(context: SockContext) -> i32 {
 }
 
 /// What sockets of this node send, while some of them are connected to a backend that no longer
-/// serves.
+/// serves, or a load balancer has source ranges.
 #[cgroup_skb]
 pub fn socket_egress(context: SkBuffContext) -> i32 {
     life::sends(&context)

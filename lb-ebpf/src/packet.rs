@@ -12,6 +12,8 @@ use lb_common::{
     wire::Header,
 };
 
+use crate::steps;
+
 /// As much of a frame as the rules read: an ICMPv6 error, and the eight bytes that must be quoted of
 /// TCP or UDP behind IPv6; TCP behind the longest chain of extension headers.
 pub const HEADERS: usize = 144;
@@ -37,11 +39,14 @@ pub fn is_tagged(context: &TcContext) -> bool {
 }
 
 /// Bytes of payload in each of the packets that hardware joined to this one (kernel 5.7); zero: it
-/// is one.
+/// is one. Of SCTP they are as long as they were sent, which nobody says (`GSO_BY_FRAGS`): one byte
+/// each, for the kernel will see when it parts them.
 #[inline(always)]
 pub fn joined(context: &TcContext) -> u16 {
+    const GSO_BY_FRAGS: u16 = 0xffff;
     // SAFETY: a field of the program's own context that is always readable.
-    unsafe { (*context.skb.skb).gso_size as u16 }
+    let size = unsafe { (*context.skb.skb).gso_size as u16 };
+    if size == GSO_BY_FRAGS { 1 } else { size }
 }
 
 /// `T` at `offset` behind `data`, if it ends before `end`.
@@ -92,6 +97,11 @@ impl Packet for XdpPacket<'_> {
         _ipv4: bool,
     ) -> Option<()> {
         whole_checksum(self, offset, pseudo.and(header), udp)
+    }
+
+    #[inline(always)]
+    fn crc_change(&self, difference: u32, length: u16) -> u32 {
+        steps::crc_change(difference, u32::from(length))
     }
 
     #[inline(always)]
@@ -168,6 +178,11 @@ impl Packet for TcPacket<'_> {
         let folded = (delta.sum() & 0xffff) + (delta.sum() >> 16);
         // SAFETY: the helper takes this program's own context; it refuses where no sum is kept.
         unsafe { bpf_csum_update(self.0.as_ptr().cast(), folded) };
+    }
+
+    #[inline(always)]
+    fn crc_change(&self, difference: u32, length: u16) -> u32 {
+        steps::crc_change(difference, u32::from(length))
     }
 
     #[inline(always)]

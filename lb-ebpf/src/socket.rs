@@ -1,12 +1,12 @@
 //! Sockets of this node: translated when they dial, so that their packets need no more work.
 
 use lb_common::{
-    abi::{SocketBackend, SocketChoice, SocketKey, SocketPeer},
+    abi::{Settings, SocketBackend, SocketChoice, SocketKey, SocketPeer},
     addr::{Addr, V4, V6},
-    socket::{Dial, dial},
+    socket::{Dial, dial, is_guarded},
     verdict::{Reason, Verdict},
     wire::proto,
-    world::Store,
+    world::{Store, World as _},
 };
 
 use crate::{
@@ -22,8 +22,13 @@ const PROCEED: i32 = 1;
 const FAIL: i32 = 0;
 
 #[inline(always)]
+pub fn key_of<A: Addr>(cookie: u64, address: A, port: [u8; 2], protocol: u8) -> SocketKey {
+    SocketKey::new(cookie, address.to_slot(), port, protocol, !A::IS_V4)
+}
+
+#[inline(always)]
 fn key<A: Addr>(call: &Call, address: A, port: [u8; 2], protocol: u8) -> SocketKey {
-    SocketKey::new(call.context().socket_cookie(), address.to_slot(), port, protocol, !A::IS_V4)
+    key_of(call.context().socket_cookie(), address, port, protocol)
 }
 
 /// connect() (`connects`) and sendmsg() of an IPv4 socket.
@@ -75,17 +80,22 @@ where
     let store = Kernel::<true>;
     let dialled = key(call, address, port, protocol);
     let sticky = if protocol == proto::UDP { maps::choice(&dialled) } else { SocketChoice::NONE };
-    let namespace = Some(call.context().namespace_cookie());
-    match dial(&store, None, namespace, address, port, protocol, sticky) {
+    let namespace = call.context().namespace_cookie();
+    let on_node = store.settings().filter(|settings| settings.namespace == namespace);
+    let source = on_node.and_then(Settings::own::<A>);
+    match dial(&store, source, Some(namespace), address, port, protocol, sticky) {
         Dial::Untouched => PROCEED,
         Dial::Refused { service, reason } => {
             events::refusal(address, port, protocol, service, reason);
             refuse(service, reason)
         }
-        Dial::Backend { service, choice, .. } => {
+        Dial::Backend { service, kind, choice } => {
             let to = A::from_slot(choice.backend.address());
             let to_port = choice.backend.port();
-            let peer = SocketPeer::new(address.to_slot(), port);
+            let mut peer = SocketPeer::new(address.to_slot(), port);
+            if on_node.is_none() && is_guarded(&store, kind, service) {
+                peer = peer.guarded(service);
+            }
             let chosen =
                 SocketChoice { backend: choice.id, generation: choice.backend.generation() };
             if sticky != chosen {

@@ -5,6 +5,7 @@
 use lb_common::{
     abi::{NextHop, PortPool},
     addr::{V4, V6},
+    crc32c,
     flow::Tuple,
     hops,
     limits::SNAT_PORTS,
@@ -50,6 +51,13 @@ pub extern "C" fn remember(hop: *const NextHop) -> u64 {
 pub extern "C" fn take_port(pool: *const PortPool, count: u32, from: u32) -> u32 {
     let Some(pool) = given(pool) else { return SNAT_PORTS };
     pool.take(count, from)
+}
+
+/// [`crc32c::change`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn crc_change(difference: u32, length: u32) -> u32 {
+    crc32c::change(difference, length as u16)
 }
 
 macro_rules! steps {

@@ -48,7 +48,7 @@ pub const fn hint(reason: Reason) -> &'static str {
         Reason::ExtensionHeaders => "send without IPv6 extension headers",
         Reason::Fragment => "send smaller packets: path MTU discovery, or a smaller UDP payload",
         Reason::ErrorUnknown => "nothing, unless it keeps growing: its connection is gone",
-        Reason::Protocol => "use TCP or UDP to a port of the Service",
+        Reason::Protocol => "use TCP, UDP or SCTP to a port of the Service",
         Reason::NotLinear => {
             "report this with `lb doctor -o json`: the driver's frames are unusual"
         }

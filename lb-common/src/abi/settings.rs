@@ -61,6 +61,7 @@ pub struct Timeouts {
     pub tcp_closing: u32,
     pub half_open: u32,
     pub udp: u32,
+    pub sctp: u32,
 }
 
 /// What the agent tells the programs and may change at any time: one element of an array map.
@@ -85,6 +86,11 @@ pub struct Settings {
     /// Non-zero: flows whose backend is gone for good are reset.
     pub reset_gone: u32,
     pub masquerade_all: u32,
+    pub zero: u32,
+    /// What sockets of the node itself dial from (slots), as far as anybody knows before the kernel
+    /// picks; zero: nobody knows.
+    pub own_v4: [u8; 16],
+    pub own_v6: [u8; 16],
     /// Cookie of the node's own network namespace, or zero: whose sockets may not bind NodePorts.
     pub namespace: u64,
     /// Nanoseconds in a jiffy, or zero: then the programs ask for the time, which costs a call.
@@ -128,6 +134,13 @@ impl Settings {
         if A::IS_V4 { &self.services_v4 } else { &self.services_v6 }
     }
 
+    /// See [`Settings::own_v4`].
+    #[inline(always)]
+    pub fn own<A: Addr>(&self) -> Option<A> {
+        let own = A::from_slot(if A::IS_V4 { &self.own_v4 } else { &self.own_v6 });
+        (own != A::default()).then_some(own)
+    }
+
     /// See [`Settings::flow_mask_v4`].
     #[inline(always)]
     pub const fn flow_mask<A: Addr>(&self) -> u32 {
@@ -158,9 +171,13 @@ impl Default for Settings {
                 tcp_closing: 60 * Self::SECOND,
                 half_open: 3 * Self::SECOND,
                 udp: 120 * Self::SECOND,
+                sctp: 21_600 * Self::SECOND,
             },
             reset_gone: 1,
             masquerade_all: 0,
+            zero: 0,
+            own_v4: [0; 16],
+            own_v6: [0; 16],
             namespace: 0,
             jiffy: 0,
             pods_v4: CidrSet::EMPTY,

@@ -31,7 +31,8 @@ impl SocketKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketPeer {
     address: [u8; 16],
-    /// A whole word: padding behind a port is written unaligned.
+    /// A whole word: padding behind a port is written unaligned. Its high half is the service whose
+    /// source ranges hold, and one; or zero.
     port: u64,
 }
 
@@ -39,6 +40,18 @@ impl SocketPeer {
     #[inline(always)]
     pub const fn new(address: [u8; 16], port: [u8; 2]) -> Self {
         Self { address, port: u16::from_ne_bytes(port) as u64 }
+    }
+
+    /// What opens a connection there is to be held against the source ranges of this service.
+    #[inline(always)]
+    pub const fn guarded(self, service: u32) -> Self {
+        Self { port: self.port | (service as u64 + 1) << 32, ..self }
+    }
+
+    /// See [`SocketPeer::guarded`].
+    #[inline(always)]
+    pub const fn guard(&self) -> Option<u32> {
+        ((self.port >> 32) as u32).checked_sub(1)
     }
 
     /// A slot.

@@ -7,9 +7,8 @@ use crate::{
     flow::Tuple,
     gate::{Plane, ground, passes},
     table::Role,
-    tracking::opens,
+    tracking::{has_connections, opens},
     verdict::Reason,
-    wire::proto,
     world::Store,
 };
 
@@ -26,7 +25,7 @@ pub fn look_up<A: Addr, S: Store<A>>(
     if passes_dialled(store, &draft.segment.tuple) {
         // A connection that is under way needs no frontend, only its flow; it may outlive a Service.
         let under_way =
-            draft.segment.tuple.protocol == proto::TCP && !opens(draft.segment.tcp_flags);
+            has_connections(draft.segment.tuple.protocol) && !opens(draft.segment.tcp_flags);
         if under_way && find_from_client(store, draft) {
             return match steps::keeps(store, draft) {
                 Keep::Yes => hit(store, draft, outcome),
@@ -125,7 +124,7 @@ fn to_frontend<A: Addr, S: Store<A>>(
         return to(draft.entry.role);
     }
     // A UDP flow whose service has nothing better stays where it is.
-    let is_udp = draft.segment.tuple.protocol == proto::UDP;
+    let is_udp = !has_connections(draft.segment.tuple.protocol);
     let nothing = matches!(outcome.reason, Reason::NoEndpoints | Reason::NoLocalEndpoints);
     if known && is_udp && nothing { hit(store, draft, outcome) } else { Course::Ends }
 }

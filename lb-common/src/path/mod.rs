@@ -21,6 +21,7 @@ use crate::{
     parse::{Ip, Part, Segment, version},
     reject::{Complaint, Reject},
     rewrite::{link, translate},
+    sctp,
     table::{Entry, Found},
     verdict::{Reason, Verdict},
     wire::proto,
@@ -331,6 +332,7 @@ fn write<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
             Some(()) => return verdict,
             // Its answer is longer than it is, and some drivers leave no room for that: tc makes it.
             None if segment.tuple.protocol != proto::TCP
+                && !sctp::ends(segment)
                 && job.outcome.mtu == 0
                 && !segment.has_extras(A::L4)
                 && job.network.hook() == Hook::Xdp =>
@@ -338,18 +340,18 @@ fn write<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
                 job.outcome.end(Reason::NeedsStack);
                 return Verdict::Pass;
             }
-            // A RST is not answered.
+            // A RST or an ABORT is not answered.
             None => return Verdict::Drop,
         },
         Verdict::Answer => A::answer(packet),
         Verdict::Deliver | Verdict::Forward => {
             let hops = matches!(verdict, Verdict::Forward);
-            let written = if segment.tuple.protocol == A::ICMP {
-                icmp::write(packet, job.draft, hops)
-            } else {
+            let written = if matches!(segment.tuple.protocol, proto::TCP | proto::UDP) {
                 let later = matches!(segment.part, Part::Later);
                 let l4 = if later { 0 } else { segment.transport() };
                 translate(packet, &segment.tuple, to, l4, hops)
+            } else {
+                translate_other(packet, job.draft, hops)
             };
             if hops { written.and_then(|()| link(packet, &job.outcome.hop)) } else { written }
         }
@@ -360,5 +362,19 @@ fn write<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
             job.outcome.end(Reason::NotLinear);
             Verdict::Drop
         }
+    }
+}
+
+/// As [`translate`], for SCTP and ICMP. A function of its own, for the sake of BPF's stack.
+#[inline(never)]
+fn translate_other<A: Family, P: Packet + ?Sized>(
+    packet: &mut P,
+    draft: &Draft<A>,
+    hops: bool,
+) -> Option<()> {
+    if draft.segment.tuple.protocol == proto::SCTP {
+        sctp::translate(packet, &draft.segment, &draft.to, hops)
+    } else {
+        icmp::write(packet, draft, hops)
     }
 }

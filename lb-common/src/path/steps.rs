@@ -12,9 +12,9 @@ use crate::{
     ports::{self, Lease},
     select::{Choice, Pick},
     table::{self, Insert, Role},
-    tracking::{Side, State, next, opens, renews, timeout},
+    tracking::{Side, State, has_connections, next, opens, renews, timeout},
     verdict::Reason,
-    wire::{Tcp, proto},
+    wire::Tcp,
     world::Store,
 };
 
@@ -29,11 +29,12 @@ pub fn keeps<A: Addr, S: Store<A>>(store: &S, draft: &Draft<A>) -> Keep {
         _ => (BackendState::Gone, false, Outcome::NOBODY),
     };
     // What opens a connection, or has none, goes to whoever has the frontend now.
-    let begins = segment.tuple.protocol == proto::UDP || opens(segment.tcp_flags);
+    let connection = has_connections(segment.tuple.protocol);
+    let begins = !connection || opens(segment.tcp_flags);
     if begins && service != draft.frontend.service() {
         return Keep::No;
     }
-    if segment.tuple.protocol == proto::UDP {
+    if !connection {
         return match state {
             BackendState::Active => Keep::Yes,
             BackendState::Retired if serving => Keep::Yes,
@@ -92,7 +93,7 @@ fn choice<A: Addr, S: Store<A>>(
     if is_barred(store, &frontend, service, tuple.src) {
         return Err(Reason::SourceRange);
     }
-    let mid_stream = tuple.protocol == proto::TCP && !opens(flags);
+    let mid_stream = has_connections(tuple.protocol) && !opens(flags);
     if mid_stream && takes_over(settings, store.now()) {
         return Err(Reason::Takeover);
     }

@@ -11,7 +11,7 @@ pub use header::Header;
 pub(crate) use header::header;
 pub use icmp::Icmp;
 pub use ip::{Extension, Ipv4, Ipv6};
-pub use transport::{Ports, Tcp, Udp};
+pub use transport::{Ports, Sctp, Tcp, Udp};
 
 /// IANA protocol numbers.
 pub mod proto {
@@ -19,4 +19,5 @@ pub mod proto {
     pub const TCP: u8 = 6;
     pub const UDP: u8 = 17;
     pub const ICMPV6: u8 = 58;
+    pub const SCTP: u8 = 132;
 }

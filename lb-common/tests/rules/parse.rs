@@ -4,10 +4,10 @@ use lb_common::{
     packet::{Frame, Packet as _},
     parse::{Ip, Parse, Part, Segment, version},
     verdict::Reason,
-    wire::{Eth, Header as _, Icmp, Ipv4, Ipv6, Tcp, Udp, proto},
+    wire::{Eth, Header as _, Icmp, Ipv4, Ipv6, Sctp, Tcp, Udp, proto},
 };
 
-use crate::support::{ACK, FIN, FromIp, L4, SYN, Sample, tcp, tuple, udp};
+use crate::support::{ACK, FIN, FromIp, L4, SYN, Sample, sctp, tcp, tuple, udp};
 
 /// The version and, for IP, what it parses as.
 fn parse<A: Parse>(frame: &[u8]) -> (Ip, Result<Segment<A>, (A, Reason)>) {
@@ -18,12 +18,14 @@ fn parse<A: Parse>(frame: &[u8]) -> (Ip, Result<Segment<A>, (A, Reason)>) {
     (version(&packet), result.map(|()| segment).map_err(|reason| (segment.tuple.dst, reason)))
 }
 
-fn samples() -> [Sample; 4] {
+fn samples() -> [Sample; 6] {
     [
         tcp("192.0.2.9:40000", "10.96.0.10:80", SYN),
         udp("192.0.2.9:40001", "10.96.0.10:53"),
         tcp("[2001:db8::9]:40002", "[fd00::10]:80", ACK | FIN),
         udp("[2001:db8::9]:40003", "[fd00::10]:53"),
+        sctp("192.0.2.9:40004", "10.96.0.10:99", SYN),
+        sctp("[2001:db8::9]:40005", "[fd00::10]:99", FIN),
     ]
 }
 
@@ -33,6 +35,7 @@ fn segment<A: FromIp>(sample: &Sample) -> Segment<A> {
         tcp_flags: match sample.l4 {
             L4::Tcp { flags, .. } => flags,
             L4::Udp => 0,
+            L4::Sctp { chunk, .. } => lb_common::sctp::flags(chunk),
         },
         ttl: sample.ttl,
         length: (sample.bytes().len() - Eth::LEN) as u16,
@@ -45,19 +48,21 @@ fn segment<A: FromIp>(sample: &Sample) -> Segment<A> {
 
 #[test]
 fn headers_are_as_long_as_their_rfcs_say() {
-    let lengths = [Eth::LEN, Ipv4::LEN, Ipv6::LEN, Tcp::LEN, Udp::LEN, Icmp::LEN];
-    assert_eq!(lengths, [14, 20, 40, 20, 8, 8]);
+    let lengths = [Eth::LEN, Ipv4::LEN, Ipv6::LEN, Tcp::LEN, Udp::LEN, Icmp::LEN, Sctp::LEN];
+    assert_eq!(lengths, [14, 20, 40, 20, 8, 8, 16]);
     assert_eq!(std::mem::offset_of!(Tcp, checksum), Tcp::CHECKSUM_AT);
     assert_eq!(std::mem::offset_of!(Udp, checksum), Udp::CHECKSUM_AT);
 }
 
 #[test]
-fn a_frame_reads_as_what_etherparse_wrote() {
-    let [tcp4, udp4, tcp6, udp6] = samples();
+fn a_frame_reads_as_what_was_written() {
+    let [tcp4, udp4, tcp6, udp6, sctp4, sctp6] = samples();
     assert_eq!(parse(&tcp4.bytes()), (Ip::V4, Ok(segment::<V4>(&tcp4))));
     assert_eq!(parse(&udp4.bytes()), (Ip::V4, Ok(segment::<V4>(&udp4))));
     assert_eq!(parse(&tcp6.bytes()), (Ip::V6, Ok(segment::<V6>(&tcp6))));
     assert_eq!(parse(&udp6.bytes()), (Ip::V6, Ok(segment::<V6>(&udp6))));
+    assert_eq!(parse(&sctp4.bytes()), (Ip::V4, Ok(segment::<V4>(&sctp4))));
+    assert_eq!(parse(&sctp6.bytes()), (Ip::V6, Ok(segment::<V6>(&sctp6))));
 }
 
 #[test]
@@ -151,7 +156,7 @@ fn a_tcp_header_that_says_it_is_shorter_or_longer_than_it_can_be_lies() {
 
 #[test]
 fn other_protocols_and_ipv6_extension_headers_are_named() {
-    for protocol in [0, 1, 2, 4, 41, 50, 58, 132, 255] {
+    for protocol in [0, 1, 2, 4, 41, 50, 58, 133, 255] {
         assert_eq!(spoilt_v4(23, &[protocol]), Err(Reason::Protocol));
     }
     for next_header in [50, 51, 59, 58, 135] {

@@ -45,7 +45,7 @@ fn establish(town: &Town, number: u32) -> Result<u16, Reason> {
     }
     let seen = Sample::read(&run.bytes);
     town.returned(&seen.answered(SYN | ACK));
-    if town.protocol == proto::TCP {
+    if town.protocol != proto::UDP {
         town.forwarded(&town.packet(
             &sent.src.ip().to_string(),
             sent.src.port(),

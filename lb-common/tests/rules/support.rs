@@ -2,6 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use crc::{CRC_32_ISCSI, Crc};
 use etherparse::{
     EtherType, Ethernet2Header, IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header, NetSlice,
     SlicedPacket, TcpHeader, TransportSlice, UdpHeader,
@@ -9,7 +10,7 @@ use etherparse::{
 use lb_common::{
     addr::{Addr, V4, V6},
     flow::Tuple,
-    wire::{Tcp, proto},
+    wire::{Sctp, Tcp, proto},
 };
 
 pub const FIN: u8 = Tcp::FIN;
@@ -20,7 +21,10 @@ pub const ACK: u8 = Tcp::ACK;
 /// The MAC addresses of every frame that is made here: destination, source.
 pub const MACS: ([u8; 6], [u8; 6]) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
 
-/// A TCP or UDP packet in an Ethernet frame.
+/// CRC32c, as others make it.
+pub const CRC32C: Crc<u32> = Crc::<u32>::new(&CRC_32_ISCSI);
+
+/// A TCP, UDP or SCTP packet in an Ethernet frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Sample {
     pub macs: ([u8; 6], [u8; 6]),
@@ -33,8 +37,18 @@ pub struct Sample {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum L4 {
-    Tcp { flags: u8, seq: u32, ack: u32, window: u16 },
+    Tcp {
+        flags: u8,
+        seq: u32,
+        ack: u32,
+        window: u16,
+    },
     Udp,
+    /// With the kind of its first chunk; the payload is that of the chunk.
+    Sctp {
+        chunk: u8,
+        tag: u32,
+    },
 }
 
 /// A TCP packet; addresses as text.
@@ -49,9 +63,30 @@ pub fn udp(src: &str, dst: &str) -> Sample {
     Sample { macs: MACS, src, dst, ttl: 64, l4: L4::Udp, payload: b"hello".to_vec() }
 }
 
-/// A packet of either protocol.
+/// An SCTP packet; addresses as text. Flags stand for the chunk that says the same.
+pub fn sctp(src: &str, dst: &str, flags: u8) -> Sample {
+    let l4 = L4::Sctp { chunk: chunk(flags), tag: 3_000_000 };
+    Sample { l4, payload: b"a chunk's".to_vec(), ..udp(src, dst) }
+}
+
+/// The chunk that says of an association what these flags say of a connection.
+fn chunk(flags: u8) -> u8 {
+    match flags {
+        _ if flags & RST != 0 => Sctp::ABORT,
+        _ if flags & FIN != 0 => Sctp::SHUTDOWN,
+        _ if flags & (SYN | ACK) == SYN => Sctp::INIT,
+        _ if flags & SYN != 0 => Sctp::INIT_ACK,
+        _ => Sctp::COOKIE_ECHO,
+    }
+}
+
+/// A packet of any protocol.
 pub fn packet(protocol: u8, src: &str, dst: &str, flags: u8) -> Sample {
-    if protocol == proto::TCP { tcp(src, dst, flags) } else { udp(src, dst) }
+    match protocol {
+        proto::TCP => tcp(src, dst, flags),
+        proto::SCTP => sctp(src, dst, flags),
+        _ => udp(src, dst),
+    }
 }
 
 impl Sample {
@@ -59,6 +94,7 @@ impl Sample {
         match self.l4 {
             L4::Tcp { .. } => proto::TCP,
             L4::Udp => proto::UDP,
+            L4::Sctp { .. } => proto::SCTP,
         }
     }
 
@@ -72,6 +108,7 @@ impl Sample {
         let l4 = match self.l4 {
             L4::Tcp { .. } => L4::Tcp { flags, seq: 77, ack: 88, window: 99 },
             L4::Udp => L4::Udp,
+            L4::Sctp { .. } => L4::Sctp { chunk: chunk(flags), tag: 4_000_000 },
         };
         Self {
             macs: MACS,
@@ -163,6 +200,7 @@ impl Sample {
                 .expect("a short packet");
                 header.to_bytes().to_vec()
             }
+            L4::Sctp { chunk, tag } => return sctp_bytes(sport, dport, tag, chunk, payload),
         };
         bytes.extend(payload);
         bytes
@@ -192,8 +230,9 @@ impl Sample {
             }
             other @ NetSlice::Arp(_) => panic!("IP, not {other:?}"),
         };
-        let (sport, dport, l4, payload) = match sliced.transport.as_ref().expect("transport") {
-            TransportSlice::Tcp(tcp) => {
+        let (sport, dport, l4, payload) = match sliced.transport.as_ref() {
+            None => read_sctp(sliced.ip_payload().expect("an IP packet")),
+            Some(TransportSlice::Tcp(tcp)) => {
                 let right = match (src, dst) {
                     (IpAddr::V4(src), IpAddr::V4(dst)) => {
                         tcp.calc_checksum_ipv4(src.octets(), dst.octets())
@@ -213,7 +252,7 @@ impl Sample {
                 let l4 = L4::Tcp { flags, seq, ack, window: tcp.window_size() };
                 (tcp.source_port(), tcp.destination_port(), l4, tcp.payload())
             }
-            TransportSlice::Udp(udp) => {
+            Some(TransportSlice::Udp(udp)) => {
                 let (header, payload) = (udp.to_header(), udp.payload());
                 let right = match (src, dst) {
                     (IpAddr::V4(src), IpAddr::V4(dst)) => {
@@ -227,7 +266,7 @@ impl Sample {
                 assert_eq!(Ok(header.checksum), right, "UDP checksum");
                 (header.source_port, header.destination_port, L4::Udp, payload)
             }
-            other => panic!("TCP or UDP, not {other:?}"),
+            Some(other) => panic!("TCP, UDP or SCTP, not {other:?}"),
         };
         Self {
             macs: (link.destination(), link.source()),
@@ -238,6 +277,33 @@ impl Sample {
             payload: payload.to_vec(),
         }
     }
+}
+
+fn sctp_bytes(sport: u16, dport: u16, tag: u32, chunk: u8, payload: &[u8]) -> Vec<u8> {
+    let length = (4 + payload.len()) as u16;
+    let mut bytes = [sport.to_be_bytes(), dport.to_be_bytes()].concat();
+    bytes.extend(tag.to_be_bytes());
+    bytes.extend([0; 4]);
+    bytes.extend([chunk, 0]);
+    bytes.extend(length.to_be_bytes());
+    bytes.extend(payload);
+    let checksum = CRC32C.checksum(&bytes);
+    bytes[8..12].copy_from_slice(&checksum.to_le_bytes());
+    bytes
+}
+
+#[track_caller]
+fn read_sctp<'a>(ip: &etherparse::IpPayloadSlice<'a>) -> (u16, u16, L4, &'a [u8]) {
+    assert_eq!(ip.ip_number.0, proto::SCTP, "TCP, UDP or SCTP");
+    let bytes = ip.payload;
+    let two = |at: usize| u16::from_be_bytes([bytes[at], bytes[at + 1]]);
+    let tag = u32::from(two(4)) << 16 | u32::from(two(6));
+    let mut zeroed = bytes.to_vec();
+    zeroed[8..12].fill(0);
+    let right = CRC32C.checksum(&zeroed).to_le_bytes();
+    assert_eq!(bytes[8..12], right, "SCTP checksum");
+    assert_eq!(usize::from(two(14)), bytes.len() - 12, "chunk length");
+    (two(0), two(2), L4::Sctp { chunk: bytes[12], tag }, &bytes[16..])
 }
 
 /// A family whose addresses can be made of the standard library's.

@@ -73,10 +73,10 @@ pub fn at(address: &str, port: u16) -> String {
 }
 
 impl Town {
-    /// A town for both families and both protocols, behind `hook`; no backend yet.
+    /// A town for both families and every protocol, behind `hook`; no backend yet.
     pub fn all(hook: Hook) -> Vec<Self> {
         let families = [&NAMES_V4, &NAMES_V6];
-        let protocols = [proto::TCP, proto::UDP];
+        let protocols = [proto::TCP, proto::UDP, proto::SCTP];
         families
             .into_iter()
             .flat_map(|names| protocols.map(|protocol| Self::new(names, protocol, hook)))

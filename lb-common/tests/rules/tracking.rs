@@ -115,7 +115,7 @@ fn states_survive_their_numbers() {
 
 #[test]
 fn half_open_flows_go_soon_closing_ones_in_a_minute_and_others_by_protocol() {
-    let timeouts = Timeouts { tcp: 1, tcp_closing: 2, half_open: 3, udp: 4 };
+    let timeouts = Timeouts { tcp: 1, tcp_closing: 2, half_open: 3, udp: 4, sctp: 5 };
     let table = [HalfOpen, Established, ClientFin, ServerFin, Closing].map(|state| {
         (timeout(state, proto::TCP, &timeouts), timeout(state, proto::UDP, &timeouts))
     });

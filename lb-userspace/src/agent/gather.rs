@@ -11,7 +11,7 @@ use lb_common::{
     verdict::{Reason, Verdict},
 };
 
-use super::{locked, setup, state::State};
+use super::{kube_proxy, locked, setup, state::State};
 use crate::{
     config::PortRange,
     datapath::{inventory, maps::Maps, rates::Sample},
@@ -38,6 +38,9 @@ pub fn gather(state: &State) -> Snapshot {
     fill(&state.tables, &state.maps, snat_ports, &mut to);
     pinned(state, &mut to);
     progress(state, &mut to);
+    if state.config.kube_proxy_metrics {
+        kube_proxy::gather(state, &mut to);
+    }
     to
 }
 
@@ -170,9 +173,7 @@ fn progress(state: &State, to: &mut Snapshot) {
     to.put("network_programming_duration_seconds", vec![], programming);
     to.gauge("refused_services", vec![], state.refused.len() as f64);
     if let Some(synced) = state.synced {
-        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let at = now.saturating_sub(synced.at.elapsed());
-        to.gauge("last_sync_timestamp_seconds", vec![], at.as_secs_f64());
+        to.gauge("last_sync_timestamp_seconds", vec![], seconds(synced.at));
     }
     let sources = state.sources.borrow();
     if let Some(age) = sources.age(Instant::now()) {
@@ -181,6 +182,12 @@ fn progress(state: &State, to: &mut Snapshot) {
     for (kind, status) in sources.iter() {
         to.counter("watch_restarts", vec![("resource", kind.to_string())], status.restarts);
     }
+}
+
+/// A moment as Unix time.
+pub(super) fn seconds(at: Instant) -> f64 {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    now.saturating_sub(at.elapsed()).as_secs_f64()
 }
 
 #[cfg(test)]

@@ -84,7 +84,8 @@ impl Hooks {
         self.links.sockets(object, &folder, self.cgroup).map_err(|error| wrong(&error))
     }
 
-    /// Looks at what sockets send, so that none reaches who has its dead backend's address next.
+    /// Looks at what sockets send, so that none reaches who has its dead backend's address next, or
+    /// opens something that a load balancer's source ranges forbid.
     pub fn guard(&mut self, object: &mut Object) {
         let attached = fs::File::open(&self.cgroup_path)
             .map_err(|error| error.to_string())
@@ -93,7 +94,9 @@ impl Hooks {
             });
         match attached {
             Ok(()) => self.guards = true,
-            Err(error) => tracing::error!("sockets of dead UDP backends go on sending: {error}"),
+            Err(error) => tracing::error!(
+                "what sockets send cannot be looked at (dead UDP backends, source ranges): {error}"
+            ),
         }
     }
 

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use super::setup;
 use crate::{
-    api::{Explanation, Packet, Request, Response},
+    api::{Packet, Request, Response},
     bench,
-    cli::{Datapath, Each, Exit, Failure, Sampling},
+    cli::{Datapath, Each, Exit, Explained, Failure, Sampling},
     config::Config,
     datapath::{
         attach, frame, inventory, maps::Maps, monitor::Monitor, object, rates::Rates, rows, seen,
@@ -23,7 +23,7 @@ impl Datapath for Live {
         super::run(config)
     }
 
-    fn explain(&self, config: &Config, packets: &[Packet]) -> Result<Vec<Explanation>, Failure> {
+    fn explain(&self, config: &Config, packets: &[Packet]) -> Result<Explained, Failure> {
         explain::from_files(config, packets)
     }
 

@@ -11,6 +11,7 @@ mod gather;
 mod handler;
 mod health;
 mod hooks;
+mod kube_proxy;
 mod live;
 mod lock;
 mod log;
@@ -311,7 +312,11 @@ async fn source(
                     }
                 }
             };
-            let publish = events::publish(client.clone(), config.node_name, warnings);
+            let (node, to) = (config.node_name, client.clone());
+            let publish = async move {
+                events::started(to.clone(), &node).await;
+                events::publish(to, node, warnings).await;
+            };
             let publish = cancel.clone().run_until_cancelled_owned(publish);
             tokio::join!(watch::run(client, options, batches, sources, cancel), forward, publish);
             Ok(())

@@ -62,7 +62,7 @@ pub fn settings(config: &Config, sizes: Sizes, installed: u32) -> Result<Setting
         Duration::ZERO => 0,
         time => installed.wrapping_add(in_ticks(time)),
     };
-    let config::Timeouts { tcp, tcp_closing, half_open, udp, sctp: _ } = config.timeouts;
+    let config::Timeouts { tcp, tcp_closing, half_open, udp, sctp } = config.timeouts;
     Ok(Settings {
         seed: seed(config.seed_file.as_deref())?,
         jiffy: host::jiffy(),
@@ -76,6 +76,7 @@ pub fn settings(config: &Config, sizes: Sizes, installed: u32) -> Result<Setting
             tcp_closing: in_ticks(tcp_closing.0),
             half_open: in_ticks(half_open.0),
             udp: in_ticks(udp.0),
+            sctp: in_ticks(sctp.0),
         },
         reset_gone: u32::from(config.reset_gone),
         // Without it no bind() is refused.

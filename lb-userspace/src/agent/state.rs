@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use lb_common::abi::Settings;
 
 use super::{
-    News, changes::Changes, health::addresses, hooks::Hooks, setup, surroundings::Surroundings,
-    warnings,
+    News, changes::Changes, health::addresses, hooks::Hooks, kube_proxy::Told, setup,
+    surroundings::Surroundings, warnings,
 };
 use crate::{
     cli::{Exit, Failure},
@@ -63,6 +63,7 @@ pub struct State {
     seen: net::Snapshot,
     /// What became of each Service lately, the newest last.
     pub changes: Changes,
+    pub told: Told,
     pub rates: Rates,
     /// Another proxy that runs beside, as far as is known.
     pub proxy: Arc<Mutex<Option<String>>>,
@@ -144,6 +145,7 @@ impl State {
             warnings,
             seen,
             changes: Changes::default(),
+            told: Told::default(),
             rates: Rates::default(),
             proxy: Arc::default(),
             sync_times: Histogram::default(),
@@ -154,7 +156,7 @@ impl State {
             began: Instant::now(),
             in_step: false,
         };
-        if state.maps.has_stranded_sockets() {
+        if state.maps.has_stranded_sockets() || state.maps.bars_sources() {
             state.hooks.guard(&mut state.object);
         } else {
             state.hooks.end_guard();
@@ -187,6 +189,7 @@ impl State {
         self.health.lock().node.queue_all(Timestamp::now());
         for News { changes, reports, .. } in batches {
             for change in changes {
+                self.told.put(&change);
                 self.index.apply(change);
             }
             if let Some(reports) = reports {
@@ -251,17 +254,21 @@ impl State {
         };
         warnings::tell(&self.refused, &planned.refused, &self.warnings);
         self.refused = planned.refused.into_iter().collect();
+        if !self.hooks.guards && self.plan.bars_sources() {
+            self.hooks.guard(&mut self.object);
+        }
         let writes = planned.ops.len();
         self.in_step = self.write(&planned.ops);
         self.tell_health();
         if self.in_step {
+            self.told.settle();
             let took = seen.elapsed();
             self.synced = Some(Synced { at: Instant::now(), took, writes });
             self.sync_times.put(took);
             let triggers = self.index.take_triggers();
             // What happened before this agent began says nothing about it.
             let lived = self.began.elapsed();
-            let ages = triggers.iter().filter_map(|trigger| age(*trigger));
+            let ages = triggers.into_values().flatten().filter_map(age);
             ages.filter(|age| *age <= lived).for_each(|age| self.programming_times.put(age));
             for name in &changed {
                 self.changes.put(name, self.plan.get(name), took);
@@ -360,7 +367,7 @@ impl State {
         let ops = self.tables.reclaim(scanned, &flows.referenced());
         self.write(&ops);
         super::drain::forget_replaced(self);
-        if self.hooks.guards && !self.maps.has_stranded_sockets() {
+        if self.hooks.guards && !self.maps.has_stranded_sockets() && !self.plan.bars_sources() {
             self.hooks.end_guard();
         }
     }

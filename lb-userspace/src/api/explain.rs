@@ -16,7 +16,7 @@ pub struct Packet {
     pub proto: String,
     pub dst: IpAddr,
     pub port: u16,
-    /// TCP flags by name; SYN if none are given.
+    /// TCP flags by name, or what SCTP's first chunk is like; SYN if none are given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flags: Option<String>,
 }

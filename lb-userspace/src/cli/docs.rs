@@ -9,7 +9,7 @@ use std::{
 use clap::{Command, CommandFactory};
 
 use super::{Cli, Exit, Failure, output};
-use crate::observe::metrics::{Kind, METRICS};
+use crate::observe::metrics::{KUBE_PROXY, Kind, METRICS, Metric};
 
 /// Write the reference documents and man pages into a folder
 #[derive(Debug, clap::Args)]
@@ -117,7 +117,16 @@ fn metrics() -> String {
              and uplinks; that of backends is capped by `metricsBackends`. No flow is ever evicted, so \
              there is no count of that: what finds no room is in `lb_drops_total`.\n\n\
              | metric | type | labels | meaning |\n|---|---|---|---|\n";
-    for metric in METRICS {
+    list(METRICS, &mut text);
+    text += "\n## By kube-proxy's names\n\nWith `kubeProxyMetrics`, for dashboards and alerts that were made for \
+             kube-proxy. Those of its metrics that are about its rules have no meaning here and are not \
+             offered.\n\n| metric | type | labels | meaning |\n|---|---|---|---|\n";
+    list(KUBE_PROXY, &mut text);
+    text
+}
+
+fn list(metrics: &[Metric], text: &mut String) {
+    for metric in metrics {
         let kind = match metric.kind {
             Kind::Counter => "counter",
             Kind::Gauge => "gauge",
@@ -128,5 +137,4 @@ fn metrics() -> String {
         let name = metric.full_name();
         let _ = writeln!(text, "| `{name}` | {kind} | {labels} | {} |", metric.help);
     }
-    text
 }

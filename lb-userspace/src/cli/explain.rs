@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
     path::{Path, PathBuf},
     str::FromStr,
+    time::Instant,
 };
 
 use clap::ValueEnum;
@@ -33,12 +34,16 @@ pub struct Args {
     /// Where it goes to
     #[arg(value_name = "ADDRESS:PORT")]
     destination: Option<SocketAddr>,
-    /// TCP flags by name, such as SYN or SYN,ACK [default: SYN]
+    /// TCP flags by name, such as SYN or SYN,ACK; for SCTP the chunk that is like them (INIT, INIT
+    /// ACK) [default: SYN]
     #[arg(long)]
     flags: Option<String>,
     /// Questions in a file, one JSON object a line; one answer a line comes out
     #[arg(long, value_name = "FILE", conflicts_with_all = ["protocol", "flags", "output"])]
     packets: Option<PathBuf>,
+    /// Say on standard error how many packets a second were answered
+    #[arg(long, requires = "packets")]
+    rate: bool,
     #[command(flatten)]
     options: Options,
     #[command(flatten)]
@@ -94,13 +99,18 @@ pub(super) fn run(args: Args, datapath: &dyn Datapath) -> Result<Exit, Failure> 
     };
     explain::check(&packets)?;
     let config = Config::load(args.options, &host::name())?;
-    let answers = match config.source {
+    let began = Instant::now();
+    let (answers, took) = match config.source {
         SourceKind::Files => datapath.explain(&config, &packets)?,
         SourceKind::Kubernetes => match ask(&config.socket, &Request::Explain { packets })? {
-            Response::Explain(answers) => answers,
+            Response::Explain(answers) => (answers, began.elapsed()),
             _ => return Err(AskError::Answer("it explains nothing".into()).into()),
         },
     };
+    if args.rate {
+        let a_second = answers.len() as f64 / took.as_secs_f64().max(1e-9);
+        eprintln!("{} packets in {took:.1?}: {a_second:.0} a second", answers.len());
+    }
     let text = match &args.packets {
         Some(_) => lines(&answers)?,
         None => answers.first().map_or(Ok(String::new()), |it| render(it, args.format.output))?,

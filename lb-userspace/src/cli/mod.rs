@@ -23,7 +23,7 @@ mod top;
 mod uninstall;
 mod version;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 
@@ -72,8 +72,8 @@ pub trait Datapath: Sync {
     /// Runs the agent until it is told to stop.
     fn run_agent(&self, config: Config) -> Result<(), Failure>;
     /// Packets' fates under the manifests that the configuration names, decided by a private
-    /// instance of the programs.
-    fn explain(&self, config: &Config, packets: &[Packet]) -> Result<Vec<Explanation>, Failure>;
+    /// instance of the programs, and how long that took once it was there.
+    fn explain(&self, config: &Config, packets: &[Packet]) -> Result<Explained, Failure>;
     /// Measures; the function is told of every step.
     fn bench(&self, wanted: &Wanted, tell: &dyn Fn(&str)) -> Result<Report, Failure>;
     /// What the pinned maps answer without an agent.
@@ -88,6 +88,9 @@ pub trait Datapath: Sync {
     /// Removes every link and pin; names what it removed.
     fn uninstall(&self, bpffs: &std::path::Path) -> Result<Vec<String>, Failure>;
 }
+
+/// Packets' fates, and how long they took.
+pub type Explained = (Vec<Explanation>, Duration);
 
 /// Which packets are told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -119,7 +122,7 @@ impl Datapath for NoDatapath {
         Err(Self::failure())
     }
 
-    fn explain(&self, _: &Config, _: &[Packet]) -> Result<Vec<Explanation>, Failure> {
+    fn explain(&self, _: &Config, _: &[Packet]) -> Result<Explained, Failure> {
         Err(Self::failure())
     }
 

@@ -19,37 +19,78 @@ pub struct Warning {
     pub message: String,
 }
 
+/// Where Events about Nodes are kept, which have no namespace.
+const NODES: &str = "default";
+
+/// Says on this Node that the agent has started, as the reference does. One that cannot be written is
+/// lost.
+pub async fn started(client: Client, node: &str) {
+    let about = ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Node".into()),
+        name: Some(node.to_owned()),
+        // As kubelets refer to their Node: whoever describes it looks for this.
+        uid: Some(node.to_owned()),
+        ..ObjectReference::default()
+    };
+    let note = Note {
+        about,
+        namespace: NODES.to_owned(),
+        kind: "Normal",
+        reason: "Starting",
+        message: format!("lb {} serves Services here", env!("CARGO_PKG_VERSION")),
+    };
+    write(&client, note, node).await;
+}
+
 /// Writes warnings to the API server until nobody sends any more. One that cannot be written is
 /// lost: it has been logged, and what it is about is tried again.
 pub async fn publish(client: Client, node: String, mut warnings: mpsc::Receiver<Warning>) {
-    while let Some(warning) = warnings.recv().await {
-        let namespace = warning.service.namespace.clone();
-        let event = event(warning, &node, Timestamp::now());
-        let api = Api::<Event>::namespaced(client.clone(), &namespace);
-        if let Err(error) = api.create(&PostParams::default(), &event).await {
-            tracing::warn!("an Event cannot be written: {error}");
-        }
+    while let Some(Warning { service, reason, message }) = warnings.recv().await {
+        let ObjectName { namespace, name } = service;
+        let about = ObjectReference {
+            api_version: Some("v1".into()),
+            kind: Some("Service".into()),
+            namespace: Some(namespace.clone()),
+            name: Some(name),
+            ..ObjectReference::default()
+        };
+        write(&client, Note { about, namespace, kind: "Warning", reason, message }, &node).await;
     }
 }
 
-fn event(warning: Warning, node: &str, now: Timestamp) -> Event {
-    let Warning { service, reason, message } = warning;
-    let ObjectName { namespace, name } = service;
+/// What an Event says.
+struct Note {
+    about: ObjectReference,
+    namespace: String,
+    kind: &'static str,
+    reason: &'static str,
+    message: String,
+}
+
+async fn write(client: &Client, note: Note, node: &str) {
+    let api = Api::<Event>::namespaced(client.clone(), &note.namespace);
+    let event = event(note, node, Timestamp::now());
+    if let Err(error) = api.create(&PostParams::default(), &event).await {
+        tracing::warn!("an Event cannot be written: {error}");
+    }
+}
+
+fn event(note: Note, node: &str, now: Timestamp) -> Event {
+    let Note { about, namespace, kind, reason, message } = note;
     Event {
         metadata: ObjectMeta {
             // As the reference names them: unique by the time.
-            name: Some(format!("{name}.{:x}", now.as_nanosecond())),
-            namespace: Some(namespace.clone()),
+            name: Some(format!(
+                "{}.{:x}",
+                about.name.as_deref().unwrap_or_default(),
+                now.as_nanosecond()
+            )),
+            namespace: Some(namespace),
             ..ObjectMeta::default()
         },
-        involved_object: ObjectReference {
-            api_version: Some("v1".into()),
-            kind: Some("Service".into()),
-            namespace: Some(namespace),
-            name: Some(name),
-            ..ObjectReference::default()
-        },
-        type_: Some("Warning".into()),
+        involved_object: about,
+        type_: Some(kind.into()),
         reason: Some(reason.into()),
         message: Some(message),
         source: Some(EventSource { component: Some("lb".into()), host: Some(node.into()) }),

@@ -35,7 +35,7 @@ pub struct Index {
     names: Names,
     pending: Pending,
     /// When what was told of since [`Index::take_triggers`] happened in the cluster.
-    triggers: Vec<Timestamp>,
+    triggers: BTreeMap<ObjectName, Vec<Timestamp>>,
     listed: Listed,
 }
 
@@ -89,8 +89,8 @@ impl Index {
         services.into_keys().chain(endpoints).collect()
     }
 
-    /// The trigger times of slices that changed since the last call.
-    pub fn take_triggers(&mut self) -> Vec<Timestamp> {
+    /// The trigger times of slices that changed since the last call, by their Service.
+    pub fn take_triggers(&mut self) -> BTreeMap<ObjectName, Vec<Timestamp>> {
         std::mem::take(&mut self.triggers)
     }
 
@@ -206,13 +206,29 @@ impl Index {
         for (name, object) in op.steps(self.slices.keys()) {
             let trigger = object.as_ref().and_then(endpoints::trigger);
             let new = object.map(|object| endpoints::read(&object, &mut self.names));
-            if self.slices.get(&name) != new.as_ref() {
-                self.triggers.extend(trigger);
-            }
+            self.note_trigger(&name, new.as_ref(), trigger);
             self.put_slice(name, new);
         }
         if listing {
             self.names.sweep();
+        }
+    }
+
+    /// Notes when a change of a slice began; with a slice that goes, what waits of its Service says
+    /// nothing any more.
+    fn note_trigger(&mut self, name: &ObjectName, new: Option<&Slice>, trigger: Option<Timestamp>) {
+        let old = self.slices.get(name);
+        if old == new {
+            return;
+        }
+        match (new, old.and_then(|old| old.service.as_ref())) {
+            (None, Some(service)) => drop(self.triggers.remove(service)),
+            (Some(Slice { service: Some(service), .. }), _) => {
+                if let Some(trigger) = trigger {
+                    self.triggers.entry(service.clone()).or_default().push(trigger);
+                }
+            }
+            _ => {}
         }
     }
 

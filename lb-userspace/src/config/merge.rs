@@ -49,6 +49,7 @@ impl Options {
                 enable_drain,
                 metrics_address,
                 metrics_backends,
+                kube_proxy_metrics,
                 health_address,
                 page_address,
                 kubeconfig,

@@ -66,6 +66,7 @@ pub struct Config {
     pub enable_drain: bool,
     pub metrics_address: Listen,
     pub metrics_backends: u32,
+    pub kube_proxy_metrics: bool,
     pub health_address: Listen,
     pub page_address: Listen,
     pub kubeconfig: Option<PathBuf>,
@@ -148,6 +149,7 @@ impl Config {
             enable_drain,
             metrics_address,
             metrics_backends,
+            kube_proxy_metrics,
             health_address,
             page_address,
             kubeconfig,
@@ -186,6 +188,7 @@ impl Config {
             metrics_address: metrics_address
                 .unwrap_or(Listen(Some(SocketAddr::from(([127, 0, 0, 1], 10249))))),
             metrics_backends: metrics_backends.unwrap_or(1000),
+            kube_proxy_metrics: kube_proxy_metrics.unwrap_or(false),
             health_address: health_address
                 .unwrap_or(Listen(Some(SocketAddr::from(([0, 0, 0, 0], 10256))))),
             page_address: page_address.unwrap_or(Listen(None)),

@@ -143,6 +143,9 @@ pub struct Options {
     /// How many backends get a series of their own in the metrics; 0: none [default: 1000]
     #[arg(long, env = "LB_METRICS_BACKENDS", value_name = "NUMBER")]
     pub metrics_backends: Option<u32>,
+    /// Serve kube-proxy's metrics too, by its names, for dashboards that ask for those
+    #[arg(long, env = "LB_KUBE_PROXY_METRICS", value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub kube_proxy_metrics: Option<bool>,
     /// Where health is served, or `none` [default: 0.0.0.0:10256]
     #[arg(long, env = "LB_HEALTH_ADDRESS", value_name = "IP:PORT")]
     pub health_address: Option<Listen>,

@@ -1,4 +1,4 @@
-//! Connected sockets, and whether what they send must be looked at.
+//! Sockets, and whether what they send must be looked at.
 
 use lb_common::{
     abi::{Backend, BackendState, SocketBackend},
@@ -14,6 +14,13 @@ impl Maps {
     pub fn has_stranded_sockets(&self) -> bool {
         let sockets = self.socket_backends.iter().filter_map(Result::ok);
         sockets.map(|(_, socket)| socket).any(|socket| self.is_stranded(&socket))
+    }
+
+    /// Whether a Service that an earlier agent left has source ranges, which hold for what sockets
+    /// send too.
+    pub fn bars_sources(&self) -> bool {
+        let rows = (0..self.capacities.services).filter_map(|id| self.services.get(id));
+        rows.into_iter().any(|row| row.has_source_ranges())
     }
 
     fn is_stranded(&self, socket: &SocketBackend) -> bool {

@@ -43,7 +43,7 @@ impl Finding {
         match self.reason.verdict() {
             verdict::Verdict::Pass => Verdict::Pass,
             verdict::Verdict::Deliver | verdict::Verdict::Forward => Verdict::Forward,
-            // Nobody asks about an echo: questions are about TCP and UDP.
+            // Nobody asks about an echo: questions are about what has ports.
             verdict::Verdict::Answer | verdict::Verdict::Reject => Verdict::Reject,
             verdict::Verdict::Drop => Verdict::Drop,
         }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use lb_common::{
     packet::{Frame, Packet as _},
-    wire::{Eth, Header, Ipv4, Ipv6, Tcp, Udp},
+    wire::{Eth, Header, Ipv4, Ipv6, Sctp, Tcp, Udp},
 };
 
 use super::question::Asked;
@@ -12,8 +12,6 @@ use crate::model::Protocol;
 
 /// The longest: Ethernet, IPv6 and TCP.
 const LONGEST: usize = Eth::LEN + Ipv6::LEN + Tcp::LEN;
-/// SCTP's common header.
-const SCTP: usize = 12;
 /// Hops that the packet has left.
 const TTL: u8 = 64;
 
@@ -24,7 +22,7 @@ impl Asked {
         let transport = match self.protocol {
             Protocol::Tcp => Tcp::LEN,
             Protocol::Udp => Udp::LEN,
-            Protocol::Sctp => SCTP,
+            Protocol::Sctp => Sctp::LEN,
         };
         let mut bytes = [0; LONGEST];
         let mut frame = Frame::new(&mut bytes, LONGEST);
@@ -32,14 +30,11 @@ impl Asked {
         let (src, dst) = (self.sport.to_be_bytes(), self.port.to_be_bytes());
         match self.protocol {
             Protocol::Tcp => put(&mut frame, at, self.tcp()),
-            // SCTP begins with the same two ports.
-            Protocol::Udp | Protocol::Sctp => {
-                let length = match self.protocol {
-                    Protocol::Udp => (transport as u16).to_be_bytes(),
-                    Protocol::Tcp | Protocol::Sctp => [0; 2],
-                };
+            Protocol::Udp => {
+                let length = (transport as u16).to_be_bytes();
                 put(&mut frame, at, Udp { src, dst, length, checksum: [0; 2] });
             }
+            Protocol::Sctp => put(&mut frame, at, self.sctp()),
         }
         bytes[..at + transport].to_vec()
     }
@@ -101,6 +96,31 @@ impl Asked {
             urgent: [0; 2],
         }
     }
+
+    const fn sctp(&self) -> Sctp {
+        Sctp {
+            src: self.sport.to_be_bytes(),
+            dst: self.port.to_be_bytes(),
+            tag: [0, 0, 0, 1],
+            checksum: [0; 4],
+            chunk: chunk(self.flags),
+            chunk_flags: 0,
+            chunk_length: [0, 4],
+        }
+    }
+}
+
+/// The chunk that says of an association what these flags of TCP say of a connection.
+const fn chunk(flags: u8) -> u8 {
+    /// The chunk of an association in mid-stream.
+    const DATA: u8 = 0;
+    match flags {
+        _ if flags & Tcp::RST != 0 => Sctp::ABORT,
+        _ if flags & Tcp::FIN != 0 => Sctp::SHUTDOWN,
+        _ if flags & (Tcp::SYN | Tcp::ACK) == Tcp::SYN => Sctp::INIT,
+        _ if flags & Tcp::SYN != 0 => Sctp::INIT_ACK,
+        _ => DATA,
+    }
 }
 
 /// Writes a header; frames here are long enough for all of theirs.
@@ -155,7 +175,8 @@ mod tests {
                     (Protocol::Sctp, None) => {
                         let bytes = payload.payload;
                         let ports = [40_000_u16.to_be_bytes(), 80_u16.to_be_bytes()].concat();
-                        assert_eq!((bytes.len(), &bytes[..4]), (SCTP, &ports[..]));
+                        assert_eq!((bytes.len(), &bytes[..4]), (Sctp::LEN, &ports[..]));
+                        assert_eq!(bytes[12..], [Sctp::INIT_ACK, 0, 0, 4]);
                     }
                     other => panic!("{other:?}"),
                 }

@@ -1,6 +1,6 @@
 //! An instance of the datapath that is made for some questions and goes with them.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{collections::BTreeSet, net::IpAddr, time::Instant};
 
 use lb_common::abi::Settings;
 
@@ -9,7 +9,7 @@ use crate::{
     agent::setup,
     api::{Explanation, Packet},
     cli::{
-        Exit, Failure,
+        Exit, Explained, Failure,
         manifests::{self, Manifests},
     },
     config::Config,
@@ -24,17 +24,20 @@ use crate::{
     },
 };
 
-/// Packets' fates on a node that has nothing but the manifests that the configuration names.
+/// Packets' fates on a node that has nothing but the manifests that the configuration names, and how
+/// long they took.
 ///
 /// # Errors
 /// If the manifests cannot be read, a packet cannot be, or the privilege to use BPF is missing.
-pub fn from_files(config: &Config, packets: &[Packet]) -> Result<Vec<Explanation>, Failure> {
+pub fn from_files(config: &Config, packets: &[Packet]) -> Result<Explained, Failure> {
     let Manifests { node, plan, .. } = manifests::read(config)?;
     let private = Private::new(config, node, &plan)?;
     for (name, refusal) in private.refused() {
         eprintln!("warning: Service {name} is left out: {refusal}");
     }
-    Ok(private.explain(packets)?)
+    let began = Instant::now();
+    let answers = private.explain(packets)?;
+    Ok((answers, began.elapsed()))
 }
 
 /// The programs on tables of their own: nothing is pinned or attached, all of it is gone on drop.

@@ -18,7 +18,7 @@ use crate::{
 /// The source port where none is given: any will do, and the same one makes answers repeatable.
 const ANY_PORT: u16 = 40_000;
 
-/// TCP's flags by their names.
+/// TCP's flags by their names; of SCTP they stand for the chunks that say the same.
 const FLAGS: [(&str, u8); 8] = [
     ("FIN", Tcp::FIN),
     ("SYN", Tcp::SYN),
@@ -49,7 +49,7 @@ pub struct Asked {
     pub dst: IpAddr,
     pub port: u16,
     pub protocol: Protocol,
-    /// Of TCP.
+    /// Of TCP, or what the first chunk of SCTP says.
     pub flags: u8,
 }
 

@@ -23,7 +23,7 @@ const START: Duration = Duration::from_secs(120);
 pub struct AgentOptions {
     /// The `lb` binary.
     pub binary: PathBuf,
-    /// The folder or file of manifests.
+    /// The folder or file of manifests; empty, if `flags` name another source of objects.
     pub manifests: PathBuf,
     /// More flags of `lb agent`.
     pub flags: Vec<String>,
@@ -63,7 +63,9 @@ impl Agent {
         let log = File::options().create(true).append(true).open(&self.log)?;
         let mut command = self.node.command(&self.options.binary)?;
         command.arg("agent").arg("--node-name").arg(self.node.name());
-        command.arg("-f").arg(&self.options.manifests);
+        if !self.options.manifests.as_os_str().is_empty() {
+            command.arg("-f").arg(&self.options.manifests);
+        }
         command.arg("--bpffs").arg(&self.bpffs).arg("--socket").arg(&self.socket);
         command.arg("--cgroup-root").arg(self.node.cgroup()).args(&self.options.flags);
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);

@@ -12,7 +12,7 @@ pub enum Kind {
 /// A metric.
 #[derive(Clone, Copy, Debug)]
 pub struct Metric {
-    /// Without the prefix `lb_` and, for counters, without `_total`.
+    /// Without the prefix `lb_` and, for counters, without `_total`; kube-proxy's have theirs.
     pub name: &'static str,
     pub kind: Kind,
     pub labels: &'static [&'static str],
@@ -20,12 +20,27 @@ pub struct Metric {
 }
 
 impl Metric {
+    /// One of ours, or of [`KUBE_PROXY`].
+    pub fn find(name: &str) -> Option<&'static Self> {
+        METRICS.iter().chain(KUBE_PROXY).find(|metric| metric.name == name)
+    }
+
+    /// With its prefix.
+    pub fn base_name(&self) -> String {
+        if self.name.starts_with("kubeproxy_") {
+            self.name.to_owned()
+        } else {
+            format!("lb_{}", self.name)
+        }
+    }
+
     /// As Prometheus knows it.
     pub fn full_name(&self) -> String {
+        let base = self.base_name();
         match self.kind {
-            Kind::Counter => format!("lb_{}_total", self.name),
-            Kind::Info => format!("lb_{}_info", self.name),
-            Kind::Gauge | Kind::Histogram => format!("lb_{}", self.name),
+            Kind::Counter => base + "_total",
+            Kind::Info => base + "_info",
+            Kind::Gauge | Kind::Histogram => base,
         }
     }
 }
@@ -88,4 +103,62 @@ pub const METRICS: &[Metric] = &[
     metric("sync_duration_seconds", Kind::Histogram, &[], "From a change's arrival to the kernel"),
     metric("last_sync_timestamp_seconds", Kind::Gauge, &[], "When the last change went in"),
     metric("watch_restarts", Kind::Counter, &["resource"], "Watches that ended and began anew"),
+];
+
+/// Those of kube-proxy that have a meaning here, by its names, by name.
+pub const KUBE_PROXY: &[Metric] = &[
+    metric(
+        "kubeproxy_network_programming_duration_seconds",
+        Kind::Histogram,
+        &[],
+        "As `lb_network_programming_duration_seconds`",
+    ),
+    metric(
+        "kubeproxy_sync_proxy_rules_duration_seconds",
+        Kind::Histogram,
+        &[],
+        "As `lb_sync_duration_seconds`",
+    ),
+    metric(
+        "kubeproxy_sync_proxy_rules_endpoint_changes",
+        Kind::Counter,
+        &[],
+        "Changes of EndpointSlices that were told",
+    ),
+    metric(
+        "kubeproxy_sync_proxy_rules_endpoint_changes_pending",
+        Kind::Gauge,
+        &[],
+        "Those of them that are not in the kernel yet",
+    ),
+    metric(
+        "kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds",
+        Kind::Gauge,
+        &[],
+        "When the last change was told",
+    ),
+    metric(
+        "kubeproxy_sync_proxy_rules_last_timestamp_seconds",
+        Kind::Gauge,
+        &[],
+        "As `lb_last_sync_timestamp_seconds`",
+    ),
+    metric(
+        "kubeproxy_sync_proxy_rules_no_local_endpoints_total",
+        Kind::Gauge,
+        &["traffic_policy"],
+        "Service ports whose policy (internal, external) is Local, with endpoints but none here",
+    ),
+    metric(
+        "kubeproxy_sync_proxy_rules_service_changes",
+        Kind::Counter,
+        &[],
+        "Changes of Services that were told",
+    ),
+    metric(
+        "kubeproxy_sync_proxy_rules_service_changes_pending",
+        Kind::Gauge,
+        &[],
+        "Those of them that are not in the kernel yet",
+    ),
 ];

@@ -11,7 +11,7 @@ use prometheus_client::{
 
 use super::{
     Histogram,
-    metrics::{Kind, METRICS, Metric},
+    metrics::{Kind, Metric},
 };
 
 /// A label and its value.
@@ -31,9 +31,9 @@ pub enum Value {
 pub struct Snapshot(Vec<(&'static str, Vec<Label>, Value)>);
 
 impl Snapshot {
-    /// Adds a series of one of [`METRICS`], named without its prefix.
+    /// Adds a series of a metric, by the name that [`Metric::find`] knows.
     pub fn put(&mut self, name: &'static str, labels: Vec<Label>, value: Value) {
-        debug_assert!(METRICS.iter().any(|metric| metric.name == name), "{name} is undocumented");
+        debug_assert!(Metric::find(name).is_some(), "{name} is undocumented");
         self.0.push((name, labels, value));
     }
 
@@ -62,7 +62,7 @@ impl Snapshot {
     /// If the text cannot be written.
     pub fn into_text(mut self) -> Result<String, fmt::Error> {
         self.0.sort_by_key(|(name, ..)| *name);
-        let mut registry = Registry::with_prefix("lb");
+        let mut registry = Registry::default();
         registry.register_collector(Box::new(self));
         let mut out = String::new();
         text::encode(&mut out, &registry)?;
@@ -73,17 +73,16 @@ impl Snapshot {
 impl Collector for Snapshot {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
         for family in self.0.chunk_by(|a, b| a.0 == b.0) {
-            let Some(metric) = METRICS.iter().find(|metric| metric.name == family[0].0) else {
-                continue;
-            };
-            let Metric { name, help, kind, .. } = metric;
+            let Some(metric) = Metric::find(family[0].0) else { continue };
+            let Metric { help, kind, .. } = metric;
+            let name = metric.base_name();
             let kind = match kind {
                 Kind::Counter => MetricType::Counter,
                 Kind::Gauge => MetricType::Gauge,
                 Kind::Histogram => MetricType::Histogram,
                 Kind::Info => MetricType::Info,
             };
-            let mut metric = encoder.encode_descriptor(name, help, None, kind)?;
+            let mut metric = encoder.encode_descriptor(&name, help, None, kind)?;
             for (_, labels, value) in family {
                 match (labels.as_slice(), value) {
                     (labels, Value::Info) => metric.encode_info(&labels)?,

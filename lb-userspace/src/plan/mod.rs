@@ -79,6 +79,20 @@ impl PortPlan {
         })
     }
 
+    /// Whether the port has a load balancer's address that does not let everybody in.
+    pub fn bars_sources(&self) -> bool {
+        let guarded = |frontend: &Frontend| frontend.kind == FrontendKind::LoadBalancer;
+        !self.source_ranges.is_empty() && self.frontends.iter().any(guarded)
+    }
+
+    /// Whether there are endpoints, but none that this policy of the port allows here: what needs
+    /// one is dropped in silence (rows 53, 54).
+    pub fn is_silent(&self, policy: Scope) -> bool {
+        policy == Scope::Local
+            && self.local.backends.is_empty()
+            && self.local.when_empty == WhenEmpty::Drop
+    }
+
     /// How a backend is chosen at a frontend of this kind.
     pub fn algorithm_for(&self, kind: FrontendKind) -> Algorithm {
         self.algorithm.unwrap_or(match kind {

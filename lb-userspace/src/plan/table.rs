@@ -5,7 +5,7 @@ use std::{
     net::SocketAddr,
 };
 
-use super::{ServicePlan, service};
+use super::{PortPlan, ServicePlan, service};
 use crate::{
     cluster::index::Index,
     model::{Ignored, Node, ObjectName, Protocol},
@@ -59,6 +59,11 @@ impl Plan {
     /// All plans, by namespace and name.
     pub fn services(&self) -> impl Iterator<Item = &ServicePlan> {
         self.services.values()
+    }
+
+    /// Whether some load balancer's address does not let everybody in.
+    pub fn bars_sources(&self) -> bool {
+        self.services().flat_map(|plan| &plan.ports).any(PortPlan::bars_sources)
     }
 
     /// Frontends that their Service does not get, each with the Service that has it.

@@ -28,8 +28,16 @@ pub fn settings(base: Settings, node: &Node) -> Result<Settings, TooManyCidrs> {
         pods_v6,
         services_v4,
         services_v6,
+        own_v4: own(node, true),
+        own_v6: own(node, false),
         ..base
     })
+}
+
+/// The node's own address of a family, which its sockets dial from unless they say otherwise.
+fn own(node: &Node, v4: bool) -> [u8; 16] {
+    let own = node.addresses.iter().find(|address| address.is_ipv4() == v4);
+    own.map_or([0; 16], |address| slot(*address))
 }
 
 /// The networks of each family.

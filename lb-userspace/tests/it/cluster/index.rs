@@ -1,5 +1,7 @@
 //! What the index holds, and what it says has changed.
 
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::Service;
 use lb_userspace::{
     cluster::{Change, Op, index::Index},
@@ -9,7 +11,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use crate::support::{
-    cases::section,
+    cases::{section, value},
     objects::{
         apply_endpoints, apply_pod, apply_service, apply_slice, complaints, dirty, endpoints,
         http_of, index_of, name, node, object, pod, service, slice, this_node, web,
@@ -31,7 +33,7 @@ struct Tracked {
     /// Service ports.
     map: Option<usize>,
     updated: Option<usize>,
-    health_ports: Option<std::collections::BTreeMap<String, u16>>,
+    health_ports: Option<BTreeMap<String, u16>>,
     pending: Option<usize>,
 }
 
@@ -292,4 +294,59 @@ fn an_endpoints_object_told_twice_makes_nothing_dirty() {
     assert_eq!(dirty(&mut index), ["db"]);
     index.apply(apply_endpoints(endpoints("db", &["10.9.9.9"])));
     assert_eq!(dirty(&mut index), [""; 0]);
+}
+
+#[derive(Deserialize)]
+struct TriggerCase {
+    name: String,
+    /// What happens to a Service's slice, and its trigger time.
+    events: Vec<(String, String, Option<String>)>,
+    want: BTreeMap<String, Vec<String>>,
+}
+
+#[test]
+fn trigger_times_wait_until_they_are_taken_as_they_do_at_the_reference() {
+    let cases: Vec<TriggerCase> =
+        serde_json::from_value(value("trigger_time_reference")["cases"].clone()).unwrap();
+    assert_eq!(cases.len(), 8);
+    // `T+1s`, where T is noon. What began before the agent did is the agent's to leave out.
+    let time = |text: &str| {
+        let seconds: i64 =
+            text.strip_prefix('T').unwrap().strip_suffix('s').unwrap().parse().unwrap();
+        let noon: jiff::Timestamp = "2026-01-01T12:00:00Z".parse().unwrap();
+        noon + jiff::SignedDuration::from_secs(seconds)
+    };
+    for TriggerCase { name: case, events, want } in cases {
+        let mut index = Index::default();
+        for (number, (kind, service, trigger)) in events.iter().enumerate() {
+            let change = if kind == "delete" {
+                Change::EndpointSlice(Op::Delete(name(service)))
+            } else {
+                let mut slice = slice(service, service, &[&format!("10.0.0.{number}")]);
+                slice.metadata.annotations = trigger.as_ref().map(|trigger| {
+                    let key = "endpoints.kubernetes.io/last-change-trigger-time";
+                    BTreeMap::from([(key.to_owned(), time(trigger).to_string())])
+                });
+                apply_slice(slice)
+            };
+            index.apply(change.clone());
+            // Told again, it is no change.
+            index.apply(change);
+        }
+        let lived = |times: Vec<jiff::Timestamp>| -> Vec<jiff::Timestamp> {
+            times.into_iter().filter(|at| *at > time("T+0s")).collect()
+        };
+        let found: BTreeMap<_, _> = index
+            .take_triggers()
+            .into_iter()
+            .map(|(service, times)| (service.name, lived(times)))
+            .filter(|(_, times)| !times.is_empty())
+            .collect();
+        let want: BTreeMap<_, _> = want
+            .into_iter()
+            .map(|(service, times)| (service, times.iter().map(|at| time(at)).collect()))
+            .collect();
+        assert_eq!(found, want, "{case}");
+        assert!(index.take_triggers().is_empty(), "{case}: taken once");
+    }
 }

@@ -236,7 +236,7 @@ const SECTIONS: &[(&str, &str)] = &[
     ("service_to_ports_reference", "cluster::reference_services"),
     ("service_tracker_reference", "cluster::index"),
     ("topology_label_reference", "cluster::index: a zone changes plans, other labels do not"),
-    ("trigger_time_reference", "a metric's input, and not about what packets meet"),
+    ("trigger_time_reference", "cluster::index"),
     ("udp_flow_cleanup_reference", "packet::udp_reference"),
 ];
 

@@ -7,7 +7,7 @@ use k8s_openapi::api::{
     discovery::v1::EndpointSlice,
 };
 use lb_userspace::{
-    cluster::events::{Warning, publish},
+    cluster::events::{Warning, publish, started},
     health::server::{Servers, Shared},
     model::ObjectName,
 };
@@ -27,7 +27,6 @@ fn checked(port: u16) -> Service {
         "metadata": {"name": "web", "namespace": "default"},
         "spec": {
             "type": "LoadBalancer", "externalTrafficPolicy": "Local", "healthCheckNodePort": port,
-            "clusterIP": "10.0.0.77", "clusterIPs": ["10.0.0.77"], "ipFamilies": ["IPv4"],
             "ports": [{"name": "http", "port": 80, "targetPort": 8080, "protocol": "TCP"}],
         },
     }))
@@ -53,9 +52,14 @@ fn pods(number: u8, node: &str, ready: bool, terminating: bool) -> Value {
     }])
 }
 
-/// A port that nobody listens on.
+/// A port that nobody listens on, of those that API servers take for this.
 async fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port()
+    for port in 30_000..32_768 {
+        if TcpListener::bind(("127.0.0.1", port)).await.is_ok() {
+            return port;
+        }
+    }
+    panic!("no NodePort is free on this machine");
 }
 
 async fn status(port: u16) -> (u16, usize) {
@@ -93,7 +97,7 @@ fn here(agent: &Agent) -> Option<usize> {
 
 #[tokio::test]
 async fn a_rolling_restart_is_answered_200_then_503_then_200_at_the_moments_when_it_is_so() {
-    let (server, _double) = ApiServer::double().await;
+    let server = ApiServer::start().await;
     let mut agent = Agent::watching(&server);
     let (shared, port) = (Shared::default(), free_port().await);
     let mut servers = Servers::new(shared.clone());
@@ -155,7 +159,7 @@ async fn a_port_that_is_taken_is_named_and_listened_on_as_soon_as_it_is_free() {
 
 #[tokio::test]
 async fn a_warning_is_an_event_on_its_service() {
-    let (server, _double) = ApiServer::double().await;
+    let server = ApiServer::start().await;
     let (tx, rx) = mpsc::channel(4);
     let warning = Warning {
         service: ObjectName::new("default", "web"),
@@ -173,4 +177,18 @@ async fn a_warning_is_an_event_on_its_service() {
     assert_eq!(event.reason.as_deref(), Some(warning.reason));
     assert_eq!(event.message.as_deref(), Some(warning.message.as_str()));
     assert_eq!(event.type_.as_deref(), Some("Warning"));
+}
+
+#[tokio::test]
+async fn an_agent_that_starts_says_so_on_its_node() {
+    let server = ApiServer::start().await;
+    started(server.client(), "n1").await;
+    let events = kube::Api::<Event>::namespaced(server.admin.clone(), "default");
+    let found = events.list(&kube::api::ListParams::default()).await.unwrap().items;
+    let [event] = found.as_slice() else { panic!("one event, not {found:?}") };
+    let about = &event.involved_object;
+    let named = [about.kind.as_deref(), about.name.as_deref(), about.uid.as_deref()];
+    assert_eq!(named, [Some("Node"), Some("n1"), Some("n1")]);
+    let said = [event.type_.as_deref(), event.reason.as_deref()];
+    assert_eq!(said, [Some("Normal"), Some("Starting")]);
 }

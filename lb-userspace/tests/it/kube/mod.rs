@@ -8,4 +8,6 @@ mod operator;
 mod order;
 mod refusals;
 mod services;
+#[cfg(all(feature = "lab", target_os = "linux"))]
+mod traffic;
 mod uninstall;

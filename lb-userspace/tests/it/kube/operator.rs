@@ -77,6 +77,13 @@ impl ApiServer {
         self.nodes().patch_status(name, &PatchParams::default(), &patch).await.unwrap();
     }
 
+    /// What a cloud's controller writes when it has made, or removed, a load balancer.
+    pub async fn balance(&self, service: &str, ingress: Value) {
+        let patch = Patch::Merge(json!({"status": {"loadBalancer": {"ingress": ingress}}}));
+        let services = self.api::<Service>();
+        services.patch_status(service, &PatchParams::default(), &patch).await.unwrap();
+    }
+
     pub async fn label_node(&self, name: &str, labels: Value) {
         let patch = Patch::Merge(json!({"metadata": {"labels": labels}}));
         self.nodes().patch(name, &PatchParams::default(), &patch).await.unwrap();

@@ -115,6 +115,46 @@ async fn a_service_gains_a_node_port_with_its_type_and_loses_everything_as_an_ex
 }
 
 #[tokio::test]
+async fn a_service_goes_through_every_type_and_back_with_its_backends() {
+    let server = ApiServer::start().await;
+    server.create_node(HERE, "a", "192.0.2.1").await;
+    let mut agent = Agent::watching(&server);
+    server.serve("web", &["10.1.0.1"]).await;
+    let kinds = |agent: &Agent| -> Vec<_> {
+        agent.frontends("web").iter().map(|frontend| frontend.kind).collect()
+    };
+    let retyped = |kind: &str| json!({"spec": {"type": kind}});
+    for round in ["first", "second"] {
+        agent.until(round, |agent| kinds(agent) == [FrontendKind::ClusterIp]).await;
+        agent.until_backends("web", &["10.1.0.1:8080"]).await;
+
+        server.patch::<Service>("web", retyped("NodePort")).await;
+        let both = [FrontendKind::ClusterIp, FrontendKind::NodePort];
+        agent.until("a NodePort too", |agent| kinds(agent) == both).await;
+
+        server.patch::<Service>("web", retyped("LoadBalancer")).await;
+        server.balance("web", json!([{"ip": "198.51.100.7"}])).await;
+        let address = Frontend {
+            kind: FrontendKind::LoadBalancer,
+            address: "198.51.100.7:80".parse().unwrap(),
+        };
+        agent.until("an address too", |agent| agent.frontends("web").contains(&address)).await;
+        assert_eq!(kinds(&agent).len(), 3, "{:?}", kinds(&agent));
+
+        // As the cloud's controller does when it takes the load balancer away.
+        server.balance("web", json!([])).await;
+        let external = json!({"spec": {"type": "ExternalName", "externalName": "example.com"}});
+        server.patch::<Service>("web", external).await;
+        agent.until("no frontend at all", |agent| agent.frontends("web").is_empty()).await;
+
+        let back = json!({"spec": {"type": "ClusterIP", "externalName": null}});
+        server.patch::<Service>("web", back).await;
+    }
+    agent.until("back again", |agent| kinds(agent) == [FrontendKind::ClusterIp]).await;
+    agent.until_backends("web", &["10.1.0.1:8080"]).await;
+}
+
+#[tokio::test]
 async fn hand_made_endpoints_are_mirrored_until_a_slice_speaks_for_the_service() {
     let server = ApiServer::start().await;
     let options = Options { mirror_endpoints: true, ..options() };

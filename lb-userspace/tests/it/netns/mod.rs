@@ -1,5 +1,6 @@
 //! Real sockets in network namespaces. Needs root.
 
+mod algorithms;
 mod beside;
 mod demo;
 mod doctor;
@@ -19,4 +20,4 @@ mod outside;
 mod restart;
 mod semantics;
 mod sockets;
-mod world;
+pub mod world;

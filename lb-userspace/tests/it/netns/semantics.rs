@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use lb_userspace::lab::{Agent, Fate, Held, Host, PATIENCE};
+use lb_userspace::lab::{Agent, Fate, Held, Host, PATIENCE, Server};
 use serde_json::json;
 
 use super::{
@@ -288,4 +288,100 @@ fn a_node_port_answers_at_an_address_that_the_node_got_later_and_no_longer_when_
     node.ip("addr del 192.168.10.77/24 dev eth0").unwrap();
     until("it is gone", || Over::Tcp.who(node, late) != pod.name);
     assert_eq!(Over::Tcp.who(&world.client, web.on_node(1, V4)), pod.name, "others go on");
+}
+
+#[test]
+fn kube_proxy_s_metrics_are_served_by_its_names_where_they_are_asked_for() {
+    let world = World::new("sem-metrics");
+    let there = world.pod(2, 10);
+    let local = json!({"internalTrafficPolicy": "Local", "externalTrafficPolicy": "Local"});
+    world.put("local", &Front::new("local", 1).with(local).manifests(&[&there]));
+    let outside_alone = json!({"externalTrafficPolicy": "Local"});
+    world.put("outside", &Front::new("outside", 2).with(outside_alone).manifests(&[&there]));
+    world.put("empty", &Front::new("empty", 3).manifests(&[]));
+    let scrape = |node: u8| {
+        let target = SocketAddr::new(address("127.0.0.1"), 10249);
+        let (status, _, body) = http(world.node(node), target, "/metrics");
+        assert_eq!(status, 200);
+        body
+    };
+    let _agents = [world.agent(1, &[TC, &["--kube-proxy-metrics"]].concat()), world.agent(2, TC)];
+    assert!(!scrape(2).contains("kubeproxy_"), "nobody asked for them");
+    let body = scrape(1);
+    let name = "kubeproxy_sync_proxy_rules_no_local_endpoints_total";
+    let silent = |policy: &str| {
+        let series = format!("{name}{{traffic_policy=\"{policy}\"}} ");
+        let line = body.lines().find_map(|line| line.strip_prefix(&series));
+        line.unwrap_or_else(|| panic!("no {series} in {body}")).parse::<f64>().unwrap()
+    };
+    // Three ports of each Service, in whatever families.
+    assert_eq!([silent("internal"), silent("external")], [3.0, 6.0]);
+    for line in [
+        "# TYPE kubeproxy_network_programming_duration_seconds histogram",
+        "kubeproxy_sync_proxy_rules_service_changes_pending 0.0",
+        "kubeproxy_sync_proxy_rules_endpoint_changes_pending 0.0",
+        "# TYPE kubeproxy_sync_proxy_rules_last_timestamp_seconds gauge",
+        "# TYPE kubeproxy_sync_proxy_rules_last_queued_timestamp_seconds gauge",
+    ] {
+        assert!(body.lines().any(|found| found == line), "{line} in\n{body}");
+    }
+    let series = |name: &str| {
+        let value = body.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        value.unwrap_or_else(|| panic!("no {name} in {body}")).parse::<f64>().unwrap()
+    };
+    assert!(series("kubeproxy_sync_proxy_rules_duration_seconds_count") >= 1.0);
+    assert!(series("kubeproxy_sync_proxy_rules_service_changes_total") >= 3.0);
+    assert!(series("kubeproxy_sync_proxy_rules_endpoint_changes_total") >= 2.0);
+}
+
+/// Endpoints that have their nodes' own addresses, as pods with `hostNetwork` have.
+fn on_their_nodes(front: &Front, family: usize) -> serde_json::Value {
+    let endpoints = [1, 2].map(|number| {
+        json!({
+            "addresses": [node_address(number, family)], "nodeName": format!("n{number}"),
+            "conditions": {"ready": true},
+        })
+    });
+    let kind = ["IPv4", "IPv6"][family];
+    json!({
+        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice",
+        "metadata": {
+            "name": format!("{}-{}", front.name, kind.to_lowercase()), "namespace": "it",
+            "labels": {"kubernetes.io/service-name": front.name},
+        },
+        "addressType": kind, "endpoints": endpoints,
+        "ports": [
+            {"name": "http", "protocol": "TCP", "port": POD_PORT},
+            {"name": "talk", "protocol": "UDP", "port": POD_PORT},
+        ],
+    })
+}
+
+#[test]
+fn endpoints_with_their_nodes_own_addresses_are_reached_like_any_other() {
+    let world = World::new("sem-hostnet");
+    let shell = world.pod(1, 20);
+    let at = SocketAddr::new(address("::"), POD_PORT);
+    let _servers = [1, 2].map(|number| {
+        let node = world.node(number);
+        let name = format!("n{number}");
+        (Server::http(node, at, &name).unwrap(), Server::udp(node, at, &name).unwrap())
+    });
+    let web = Front::new("web", 1);
+    let slices = FAMILIES.map(|family| on_their_nodes(&web, family));
+    world.put("web", &[&[web.service()], &slices[..]].concat());
+    let _agent = world.agent(1, TC);
+    let both = BTreeSet::from(["n1".to_owned(), "n2".to_owned()]);
+    for family in FAMILIES {
+        for over in Over::BOTH {
+            for target in web.outside(family) {
+                assert_eq!(met(over, &world.client, target, 30), both, "{over:?} {target}");
+            }
+        }
+        // Over TCP: a datagram server that listens everywhere answers a pod of its node from the
+        // address nearest to it, with or without a Service.
+        for from in [&shell.host, world.node(1)] {
+            assert_eq!(met(Over::Tcp, from, web.inside(family), 30), both, "{}", from.name());
+        }
+    }
 }

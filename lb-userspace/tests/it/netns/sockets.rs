@@ -4,9 +4,11 @@ use std::{
     collections::BTreeSet,
     io::{self, ErrorKind},
     net::{IpAddr, Ipv6Addr, SocketAddr, TcpStream, UdpSocket},
+    thread,
+    time::{Duration, Instant},
 };
 
-use lb_userspace::lab::{Host, PATIENCE};
+use lb_userspace::lab::{Fate, Held, Host, PATIENCE};
 use serde_json::json;
 
 use super::{
@@ -208,4 +210,80 @@ fn backends_share_the_sockets_of_a_node() {
             assert_eq!(seen, all, "{over:?} {target}");
         }
     }
+}
+
+/// A load balancer's address that lets in so many and no others.
+fn ranged(front: &Front, ranges: &[String]) -> Front {
+    front.clone().with(json!({"loadBalancerSourceRanges": ranges}))
+}
+
+/// Asks again until it is so.
+fn until(is_so: impl Fn() -> bool, what: &str) {
+    let deadline = Instant::now() + 10 * PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "never: {what}");
+        thread::yield_now();
+    }
+}
+
+#[test]
+fn source_ranges_hold_for_pods_and_the_node_itself_at_the_load_balancer_s_address_alone() {
+    let world = World::new("sock-ranges");
+    let there = world.pod(2, 10);
+    let (inside, outside) = (world.pod(1, 20), world.pod(1, 21));
+    let web = Front::new("web", 1);
+    let hosts = |addresses: [IpAddr; 2]| addresses.map(|address| address.to_string());
+    let single =
+        |address: &String| format!("{address}/{}", if address.contains(':') { 128 } else { 32 });
+    let only = |addresses: [String; 2]| -> Vec<String> { addresses.iter().map(single).collect() };
+    world.put("web", &ranged(&web, &only(hosts(inside.addresses))).manifests(&[&there]));
+    let agent = world.agent(1, TC);
+    for family in FAMILIES {
+        let balancer = SocketAddr::new(web.balancer(family), PORT);
+        for over in Over::BOTH {
+            assert_eq!(over.who(&inside.host, balancer), there.name, "{over:?} {balancer}");
+            let kept_out = over.ask(&outside.host, balancer).unwrap_err().kind();
+            let silence = match over {
+                Over::Tcp => ErrorKind::TimedOut,
+                Over::Udp => ErrorKind::PermissionDenied,
+            };
+            assert_eq!(kept_out, silence, "{over:?} {balancer} from a pod outside the ranges");
+            let node = over.ask(world.node(1), balancer).unwrap_err().kind();
+            assert_eq!(node, ErrorKind::HostUnreachable, "{over:?} {balancer} from the node");
+            // Other addresses of the Service are not guarded.
+            let others = [web.inside(family), web.on_node(1, family)];
+            for from in [&inside.host, &outside.host, world.node(1)] {
+                for target in others {
+                    assert_eq!(over.who(from, target), there.name, "{over:?} {target}");
+                }
+            }
+        }
+        let socket = udp_socket(&outside.host, balancer.ip());
+        let kept_out = exchange(&socket, balancer).unwrap_err().kind();
+        assert_eq!(kept_out, ErrorKind::PermissionDenied, "an unconnected socket");
+        assert_eq!(exchange(&socket, web.inside(family)).unwrap().0, there.name);
+    }
+    let drops = agent.json(["get", "drops"]).unwrap();
+    let mut reasons = drops["items"].as_array().unwrap().iter();
+    assert!(reasons.any(|row| row["reason"] == "source-range"), "{drops:#}");
+
+    // Connections that are open stay when the ranges no longer name their client.
+    let balancer = SocketAddr::new(web.balancer(V4), PORT);
+    let held = Held::open(&inside.host, balancer, 4, Duration::from_millis(50)).unwrap();
+    let nodes = FAMILIES.map(|family| node_address(1, family).to_string());
+    world.put("web", &ranged(&web, &only(nodes)).manifests(&[&there]));
+    until(|| Over::Tcp.who(world.node(1), balancer) == there.name, "the node is let in");
+    assert_eq!(
+        Over::Udp.ask(&inside.host, balancer).unwrap_err().kind(),
+        ErrorKind::PermissionDenied
+    );
+    let exchanges = |held: &Held| held.connections().iter().map(|one| one.exchanges).min();
+    let before = exchanges(&held);
+    until(|| exchanges(&held) > before, "open connections go on");
+    assert!(held.connections().iter().all(|one| one.fate == Fate::Alive));
+
+    // Without ranges everybody is let in again.
+    world.put("web", &web.manifests(&[&there]));
+    until(|| Over::Udp.who(&outside.host, balancer) == there.name, "no ranges");
+    assert_eq!(Over::Tcp.who(&outside.host, balancer), there.name);
 }

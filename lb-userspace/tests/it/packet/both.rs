@@ -48,7 +48,7 @@ pub struct Both {
     counts: Counts,
 }
 
-/// Towns of both families and both protocols with so many backends here and elsewhere.
+/// Towns of both families and every protocol with so many backends here and elsewhere.
 pub fn towns(here: usize, there: usize) -> Vec<Town> {
     Town::all(Hook::Tc).into_iter().map(|town| town.with_backends(here, there)).collect()
 }

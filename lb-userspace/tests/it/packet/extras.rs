@@ -389,11 +389,11 @@ fn fragments_of_icmp_and_of_other_protocols_end_at_service_addresses() {
         |both, program| {
             let sent = long(both.town.to_vip(40_000, 0));
             let icmp = if both.town.names.v4 { proto::ICMP } else { proto::ICMPV6 };
-            for protocol in [icmp, 132] {
+            for protocol in [icmp, proto::SCTP, 47] {
                 let at = if both.town.names.v4 { 23 } else { 54 };
                 let mut parts = fragments(&sent, 7, 1400);
                 parts.iter_mut().for_each(|part| part[at] = protocol);
-                let first = if protocol == icmp { Reason::Fragment } else { Reason::Protocol };
+                let first = if protocol == 47 { Reason::Protocol } else { Reason::Fragment };
                 both.frame_ends(program, &parts[0], first);
                 both.frame_ends(program, &parts[1], Reason::Fragment);
             }

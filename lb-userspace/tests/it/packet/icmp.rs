@@ -154,7 +154,12 @@ pub(super) fn about(sent: &Sample, router: &str, kind: &Kind, quoted: usize) -> 
 /// `error` as it must arrive at who sent `sent`.
 fn told(error: &Message, sent: &Sample, from: IpAddr) -> Message {
     let frame = sent.bytes();
-    let payload = frame[14..14 + error.payload.len()].to_vec();
+    let mut payload = frame[14..14 + error.payload.len()].to_vec();
+    let checksum = header(sent.src.is_ipv4()) + 8;
+    if sent.protocol() == proto::SCTP && payload.len() > checksum {
+        // Over all of a packet, so that nobody can check it in a quote.
+        payload[checksum..checksum + 4].copy_from_slice(&error.payload[checksum..checksum + 4]);
+    }
     Message { src: from, dst: sent.src.ip(), payload, ..error.clone() }
 }
 

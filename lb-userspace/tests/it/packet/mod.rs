@@ -24,6 +24,7 @@ mod race;
 mod random;
 mod reject;
 mod remote;
+mod sctp;
 #[expect(dead_code, reason = "lb-common's own tests use the rest")]
 #[path = "../../../../lb-common/tests/rules/support.rs"]
 mod support;

@@ -60,7 +60,7 @@ impl Dice {
 /// the kernel's draw is not ours.
 fn random_town(dice: &mut Dice) -> Town {
     let all = towns(dice.below(4), dice.below(4));
-    let mut town = all.into_iter().nth(dice.below(4)).expect("four towns");
+    let mut town = all.into_iter().nth(dice.below(6)).expect("six towns");
     let ids: Vec<u32> = town.world.backends.keys().copied().collect();
     for id in &ids {
         use BackendState::{Active, Gone, Retired};

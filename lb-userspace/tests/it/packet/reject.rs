@@ -175,14 +175,17 @@ fn datagrams_of_every_length_are_quoted_by_their_headers() {
 }
 
 #[test]
-fn a_port_that_a_cluster_ip_does_not_serve_is_rejected_for_both_protocols() {
+fn a_port_that_a_cluster_ip_does_not_serve_is_rejected_for_every_protocol() {
     tell_arriving(
         || towns(1, 1),
         |both, program| {
             let (src, dst) =
                 (at(both.town.names.client, 40_000), at(both.town.names.cluster_ip, 81));
             is_reset(both, program, &packet(proto::TCP, &src, &dst, SYN), Reason::UnknownPort);
-            is_unreachable(both, program, &packet(proto::UDP, &src, &dst, 0), Reason::UnknownPort);
+            for protocol in [proto::UDP, proto::SCTP] {
+                let sent = packet(protocol, &src, &dst, SYN);
+                is_unreachable(both, program, &sent, Reason::UnknownPort);
+            }
         },
     );
 }

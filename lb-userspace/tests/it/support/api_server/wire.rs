@@ -27,7 +27,11 @@ struct State {
 
 impl Wire {
     pub async fn to(server: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::from(TcpListener::bind("127.0.0.1:0").await.unwrap(), server)
+    }
+
+    /// The same from where a listener is, such as another host.
+    pub fn from(listener: TcpListener, server: SocketAddr) -> Self {
         let address = listener.local_addr().unwrap();
         let state = watch::Sender::new(State::default());
         let task = tokio::spawn(accept(listener, server, state.clone()));
