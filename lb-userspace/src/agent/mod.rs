@@ -30,7 +30,7 @@ use std::{
 
 use sd_notify::NotifyState;
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
     time::{MissedTickBehavior, interval},
 };
@@ -96,6 +96,7 @@ async fn work(config: Config, object: Object) -> Result<(), Failure> {
     let listener = api::bind(&config.socket).await.map_err(|error| {
         Failure::new(Exit::Error, error, "stop the other agent, or give --socket another path")
     })?;
+    let mut end = End::begin()?;
     // Listened to before the first look, so that nothing is missed.
     let mut changes = net::Changes::begin().map_err(|error| unseen(&error))?;
     let seen = net::snapshot().await.map_err(|error| unseen(&error))?;
@@ -136,7 +137,7 @@ async fn work(config: Config, object: Object) -> Result<(), Failure> {
     let until = cancel.clone();
     tasks.spawn(async move { api::serve(listener, &socket, answers, until).await });
     tell_manager(&[NotifyState::Ready]);
-    let outcome = follow(&state, rx, seen_rx).await;
+    let outcome = follow(&state, rx, seen_rx, &mut end).await;
     tell_manager(&[NotifyState::Stopping]);
     cancel.cancel();
     tasks.close();
@@ -225,22 +226,45 @@ fn unseen(error: &dyn std::fmt::Display) -> Failure {
     Failure::new(Exit::Error, error, "see that the kernel lists its interfaces and routes")
 }
 
+/// The signals that end an agent in order.
+struct End {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl End {
+    /// From now on they do not kill: to be called before anybody is told that the agent is there.
+    fn begin() -> Result<Self, Failure> {
+        let no_signals =
+            |error| Failure::new(Exit::Error, error, "the kernel refuses signal handlers");
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(no_signals)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(no_signals)?,
+        })
+    }
+
+    /// Waits for one.
+    async fn told(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}
+
 /// Takes what comes, one after another, until told to stop.
 async fn follow(
     state: &Mutex<State>,
     mut news: mpsc::Receiver<News>,
     mut surroundings: mpsc::Receiver<net::Snapshot>,
+    end: &mut End,
 ) -> Result<(), Failure> {
-    let no_signals = |error| Failure::new(Exit::Error, error, "the kernel refuses signal handlers");
-    let mut terminate = signal(SignalKind::terminate()).map_err(no_signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(no_signals)?;
     let (mut thaw, mut reclaim) = (interval(THAW), interval(RECLAIM));
     thaw.set_missed_tick_behavior(MissedTickBehavior::Delay);
     reclaim.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
-            _ = terminate.recv() => break,
-            _ = interrupt.recv() => break,
+            () = end.told() => break,
             batch = news.recv() => match batch {
                 Some(first) => {
                     // What has queued up meanwhile is one change.

@@ -1,7 +1,7 @@
 //! What a run of file events amounts to.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     fs,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
@@ -39,6 +39,14 @@ impl News {
         let named = named.iter().filter_map(|path| std::path::absolute(path).ok());
         let found = listing.files.iter().flat_map(|found| [&found.path, &found.real]).cloned();
         self.expected = named.chain(found).collect();
+    }
+
+    /// Takes in that nobody watched these folders until now: their files may have been written to, or
+    /// be other files than those that were there before under the same name and number.
+    pub fn note_unwatched(&mut self, folders: &BTreeSet<PathBuf>, listing: &Listing) {
+        let is_in = |path: &Path| path.parent().is_some_and(|folder| folders.contains(folder));
+        let files = listing.files.iter().filter(|found| is_in(&found.path) || is_in(&found.real));
+        self.written.extend(files.map(|found| found.path.clone()));
     }
 
     /// What is known of single files; what was written to is told once.
@@ -174,6 +182,19 @@ mod tests {
             |path: &PathBuf| Event::new(EventKind::Create(CreateKind::Any)).add_path(path.clone());
         assert!(!news.note(Instant::now(), &created(&file)));
         assert!(news.note(Instant::now(), &created(&link)));
+    }
+
+    #[test]
+    fn the_files_of_a_folder_that_was_not_watched_until_now_are_read_again() {
+        let parent = tempfile::tempdir().unwrap();
+        for folder in ["old", "new"] {
+            fs::create_dir(parent.path().join(folder)).unwrap();
+            fs::write(parent.path().join(folder).join("web.yaml"), "").unwrap();
+        }
+        let paths = ["old", "new"].map(|folder| parent.path().join(folder));
+        let mut news = News::default();
+        news.note_unwatched(&[paths[1].clone()].into(), &Listing::of(&paths));
+        assert_eq!(news.take_hints().written, HashSet::from([paths[1].join("web.yaml")]));
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! writing is taken to be done in the end.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::PathBuf,
     sync::mpsc::{Receiver, RecvTimeoutError},
     time::{Duration, Instant},
@@ -77,6 +77,7 @@ impl Watch {
     /// Lists the files with every folder concerned under watch before it is listed, so that
     /// nothing happens unseen in between.
     fn list(&mut self) -> Listing {
+        let mut fresh = BTreeSet::new();
         loop {
             let mut listing = Listing::of(&self.named);
             let mut added = false;
@@ -95,6 +96,7 @@ impl Watch {
                 match self.watcher.watch(path, RecursiveMode::NonRecursive) {
                     Ok(()) => {
                         self.folders.insert(*folder, path.clone());
+                        fresh.insert(path.clone());
                         added = true;
                     }
                     Err(error) => {
@@ -105,6 +107,7 @@ impl Watch {
             }
             if !added {
                 self.news.expect(&self.named, &listing);
+                self.news.note_unwatched(&fresh, &listing);
                 return listing;
             }
         }
