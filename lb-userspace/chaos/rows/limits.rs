@@ -24,12 +24,13 @@ pub(super) fn full_of_flows(scale: &Scale) -> Result<Outcome> {
     let before = rig.drops("flow-table-full")?;
     let opened = open_new(&rig.client, tcp(), 100);
     let full = rig.drops("flow-table-full")? - before;
+    // Whose SYN is sent again may find a place of a flow that nobody answered.
     outcome.must(
         format!(
             "{} of 100 new ones refused, {full} packets dropped as flow-table-full",
             opened.failed
         ),
-        opened.failed > 0 && full as usize >= opened.failed,
+        full > 0 && full as usize >= opened.failed,
     );
     let seen = held.rounds(2)?;
     outcome.undisturbed(&seen, &control.seen());
