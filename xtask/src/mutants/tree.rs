@@ -75,13 +75,14 @@ fn read(path: &Path) -> Result<String> {
 /// Leaves a file that is the same already, and its time, alone: cargo then has nothing to do.
 fn copy_changed(from: &Path, to: &Path) -> Result<()> {
     let content = fs::read(from)?;
-    if fs::read(to).is_ok_and(|old| old == content) {
-        return Ok(());
+    if !fs::read(to).is_ok_and(|old| old == content) {
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent)?;
+        }
+        fs::write(to, content)?;
     }
-    if let Some(parent) = to.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    fs::write(to, content)?;
+    // Scripts are run by tests.
+    fs::set_permissions(to, fs::metadata(from)?.permissions())?;
     Ok(())
 }
 
