@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use bolero::TypeGenerator;
 use lb_common::{
     abi::BackendState,
+    limits::HOP_CHECKS,
     packet::Frame,
     parse::{Ip, version},
     path::{Draft, Family, Hook, Outcome, quick},
@@ -190,5 +191,20 @@ fn packets_of_a_connection_under_way_take_it_in_both_directions() {
         for flags in [SYN, ACK | FIN, RST] {
             assert!(!arrives(&town, &town.to_vip(40_000, flags).bytes()));
         }
+    }
+}
+
+#[test]
+fn a_flow_that_is_to_be_renewed_is_left_to_the_rules_even_where_others_ask_for_the_way() {
+    for town in Town::all_of(proto::TCP, Hook::Xdp) {
+        let town = town.with_backends(0, 1);
+        town.establish(40_000);
+        town.world.wait(town.world.settings.timeouts.tcp / 16 + 1);
+        for slot in &town.world.hops {
+            (0..HOP_CHECKS).for_each(|_| slot.ask(town.world.now.get()));
+        }
+        let data = town.to_vip(40_000, ACK).bytes();
+        assert!(!arrives(&town, &data), "it has to be renewed first");
+        assert!(arrives(&town, &data), "its old way is followed then");
     }
 }
