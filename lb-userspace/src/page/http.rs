@@ -129,6 +129,7 @@ async fn frames<S: Source>(State(server): State<Arc<Server<S>>>) -> Response {
 async fn step(viewer: Option<Viewer>) -> Option<(Result<Event, Infallible>, Option<Viewer>)> {
     let mut viewer = viewer?;
     if !std::mem::take(&mut viewer.is_first) {
+        // The pace of frames, or of the recording: nothing is waited for.
         tokio::time::sleep(viewer.pace).await;
     }
     // Maps are read, or a socket asked: that blocks.
