@@ -5,27 +5,23 @@ use std::collections::BTreeMap;
 
 use aya::{TestRun as _, TestRunOptions, maps::HashMap, programs::SchedClassifier};
 use lb_common::{
-    abi::{AffinityEntry, AffinityKey, Count, Settings},
+    abi::{AffinityEntry, AffinityKey, Count},
     verdict::{Reason, Verdict as Ends},
 };
 use lb_userspace::{
-    api::{Explanation, Packet, Verdict},
-    datapath::{
-        maps::Maps,
-        object::{Object, Sizes, load_private},
-        rates::Sample,
-        rows::place_of,
-    },
-    explain::{Asked, on_agent},
+    api::{Packet, Verdict},
+    datapath::{rates::Sample, rows::place_of},
+    explain::Asked,
     model::Node,
-    plan::{
-        Plan,
-        tables::{self, Environment, Tables},
-    },
+    plan::Plan,
 };
 use serde_json::{Value, json};
 
-use super::network::{Network, UPLINK};
+use super::{
+    explain_live::Agent,
+    network::{Network, UPLINK},
+    random::Dice,
+};
 use crate::support::objects::{
     apply_service, apply_slice, index_of, object, service, slice_of, this_node,
 };
@@ -33,22 +29,6 @@ use crate::support::objects::{
 const CASES: usize = 1000;
 /// Services and backends of the world have smaller ids.
 const IDS: u32 = 128;
-
-/// Random numbers that a seed repeats (splitmix64).
-struct Dice(u64);
-
-impl Dice {
-    fn roll(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ self.0 >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-        mixed ^ mixed >> 31
-    }
-
-    fn one_of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[(self.roll() % all.len() as u64) as usize]
-    }
-}
 
 fn endpoint(address: &str, node: &str, ready: bool, terminating: bool) -> Value {
     json!({
@@ -112,47 +92,22 @@ fn town() -> (Node, Plan) {
 
 /// The programs on tables of their own, in a network where remote backends are reached.
 struct Rig {
-    object: Object,
-    maps: Maps,
-    node: Node,
+    agent: Agent,
     _network: Network,
 }
 
 impl Rig {
     fn new() -> Self {
         let network = Network::enter();
-        let (node, plan) = town();
-        let mut object = load_private(Sizes::SMALL).unwrap();
-        let mut maps = Maps::from_object(&mut object).unwrap();
-        let sets = Sizes::SMALL;
-        let base = Settings {
-            flow_mask_v4: sets.flow_sets_v4 - 1,
-            flow_mask_v6: sets.flow_sets_v6 - 1,
-            ..Settings::default()
-        };
-        let settings = tables::settings(base, &node).unwrap();
-        let environment = Environment {
-            settings: &settings,
-            node_addresses: &node.local_addresses.iter().copied().collect(),
-            source_towards: &|_| Some(node.addresses[0]),
-        };
-        let plans: Vec<_> = plan.services().collect();
-        let planned = Tables::new(maps.capacities).reset(&environment, &plans);
-        assert_eq!(planned.refused, []);
-        maps.apply(&planned.ops).unwrap();
-        Self { object, maps, node, _network: network }
-    }
-
-    fn explain(&self, packets: &[Packet]) -> Vec<Explanation> {
-        on_agent(&self.object, &self.maps, &self.node, packets).unwrap()
+        Self { agent: Agent::in_charge_of(town()), _network: network }
     }
 
     /// Lets a packet come in on the uplink; the Reason that it was counted for, and the backend.
     fn arrives(&self, packet: &Packet) -> (Option<Reason>, Option<u32>) {
-        let before = self.maps.sample(IDS, IDS).unwrap();
+        let before = self.agent.maps.sample(IDS, IDS).unwrap();
         let frame = Asked::new(packet).unwrap().frame();
         let program: &SchedClassifier =
-            self.object.program("uplink_ingress").unwrap().try_into().unwrap();
+            self.agent.object.program("uplink_ingress").unwrap().try_into().unwrap();
         // `__sk_buff`: ingress_ifindex and ifindex are its tenth and eleventh words.
         let context = [0, 0, 0, 0, 0, 0, 0, 0, 0, UPLINK, UPLINK];
         let context: Vec<u8> = context.iter().flat_map(|word| word.to_ne_bytes()).collect();
@@ -164,7 +119,7 @@ impl Rig {
             ..TestRunOptions::new()
         };
         program.test_run(options).unwrap();
-        counted(&before, &self.maps.sample(IDS, IDS).unwrap())
+        counted(&before, &self.agent.maps.sample(IDS, IDS).unwrap())
     }
 
     /// Everything that packets change.
@@ -173,10 +128,10 @@ impl Rig {
             let words = mapped.words().iter();
             words.map(|word| word.load(std::sync::atomic::Ordering::Acquire)).collect::<Vec<_>>()
         };
-        let flows = [words(&self.maps.flows_v4), words(&self.maps.flows_v6)];
-        let sample = self.maps.sample(IDS, IDS).unwrap();
-        let ports: BTreeMap<_, _> = self.maps.port_pools.iter().map(Result::unwrap).collect();
-        let map = self.object.map("AFFINITY").unwrap();
+        let flows = [words(&self.agent.maps.flows_v4), words(&self.agent.maps.flows_v6)];
+        let sample = self.agent.maps.sample(IDS, IDS).unwrap();
+        let ports: BTreeMap<_, _> = self.agent.maps.port_pools.iter().map(Result::unwrap).collect();
+        let map = self.agent.object.map("AFFINITY").unwrap();
         let clients: HashMap<_, AffinityKey, AffinityEntry> = map.try_into().unwrap();
         let clients: BTreeMap<_, _> = clients
             .iter()
@@ -240,7 +195,9 @@ fn what_is_said_of_a_thousand_random_packets_is_what_becomes_of_them() {
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
     for case in 0..CASES {
         let packet = packet(&mut dice);
-        let [said] = &rig.explain(std::slice::from_ref(&packet))[..] else { panic!("one answer") };
+        let [said] = &rig.agent.explain(std::slice::from_ref(&packet))[..] else {
+            panic!("one answer")
+        };
         let (reason, backend) = rig.arrives(&packet);
         let Some(reason) = reason else {
             // What is for nobody here is left alone, and not counted.
@@ -256,7 +213,7 @@ fn what_is_said_of_a_thousand_random_packets_is_what_becomes_of_them() {
             Ends::Drop => Verdict::Drop,
         };
         assert_eq!(said.verdict, verdict, "case {case}: {packet:?}\n{said:#?}");
-        let got = backend.and_then(|id| rig.maps.backends.get(id)).map(|row| place_of(&row));
+        let got = backend.and_then(|id| rig.agent.maps.backends.get(id)).map(|row| place_of(&row));
         if said.verdict == Verdict::Forward {
             assert!(got.is_some() && got == said.backend, "case {case}: {got:?}\n{said:#?}");
             assert!(
@@ -281,7 +238,7 @@ fn a_thousand_questions_leave_flows_counts_clients_and_source_ports_as_they_were
     }
     let before = rig.traces();
     let packets: Vec<_> = (0..CASES).map(|_| packet(&mut dice)).collect();
-    assert_eq!(rig.explain(&packets).len(), CASES);
+    assert_eq!(rig.agent.explain(&packets).len(), CASES);
     assert!(rig.traces() == before, "a question left a trace");
     let another = Packet { sport: Some(50_000), ..packets[0].clone() };
     rig.arrives(&another);

@@ -83,15 +83,19 @@ fn config() -> Config {
 }
 
 /// All programs on tables of their own, as an agent has them.
-struct Agent {
-    object: Object,
-    maps: Maps,
+pub struct Agent {
+    pub object: Object,
+    pub maps: Maps,
     node: Node,
 }
 
 impl Agent {
     fn new() -> Self {
-        let (node, plan) = town();
+        Self::in_charge_of(town())
+    }
+
+    /// The agent of that node, with that plan carried out.
+    pub fn in_charge_of((node, plan): (Node, Plan)) -> Self {
         let mut object = load_private(Sizes::SMALL).unwrap();
         let mut maps = Maps::from_object(&mut object).unwrap();
         let sets = Sizes::SMALL;
@@ -113,7 +117,7 @@ impl Agent {
         Self { object, maps, node }
     }
 
-    fn explain(&self, packets: &[Packet]) -> Vec<Explanation> {
+    pub fn explain(&self, packets: &[Packet]) -> Vec<Explanation> {
         on_agent(&self.object, &self.maps, &self.node, packets).unwrap()
     }
 
