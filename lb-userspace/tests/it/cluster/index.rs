@@ -297,6 +297,7 @@ fn an_endpoints_object_told_twice_makes_nothing_dirty() {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct TriggerCase {
     name: String,
     /// What happens to a Service's slice, and its trigger time.

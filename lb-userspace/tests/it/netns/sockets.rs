@@ -141,14 +141,18 @@ fn dialling_what_nobody_serves_fails_at_once_and_says_why() {
                 let answer = over.ask(&shell.host, target);
                 answer.expect_err(&format!("{over:?} {target} must not answer")).kind()
             };
-            for target in empty.outside(family).into_iter().chain([empty.inside(family)]) {
-                assert_eq!(fails(target), ErrorKind::ConnectionRefused, "{target}");
+            // Also as IPv6 sockets dial IPv4.
+            let forms: [fn(SocketAddr) -> SocketAddr; 2] = [|target| target, mapped];
+            for form in forms {
+                for target in empty.outside(family).into_iter().chain([empty.inside(family)]) {
+                    assert_eq!(fails(form(target)), ErrorKind::ConnectionRefused, "{target}");
+                }
+                let unserved = SocketAddr::new(local.cluster_ip(family), PORT + 7);
+                assert_eq!(fails(form(unserved)), ErrorKind::ConnectionRefused);
+                assert_eq!(fails(form(local.inside(family))), ErrorKind::HostUnreachable);
+                let nobody = SocketAddr::new(address(unallocated[family]), PORT);
+                assert_eq!(fails(form(nobody)), ErrorKind::HostUnreachable);
             }
-            let unserved = SocketAddr::new(local.cluster_ip(family), PORT + 7);
-            assert_eq!(fails(unserved), ErrorKind::ConnectionRefused);
-            assert_eq!(fails(local.inside(family)), ErrorKind::HostUnreachable);
-            let nobody = SocketAddr::new(address(unallocated[family]), PORT);
-            assert_eq!(fails(nobody), ErrorKind::HostUnreachable);
             // A policy for the outside does not hold for who is inside.
             for target in local.outside(family) {
                 assert_eq!(over.who(&shell.host, target), there.name, "{over:?} {target}");

@@ -47,9 +47,14 @@ fn one_packet_is_explained_from_manifests_alone() {
 fn a_file_of_packets_is_answered_line_by_line() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("packets");
+    // From outside, from a pod and from the node itself: the packets' rule and the sockets'.
     let packet = |number: u32| {
         let port = if number.is_multiple_of(10) { 81 } else { 80 };
-        let src = format!("203.0.113.{}", number % 200 + 1);
+        let src = match number % 3 {
+            0 => format!("203.0.113.{}", number % 200 + 1),
+            1 => format!("10.1.9.{}", number % 200 + 1),
+            _ => "192.168.0.1".to_owned(),
+        };
         format!("{}\n", json!({"src": src, "proto": "tcp", "dst": "10.96.0.10", "port": port}))
     };
     fs::write(&file, (0..1000).map(packet).collect::<String>()).unwrap();
@@ -63,7 +68,8 @@ fn a_file_of_packets_is_answered_line_by_line() {
     assert_eq!(answers.len(), 1000);
     for (number, answer) in answers.iter().enumerate() {
         let wanted = if number % 10 == 0 { "reject" } else { "forward" };
-        assert_eq!(answer["verdict"], wanted, "{answer}");
+        let via = if number % 3 == 0 { "tc" } else { "socket" };
+        assert_eq!((&answer["verdict"], &answer["via"]), (&json!(wanted), &json!(via)), "{answer}");
     }
     assert_eq!(answers[1]["candidates"], json!(["10.1.1.3:8080", "10.1.2.4:8080"]));
 }

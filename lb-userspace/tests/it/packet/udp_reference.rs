@@ -1,7 +1,10 @@
 //! The reference's verdicts on flows after endpoints changed, by packets through the programs: a flow
 //! that the reference deletes must choose again, one that it keeps must not.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
 
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use lb_common::{abi::Settings, wire::proto};
@@ -40,6 +43,40 @@ struct Flow {
     want: String,
 }
 
+/// The whole of the reference's section.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Section {
+    service: UdpService,
+    /// `serving` or `not serving`, by address and port.
+    endpoints: BTreeMap<SocketAddr, String>,
+    flows: Vec<Flow>,
+    extra: Extra,
+    #[serde(rename = "trigger")]
+    _trigger: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct UdpService {
+    cluster_ip: IpAddr,
+    external_ip: IpAddr,
+    lb_vip: IpAddr,
+    /// Name, port, protocol, NodePort.
+    ports: Vec<(String, u16, String, Option<u16>)>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Extra {
+    name: String,
+    flows: Vec<Flow>,
+}
+
+fn reference() -> Section {
+    serde_json::from_value(value("udp_flow_cleanup_reference")).unwrap()
+}
+
 /// A node with the case's Service, in the kernel.
 struct Rig {
     programs: Programs,
@@ -52,7 +89,7 @@ struct Rig {
 }
 
 impl Rig {
-    fn new(service: &Value) -> Self {
+    fn new(service: &UdpService) -> Self {
         let (programs, maps) = Programs::load(SIZES);
         let node = Node {
             name: "n1".into(),
@@ -108,22 +145,16 @@ impl Rig {
     }
 }
 
-fn object(service: &Value) -> Service {
-    let ports: Vec<Value> = service["ports"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|port| {
-            json!({"name": port[0], "port": port[1], "protocol": port[2], "nodePort": port[3]})
-        })
-        .collect();
+fn object(service: &UdpService) -> Service {
+    let port = |(name, port, protocol, node_port): &(String, u16, String, Option<u16>)| json!({"name": name, "port": port, "protocol": protocol, "nodePort": node_port});
+    let ports: Vec<Value> = service.ports.iter().map(port).collect();
     serde_json::from_value(json!({
         "metadata": {"name": "s", "namespace": "ns"},
         "spec": {
-            "type": "LoadBalancer", "clusterIP": service["cluster_ip"],
-            "externalIPs": [service["external_ip"]], "ports": ports,
+            "type": "LoadBalancer", "clusterIP": service.cluster_ip,
+            "externalIPs": [service.external_ip], "ports": ports,
         },
-        "status": {"loadBalancer": {"ingress": [{"ip": service["lb_vip"]}]}},
+        "status": {"loadBalancer": {"ingress": [{"ip": service.lb_vip}]}},
     }))
     .unwrap()
 }
@@ -169,10 +200,11 @@ fn stays(rig: &mut Rig, flow: &Flow, number: usize, after: &[(SocketAddr, bool)]
     }
 }
 
-fn replay(flows: Vec<Flow>, after: &[(SocketAddr, bool)]) -> usize {
-    let mut rig = Rig::new(&value("udp_flow_cleanup_reference")["service"]);
+fn replay(service: &UdpService, flows: Vec<Flow>, after: &[(SocketAddr, bool)]) -> usize {
+    let mut rig = Rig::new(service);
     let mut replayed = 0;
     for (number, flow) in flows.iter().enumerate() {
+        assert!(["kept", "deleted"].contains(&flow.want.as_str()), "{}", flow.want);
         let kept = stays(&mut rig, flow, number, after);
         let Flow { orig_dst, orig_port, reply_src, reply_port, proto, want } = flow;
         assert_eq!(
@@ -187,21 +219,21 @@ fn replay(flows: Vec<Flow>, after: &[(SocketAddr, bool)]) -> usize {
 
 #[test]
 fn every_flow_of_the_reference_is_kept_or_moved_as_the_reference_says() {
-    let all = value("udp_flow_cleanup_reference");
-    let after: Vec<(SocketAddr, bool)> = all["endpoints"]
-        .as_object()
-        .unwrap()
-        .iter()
-        .map(|(place, state)| (place.parse().unwrap(), state == "serving"))
-        .collect();
-    let flows: Vec<Flow> = serde_json::from_value(all["flows"].clone()).unwrap();
-    assert_eq!(replay(flows, &after), 72);
+    let Section { service, endpoints, flows, .. } = reference();
+    let is_serving = |state: &str| match state {
+        "serving" => true,
+        "not serving" => false,
+        other => panic!("{other}"),
+    };
+    let after: Vec<(SocketAddr, bool)> =
+        endpoints.iter().map(|(place, state)| (*place, is_serving(state))).collect();
+    assert_eq!(replay(&service, flows, &after), 72);
 }
 
 #[test]
 fn a_udp_service_with_nobody_who_serves_keeps_its_flows() {
-    let all = value("udp_flow_cleanup_reference");
-    let flows: Vec<Flow> = serde_json::from_value(all["extra"]["flows"].clone()).unwrap();
+    let Section { service, extra: Extra { name, flows }, .. } = reference();
+    assert_eq!(name, "UDP service with zero serving endpoints: nothing of it is deleted");
     let nobody = [("10.240.0.4:9090".parse().unwrap(), false)];
-    assert_eq!(replay(flows, &nobody), 2);
+    assert_eq!(replay(&service, flows, &nobody), 2);
 }
