@@ -33,6 +33,7 @@ pub fn matches_all(cidrs: &[IpNet], family: Family) -> bool {
     of_family.peek().is_none() || of_family.any(|cidr| cidr.prefix_len() == 0)
 }
 
-fn primary(node: &Node, family: Family) -> Option<IpAddr> {
+/// The first of this node's own addresses of a family.
+pub fn primary(node: &Node, family: Family) -> Option<IpAddr> {
     node.addresses.iter().copied().find(|address| Family::of(*address) == family)
 }

@@ -169,7 +169,7 @@ fn usable<'a>(
     eligible().filter(|e| e.serving && e.terminating).collect()
 }
 
-/// Empty without a restriction. Where this node itself is let in, so are the load balancer's
+/// Empty without a restriction. Where this node's primary address is let in, so are the load balancer's
 /// addresses: bound locally, they are the node's sources towards themselves.
 fn source_ranges(service: &Service, vips: &[IpAddr], family: Family, node: &Node) -> Vec<IpNet> {
     let ranges = service.source_ranges.iter().copied();
@@ -178,7 +178,7 @@ fn source_ranges(service: &Service, vips: &[IpAddr], family: Family, node: &Node
         return Vec::new();
     }
     let lets_in = |address: &IpAddr| ranges.iter().any(|range| range.contains(address));
-    if node.addresses.iter().any(lets_in) {
+    if node_ports::primary(node, family).as_ref().is_some_and(lets_in) {
         ranges.extend(vips.iter().copied().map(IpNet::from));
     }
     ranges.sort();
