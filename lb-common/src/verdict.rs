@@ -52,11 +52,12 @@ reasons! {
     NeedsStack = "needs-stack": Pass,
     /// TCP or SCTP in mid-stream without a flow while connections of an earlier proxy are taken over.
     Takeover = "takeover": Pass,
-    /// A socket's connection or datagram, or a packet, to a backend on this node.
+    /// A socket's connection or datagram, or a packet, to a backend on this node; a packet out of a pod
+    /// to any backend.
     ToLocal = "to-local": Deliver,
-    /// A reply of a local backend on its way out.
+    /// A reply of a local backend on its way out, or of any backend to a pod.
     ReplyLocal = "reply-local": Deliver,
-    /// To a backend on another node.
+    /// To a backend on another node, or out of a pod to itself.
     ToRemote = "to-remote": Forward,
     /// The reply of a backend on another node, back to the client.
     ReplyRemote = "reply-remote": Forward,

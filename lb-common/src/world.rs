@@ -148,6 +148,9 @@ pub trait Network<A: Addr> {
     fn hook(&self) -> Hook;
     /// Whether packets may be spared the whole of the rules where the end is known: at XDP alone.
     fn takes_shortcuts(&self) -> bool;
+    /// Whether the interface is one that pods of this node are behind: replies to them leave by it,
+    /// wherever they come from.
+    fn faces_pods(&self) -> bool;
     /// Where a packet with these addresses leaves this node; `length` is that of the IP packet,
     /// `headers` what of it each part carries if hardware joined several.
     fn route(&self, tuple: &Tuple<A>, length: u16, headers: u16) -> Route;

@@ -40,7 +40,7 @@ use crate::{
 #[xdp]
 pub fn uplink_xdp(context: XdpContext) -> u32 {
     let interface = context.ingress_ifindex() as u32;
-    let place = Place::new(Context::new(context.as_ptr()), interface, Hook::Xdp);
+    let place = Place::<false>::new(Context::new(context.as_ptr()), interface, Hook::Xdp);
     let mut frame = XdpPacket(&context);
     let bytes = frame.len();
     let Some(notes) = maps::notes(&maps::NOTES) else { return xdp_action::XDP_PASS };
@@ -62,13 +62,37 @@ pub fn uplink_xdp(context: XdpContext) -> u32 {
 /// Uplink, on the way in.
 #[classifier]
 pub fn uplink_ingress(context: TcContext) -> i32 {
-    if packet::is_tagged(&context) {
+    comes_in::<false>(&context)
+}
+
+/// Uplink, on the way out: replies of backends on this node.
+#[classifier]
+pub fn uplink_egress(context: TcContext) -> i32 {
+    goes_out::<false>(&context)
+}
+
+/// The node's end of a pod's cable, on the way out of the pod: what no socket of this node sent, for
+/// those are translated when they dial.
+#[classifier]
+pub fn pod_ingress(context: TcContext) -> i32 {
+    comes_in::<true>(&context)
+}
+
+/// The node's end of a pod's cable, on the way to the pod: replies.
+#[classifier]
+pub fn pod_egress(context: TcContext) -> i32 {
+    goes_out::<true>(&context)
+}
+
+#[inline(always)]
+fn comes_in<const PODS: bool>(context: &TcContext) -> i32 {
+    if packet::is_tagged(context) {
         return TC_ACT_UNSPEC;
     }
-    let interface = packet::interface(&context);
-    let place = Place::new(Context::new(context.as_ptr()), interface, Hook::Tc);
-    let place = place.joined(packet::joined(&context));
-    let mut frame = TcPacket(&context);
+    let interface = packet::interface(context);
+    let place = Place::<PODS>::new(Context::new(context.as_ptr()), interface, Hook::Tc);
+    let place = place.joined(packet::joined(context));
+    let mut frame = TcPacket(context);
     frame.pull(packet::HEADERS);
     let bytes = frame.len();
     let Some(notes) = maps::notes(&maps::NOTES) else { return TC_ACT_UNSPEC };
@@ -84,15 +108,14 @@ pub fn uplink_ingress(context: TcContext) -> i32 {
     }
 }
 
-/// Uplink, on the way out: replies of backends on this node.
-#[classifier]
-pub fn uplink_egress(context: TcContext) -> i32 {
-    if packet::is_tagged(&context) {
+#[inline(always)]
+fn goes_out<const PODS: bool>(context: &TcContext) -> i32 {
+    if packet::is_tagged(context) {
         return TC_ACT_UNSPEC;
     }
-    let interface = packet::interface(&context);
-    let place = Place::new(Context::new(context.as_ptr()), interface, Hook::Tc);
-    let mut frame = TcPacket(&context);
+    let interface = packet::interface(context);
+    let place = Place::<PODS>::new(Context::new(context.as_ptr()), interface, Hook::Tc);
+    let mut frame = TcPacket(context);
     frame.pull(packet::HEADERS);
     let bytes = frame.len();
     let Some(notes) = maps::notes(&maps::NOTES) else { return TC_ACT_UNSPEC };

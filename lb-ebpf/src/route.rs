@@ -26,8 +26,8 @@ const AF_INET6: u8 = 10;
 #[repr(align(8))]
 struct Aligned(Params);
 
-/// Where a packet came in.
-pub struct Place {
+/// Where a packet came in; `PODS`: an interface that pods are behind.
+pub struct Place<const PODS: bool> {
     context: Context,
     interface: u32,
     /// Bytes of payload in each of the packets that hardware joined to one; zero: it is one.
@@ -35,7 +35,7 @@ pub struct Place {
     hook: Hook,
 }
 
-impl Place {
+impl<const PODS: bool> Place<PODS> {
     #[inline(always)]
     pub const fn new(context: Context, interface: u32, hook: Hook) -> Self {
         Self { context, interface, joined: 0, hook }
@@ -54,7 +54,7 @@ impl Place {
     }
 }
 
-impl<A: Addr> Network<A> for Place {
+impl<A: Addr, const PODS: bool> Network<A> for Place<PODS> {
     #[inline(always)]
     fn hook(&self) -> Hook {
         self.hook
@@ -63,6 +63,11 @@ impl<A: Addr> Network<A> for Place {
     #[inline(always)]
     fn takes_shortcuts(&self) -> bool {
         matches!(self.hook, Hook::Xdp)
+    }
+
+    #[inline(always)]
+    fn faces_pods(&self) -> bool {
+        PODS
     }
 
     /// XDP gets a hop only if XDP can send there; tc gets one also while the neighbour's address is
@@ -109,6 +114,11 @@ impl<A: Addr> Network<A> for Anywhere {
 
     #[inline(always)]
     fn takes_shortcuts(&self) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn faces_pods(&self) -> bool {
         false
     }
 

@@ -31,6 +31,8 @@ pub struct TestWorld {
     /// Whether packets take the shortcut that they take in the kernel. Not unless a test says so:
     /// then what the kernel does by it is held against what the rules say.
     pub shortcuts: bool,
+    /// Whether frames come and go on an interface that pods are behind.
+    pub faces_pods: bool,
     pub settings: Settings,
     pub services: BTreeMap<u32, Service>,
     pub backends: BTreeMap<u32, Backend>,
@@ -68,6 +70,7 @@ impl TestWorld {
         Self {
             hook,
             shortcuts: false,
+            faces_pods: false,
             settings: Settings { flow_mask_v4: mask, flow_mask_v6: mask, ..Settings::default() },
             services: BTreeMap::new(),
             backends: BTreeMap::new(),

@@ -205,6 +205,10 @@ macro_rules! store {
                 self.shortcuts && self.hook == Hook::Xdp
             }
 
+            fn faces_pods(&self) -> bool {
+                self.faces_pods
+            }
+
             fn route(&self, tuple: &Tuple<$family>, length: u16, _headers: u16) -> Route {
                 self.$tables.way(tuple.dst, length)
             }

@@ -2,6 +2,7 @@ use super::Job;
 use crate::{
     abi::FrontendKey,
     addr::Addr,
+    flow::Tuple,
     gate::{Plane, passes},
     table::Role,
     tracking::Side,
@@ -10,13 +11,11 @@ use crate::{
 };
 
 /// A packet that leaves on an uplink: the reply of a backend on this node gets the address that the
-/// client dialled.
+/// client dialled. To a pod that may be the reply of any backend.
 #[inline(always)]
 pub fn judge<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) -> Reason {
     let tuple = &job.draft.segment.tuple;
-    let key = FrontendKey::new(tuple.src, tuple.sport, tuple.protocol);
-    if !passes(job.store, Plane::Local, tuple.src, tuple.sport, tuple.protocol)
-        || !job.store.is_local_backend(&key)
+    if !(job.network.faces_pods() || is_local(job.store, tuple))
         || !job.store.find_flow(tuple, &mut job.draft.found)
         || job.draft.found.entry.role != Role::ReplyLocal
     {
@@ -26,4 +25,12 @@ pub fn judge<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) ->
     job.draft.to = job.draft.found.entry.to;
     job.store.track(job.draft, Side::Server);
     Reason::ReplyLocal
+}
+
+/// Whether a backend on this node sends it.
+#[inline(always)]
+fn is_local<A: Addr, S: Store<A>>(store: &S, tuple: &Tuple<A>) -> bool {
+    let key = FrontendKey::new(tuple.src, tuple.sport, tuple.protocol);
+    passes(store, Plane::Local, tuple.src, tuple.sport, tuple.protocol)
+        && store.is_local_backend(&key)
 }

@@ -139,6 +139,8 @@ impl Notes {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Draft<A> {
     pub(crate) segment: Segment<A>,
+    /// Whether it came out of a pod of this node ([`Network::faces_pods`]).
+    from_pod: bool,
     /// To session affinity.
     client: AffinityKey,
     /// The frontend that the packet is to.
@@ -207,7 +209,7 @@ struct Job<'a, A, S, N> {
     trace: &'a mut Trace,
 }
 
-/// A frame that comes in on an uplink. It has been rewritten, or turned into the answer to itself,
+/// A frame that comes in on an uplink, or out of a pod. It has been rewritten, or turned into the answer to itself,
 /// as the verdict says; the notes have the rest.
 #[inline(always)]
 pub fn arrive<P, S, N>(packet: &mut P, store: &S, network: &N, notes: &mut Notes) -> Verdict
@@ -238,6 +240,7 @@ fn arrive_in<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     {
         return verdict;
     }
+    job.draft.from_pod = job.network.faces_pods();
     match A::parse(packet, &mut job.draft.segment) {
         Ok(()) => {
             ingress::judge(&mut job);
@@ -262,7 +265,7 @@ fn arrive_in<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     write(packet, job)
 }
 
-/// A frame that leaves on an uplink.
+/// A frame that leaves on an uplink, or to a pod.
 #[inline(always)]
 pub fn leave<P, S, N>(packet: &mut P, store: &S, network: &N, notes: &mut Notes) -> Verdict
 where

@@ -86,7 +86,13 @@ fn choice<A: Addr, S: Store<A>>(
     }
     let tuple = &draft.segment.tuple;
     let flags = draft.segment.tcp_flags;
-    let class = SourceClass::of(store, settings, tuple.src);
+    let class = match SourceClass::of(store, settings, tuple.src) {
+        // Where nobody says which addresses are pods', the interface does.
+        SourceClass::Outside if draft.from_pod && settings.pods::<A>().is_empty() => {
+            SourceClass::Pod
+        }
+        class => class,
+    };
     // Field by field: a whole one would be built on the stack.
     (trace.kind, trace.class) = (Some(kind), class);
     (trace.masquerade, trace.answer, trace.source) = (false, Answer::UNSET, [0; 16]);
@@ -115,18 +121,23 @@ fn choice<A: Addr, S: Store<A>>(
     if mid_stream && (!local || !ring || flags & Tcp::RST != 0) {
         return Err(Reason::UnknownFlow);
     }
+    // Replies to a pod pass its interface, whoever sends them; those to itself would not.
+    let keeps = if draft.from_pod { !trace.masquerade || (local && !hairpin) } else { local };
     draft.to = *tuple;
     draft.to.dst = address;
     draft.to.dport = backend.port();
+    if !keeps {
+        draft.to.src = if hairpin {
+            settings.own::<A>().ok_or(Reason::NoRoute)?
+        } else {
+            A::from_slot(backend.source())
+        };
+    }
     draft.entry.state = if mid_stream { State::Established } else { State::HalfOpen };
     draft.entry.backend = id;
     draft.entry.generation = backend.generation();
     draft.entry.way = 0;
-    draft.entry.role = Role::ToLocal;
-    if !local {
-        draft.to.src = A::from_slot(backend.source());
-        draft.entry.role = Role::ToRemote;
-    }
+    draft.entry.role = if keeps { Role::ToLocal } else { Role::ToRemote };
     Ok(())
 }
 

@@ -35,14 +35,14 @@ use crate::{
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
-    /// Client to a backend on this node.
+    /// Client to a backend on this node, or a pod on this node to any: the source stays.
     #[default]
     ToLocal = 0,
-    /// Client to a backend elsewhere.
+    /// Client to a backend elsewhere, or a pod to itself: the source is this node's.
     ToRemote = 1,
-    /// Backend on this node to the client.
+    /// The way back of `ToLocal`: the source becomes what the client dialled.
     ReplyLocal = 2,
-    /// Backend elsewhere to the client.
+    /// The way back of `ToRemote`.
     ReplyRemote = 3,
 }
 

@@ -116,6 +116,12 @@ impl Town {
         let net = |text: &str| ip::<V4>(text).to_slot();
         let wide = |text: &str| ip::<V6>(text).to_slot();
         let settings = &mut world.settings;
+        let own = ip::<A>(names.node).to_slot();
+        if names.v4 {
+            settings.own_v4 = own;
+        } else {
+            settings.own_v6 = own;
+        }
         settings.pods_v4.set(0, net("10.1.0.0"), net("255.255.0.0"));
         settings.pods_v4.set(1, net("10.2.0.0"), net("255.255.0.0"));
         settings.services_v4.set(0, net("10.96.0.0"), net("255.255.0.0"));

@@ -13,7 +13,7 @@ use crate::{
     cluster::index::Index,
     config::{self, Config},
     datapath::{
-        attach::{self, Links, Tc, XdpMode},
+        attach::{self, Faces, Links, Tc, XdpMode},
         maps::Maps,
         object::Object,
     },
@@ -34,6 +34,8 @@ pub struct Hooks {
     pub guards: bool,
     /// By name: interface and how XDP runs there.
     pub uplinks: Vec<(String, Option<&'static str>)>,
+    /// The names of the interfaces that pods are looked at on.
+    pub pods: Vec<String>,
     pub problems: Vec<String>,
 }
 
@@ -52,6 +54,7 @@ impl Hooks {
             cgroup_path: PathBuf::new(),
             guards: false,
             uplinks: Vec::new(),
+            pods: Vec::new(),
             problems: Vec::new(),
         })
     }
@@ -108,7 +111,8 @@ impl Hooks {
         }
     }
 
-    /// Looks at the uplinks that there are now, and no longer at those that are none any more.
+    /// Looks at the uplinks and the interfaces of pods that there are now, and no longer at those that
+    /// are none any more.
     pub fn uplinks(
         &mut self,
         object: &mut Object,
@@ -130,7 +134,8 @@ impl Hooks {
                 continue;
             }
             let mode = self.xdp(object, interface);
-            if let Err(error) = self.links.tc(object, &interface.name, interface.index) {
+            let faces = Faces::Others;
+            if let Err(error) = self.links.tc(object, &interface.name, interface.index, faces) {
                 self.problems.push(error.to_string());
                 continue;
             }
@@ -139,6 +144,7 @@ impl Hooks {
             }
             self.uplinks.push((interface.name.clone(), mode));
         }
+        self.pods(object, seen, &wanted);
         // Which uplinks there are may be known from Nodes that are not listed yet.
         let removed = if index.complete() { self.links.prune() } else { Ok(Vec::new()) };
         match removed {
@@ -150,6 +156,27 @@ impl Hooks {
         }
         for problem in &self.problems {
             tracing::warn!("{problem}");
+        }
+    }
+
+    /// Looks at the interfaces of pods, none of which is an uplink.
+    fn pods(&mut self, object: &mut Object, seen: &net::Snapshot, uplinks: &BTreeSet<u32>) {
+        self.pods.clear();
+        let patterns = &self.config.pod_interfaces;
+        let wanted = net::matching(seen, |name| patterns.iter().any(|all| all.matches(name)));
+        for index in wanted.difference(uplinks) {
+            let interface = &seen.interfaces[index];
+            if !interface.ethernet {
+                let name = &interface.name;
+                self.problems.push(format!("{name} has no Ethernet header: not supported"));
+                continue;
+            }
+            match self.links.tc(object, &interface.name, *index, Faces::Pods) {
+                Ok(()) => self.pods.push(interface.name.clone()),
+                // Pods come and go.
+                Err(_) if net::interface_name(*index).is_none() => {}
+                Err(error) => self.problems.push(error.to_string()),
+            }
         }
     }
 

@@ -20,6 +20,7 @@ pub(crate) mod setup;
 mod state;
 mod status;
 mod surroundings;
+mod termination;
 mod warnings;
 
 use std::{
@@ -77,7 +78,7 @@ struct News {
 pub fn run(config: Config) -> Result<(), Failure> {
     log::start();
     setup::check(&config)?;
-    privileges::check()?;
+    privileges::check(&config)?;
     let lock = lock::take(&config.bpffs)?;
     // Before there are other threads: capabilities are each thread's own.
     let object = state::load(&config)?;
@@ -108,14 +109,15 @@ async fn work(config: Config, object: Object) -> Result<(), Failure> {
     let tasks = TaskTracker::new();
     let (tx, rx) = mpsc::channel(64);
     let shared = locked(&state).health.clone();
-    tasks.spawn(health::serve(shared, config.health_address, warnings_tx, cancel.clone()));
+    let tell = warnings_tx.clone();
+    tasks.spawn(health::serve(shared, config.health_address, tell, cancel.clone()));
     let source = source(config.clone(), tx, sources, warnings, cancel.clone());
     tasks.spawn(async move {
         if let Err(failure) = source.await {
             tracing::error!("{failure}");
         }
     });
-    watched(&config, &state, &tasks, &cancel).await;
+    watched(&config, &state, &tasks, &cancel, &warnings_tx).await;
     tasks.spawn(look_beside(Arc::clone(&locked(&state).proxy), cancel.clone()));
     looked_at(&config, &state, &tasks, &cancel).await;
     let (seen_tx, seen_rx) = mpsc::channel(1);
@@ -177,12 +179,20 @@ async fn watched(
     state: &Arc<Mutex<State>>,
     tasks: &TaskTracker,
     cancel: &CancellationToken,
+    warnings: &mpsc::Sender<Warning>,
 ) {
     let Some(address) = config.metrics_address.0 else { return };
     let listener = match observe::http::bind(address).await {
         Ok(listener) => listener,
         Err(error) => {
-            tracing::error!("metricsAddress {address}: {error}; no metrics are served");
+            let message = format!("metricsAddress {address}: {error}; no metrics are served");
+            tracing::error!("{message}");
+            // A full queue means that people are being told enough.
+            _ = warnings.try_send(Warning {
+                service: None,
+                reason: "FailedToStartMetricServer",
+                message,
+            });
             return;
         }
     };

@@ -1,8 +1,12 @@
-//! What the agent may do: three capabilities while it loads, two afterwards, and never more.
+//! What the agent may do: three capabilities while it loads, two afterwards, and never more but what
+//! the end of other people's sockets takes, if that is asked for.
 
 use caps::{CapSet, Capability, errors::CapsError};
 
-use crate::cli::{Exit, Failure};
+use crate::{
+    cli::{Exit, Failure},
+    config::Config,
+};
 
 /// To load programs, to put them on hooks, and to let them compute with addresses of packets.
 const NEEDED: [Capability; 3] =
@@ -10,11 +14,19 @@ const NEEDED: [Capability; 3] =
 
 /// Refuses to start without a capability, and names it. From here on no program that is started can
 /// have more than this one.
-pub fn check() -> Result<(), Failure> {
+pub fn check(config: &Config) -> Result<(), Failure> {
     let held = caps::read(None, CapSet::Effective).map_err(|error| unknown(&error))?;
+    let all = held.contains(&Capability::CAP_SYS_ADMIN);
+    if config.socket_termination && !all {
+        return Err(Failure::new(
+            Exit::Unreachable,
+            "socketTermination: this process lacks CAP_SYS_ADMIN, to enter the namespaces of pods",
+            "leave it off, or give it that capability too",
+        ));
+    }
     let missing: Vec<String> = NEEDED
         .iter()
-        .filter(|needed| !held.contains(needed) && !held.contains(&Capability::CAP_SYS_ADMIN))
+        .filter(|needed| !held.contains(needed) && !all)
         .map(ToString::to_string)
         .collect();
     if !missing.is_empty() {

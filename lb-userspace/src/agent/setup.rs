@@ -12,7 +12,7 @@ use crate::{
     cli::{Exit, Failure},
     config::{self, Config},
     datapath::{object::Sizes, sys},
-    host,
+    host, net,
 };
 
 /// Refuses a configuration that does not fit this host.
@@ -30,11 +30,14 @@ pub fn check(config: &Config) -> Result<(), Failure> {
     if config.forwarding == config::Forwarding::Dsr {
         return Err(missing("forwarding: dsr"));
     }
-    if !config.pod_interfaces.is_empty() {
-        return Err(missing("podInterfaces"));
-    }
     if config.socket_termination {
-        return Err(missing("socketTermination"));
+        net::can_end_udp().map_err(|error| {
+            Failure::new(
+                Exit::Error,
+                format!("socketTermination: this kernel ends no sockets: {error}"),
+                "leave it off, or use a kernel with CONFIG_INET_DIAG_DESTROY",
+            )
+        })?;
     }
     Ok(())
 }

@@ -11,8 +11,8 @@ use jiff::Timestamp;
 use lb_common::abi::Settings;
 
 use super::{
-    News, changes::Changes, health::addresses, hooks::Hooks, kube_proxy::Told, setup,
-    surroundings::Surroundings, warnings,
+    News, changes::Changes, hooks::Hooks, kube_proxy::Told, setup, surroundings::Surroundings,
+    termination, warnings,
 };
 use crate::{
     cli::{Exit, Failure},
@@ -25,7 +25,7 @@ use crate::{
         rates::Rates,
         sockets::strands,
     },
-    health::server::Shared,
+    health::{listen_addresses, server::Shared},
     host,
     model::{Drains, Family, Ignored, Node, ObjectName},
     net,
@@ -295,7 +295,7 @@ impl State {
         let mut health = self.health.lock();
         health.checks.set_services(&ports);
         health.checks.set_endpoints(&counts.collect());
-        health.listen = addresses(&self.node);
+        health.listen = listen_addresses(&self.node);
         health.node.set_families(&families);
         health.node.eligible = eligible;
         if self.in_step {
@@ -307,10 +307,16 @@ impl State {
 
     /// Executes writes; if one fails, everything is read back, to be planned anew.
     fn write(&mut self, ops: &[tables::Op]) -> bool {
-        if !self.hooks.guards && strands(ops) {
+        let strands = strands(ops);
+        if !self.hooks.guards && strands {
             self.hooks.guard(&mut self.object);
         }
-        let Err(error) = self.maps.apply(ops) else { return true };
+        let Err(error) = self.maps.apply(ops) else {
+            if strands && self.config.socket_termination {
+                termination::end(self.maps.stranded_sockets());
+            }
+            return true;
+        };
         tracing::error!("{error}; reading everything back");
         match self.maps.image() {
             Ok(image) => self.tables = Tables::adopt(self.maps.capacities, &image),

@@ -28,7 +28,7 @@ pub fn report(state: &State) -> StatusReport {
         drops(state),
         proxies(state),
     ];
-    let lines = lines.into_iter().chain(drained(state)).collect();
+    let lines = lines.into_iter().chain(pods(state)).chain(drained(state)).collect();
     StatusReport { node: state.node.name.clone(), lines }
 }
 
@@ -77,6 +77,19 @@ fn uplinks(state: &State) -> StatusLine {
     let shown = if shown.is_empty() { "none".to_owned() } else { shown.join(", ") };
     let problems: String = hooks.problems.iter().map(|problem| format!("; {problem}")).collect();
     line("Uplinks", level, format!("{shown}{problems}"))
+}
+
+/// Nothing where nobody asked for it.
+fn pods(state: &State) -> Option<StatusLine> {
+    let patterns = &state.config.pod_interfaces;
+    if patterns.is_empty() {
+        return None;
+    }
+    let found = state.hooks.pods.len();
+    let patterns: Vec<String> = patterns.iter().map(ToString::to_string).collect();
+    let level = if found == 0 { Level::Warn } else { Level::Ok };
+    let detail = format!("{found} {}", patterns.join(", "));
+    Some(line("Pod interfaces", level, detail))
 }
 
 fn source(state: &State) -> StatusLine {

@@ -35,7 +35,7 @@ fn is_alike(one: &Refusal, other: &Refusal) -> bool {
 
 fn warning(name: &ObjectName, refusal: &Refusal) -> Warning {
     Warning {
-        service: name.clone(),
+        service: Some(name.clone()),
         reason: match refusal {
             Refusal::Full { .. } => "NoRoomInTable",
             Refusal::NameTooLong | Refusal::SamePortTwice => "CannotBeProgrammed",
@@ -65,7 +65,7 @@ mod tests {
     fn a_service_that_does_not_fit_is_told_with_the_map_and_what_is_missing() {
         let warnings = told(None, full("SERVICES", 3));
         let [warning] = &warnings[..] else { panic!("{warnings:?}") };
-        assert_eq!(warning.service, ObjectName::new("shop", "web"));
+        assert_eq!(warning.service, Some(ObjectName::new("shop", "web")));
         assert_eq!(warning.reason, "NoRoomInTable");
         let what = "map SERVICES is full: 3 of 4 in use, 2 more needed; it stays as it was";
         assert!(warning.message.ends_with(what), "{}", warning.message);

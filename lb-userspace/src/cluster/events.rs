@@ -1,4 +1,4 @@
-//! Tells people about their Services, where they look: as Events.
+//! Tells people about their Services and Nodes, where they look: as Events.
 
 use k8s_openapi::{
     api::core::v1::{Event, EventSource, ObjectReference},
@@ -10,10 +10,11 @@ use tokio::sync::mpsc;
 
 use crate::model::ObjectName;
 
-/// What is wrong with a Service on this node.
+/// What is wrong on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    pub service: ObjectName,
+    /// `None`: it is with the node itself.
+    pub service: Option<ObjectName>,
     /// One word, as Kubernetes has them.
     pub reason: &'static str,
     pub message: String,
@@ -25,17 +26,10 @@ const NODES: &str = "default";
 /// Says on this Node that the agent has started, as the reference does. One that cannot be written is
 /// lost.
 pub async fn started(client: Client, node: &str) {
-    let about = ObjectReference {
-        api_version: Some("v1".into()),
-        kind: Some("Node".into()),
-        name: Some(node.to_owned()),
-        // As kubelets refer to their Node: whoever describes it looks for this.
-        uid: Some(node.to_owned()),
-        ..ObjectReference::default()
-    };
+    let (about, namespace) = about_node(node);
     let note = Note {
         about,
-        namespace: NODES.to_owned(),
+        namespace,
         kind: "Normal",
         reason: "Starting",
         message: format!("lb {} serves Services here", env!("CARGO_PKG_VERSION")),
@@ -47,16 +41,35 @@ pub async fn started(client: Client, node: &str) {
 /// lost: it has been logged, and what it is about is tried again.
 pub async fn publish(client: Client, node: String, mut warnings: mpsc::Receiver<Warning>) {
     while let Some(Warning { service, reason, message }) = warnings.recv().await {
-        let ObjectName { namespace, name } = service;
-        let about = ObjectReference {
-            api_version: Some("v1".into()),
-            kind: Some("Service".into()),
-            namespace: Some(namespace.clone()),
-            name: Some(name),
-            ..ObjectReference::default()
-        };
+        let (about, namespace) = service.map_or_else(|| about_node(&node), about_service);
         write(&client, Note { about, namespace, kind: "Warning", reason, message }, &node).await;
     }
+}
+
+/// A reference to a Node, and where Events about it go.
+fn about_node(node: &str) -> (ObjectReference, String) {
+    let about = ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Node".into()),
+        name: Some(node.to_owned()),
+        // As kubelets refer to their Node: whoever describes it looks for this.
+        uid: Some(node.to_owned()),
+        ..ObjectReference::default()
+    };
+    (about, NODES.to_owned())
+}
+
+/// The same of a Service.
+fn about_service(service: ObjectName) -> (ObjectReference, String) {
+    let ObjectName { namespace, name } = service;
+    let about = ObjectReference {
+        api_version: Some("v1".into()),
+        kind: Some("Service".into()),
+        namespace: Some(namespace.clone()),
+        name: Some(name),
+        ..ObjectReference::default()
+    };
+    (about, namespace)
 }
 
 /// What an Event says.

@@ -25,7 +25,10 @@ pub use self::{
     check::check_local_ports,
     options::Options,
     timeouts::{TimeoutOption, Timeouts},
-    values::{Bytes, Forwarding, Listen, NodePortAddress, Period, PortRange, SourceKind, XdpMode},
+    values::{
+        Bytes, Forwarding, InterfacePattern, Listen, NodePortAddress, Period, PortRange,
+        SourceKind, XdpMode,
+    },
 };
 use crate::yaml;
 
@@ -47,7 +50,7 @@ pub struct Config {
     pub service_cidrs: Vec<IpNet>,
     pub masquerade_all: bool,
     pub interfaces: Vec<String>,
-    pub pod_interfaces: Vec<String>,
+    pub pod_interfaces: Vec<InterfacePattern>,
     pub xdp_mode: XdpMode,
     pub forwarding: Forwarding,
     pub cgroup_root: Option<PathBuf>,

@@ -8,7 +8,10 @@ use serde::Deserialize;
 
 use super::{
     timeouts::{self, TimeoutOption},
-    values::{Bytes, Forwarding, Listen, NodePortAddress, Period, PortRange, SourceKind, XdpMode},
+    values::{
+        Bytes, Forwarding, InterfacePattern, Listen, NodePortAddress, Period, PortRange,
+        SourceKind, XdpMode,
+    },
 };
 
 /// Every key, all of them optional.
@@ -76,7 +79,7 @@ pub struct Options {
         value_name = "GLOB",
         value_delimiter = ','
     )]
-    pub pod_interfaces: Option<Vec<String>>,
+    pub pod_interfaces: Option<Vec<InterfacePattern>>,
     /// Whether packets are handled in the driver [default: auto]
     #[arg(long, env = "LB_XDP_MODE", value_enum)]
     pub xdp_mode: Option<XdpMode>,

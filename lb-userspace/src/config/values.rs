@@ -55,7 +55,7 @@ macro_rules! serde_as_text {
     )+};
 }
 
-serde_as_text!(Bytes, Listen, NodePortAddress, Period, PortRange);
+serde_as_text!(Bytes, InterfacePattern, Listen, NodePortAddress, Period, PortRange);
 
 /// A length of time: `10m`, `90s`, `1h30m`, `500ms`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -209,5 +209,33 @@ impl fmt::Display for NodePortAddress {
             Self::Primary => f.write_str("primary"),
             Self::Cidr(cidr) => cidr.fmt(f),
         }
+    }
+}
+
+/// Which interfaces, by name: `tap*`, `lxc[0-9]*`, `veth?`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InterfacePattern(glob::Pattern);
+
+impl InterfacePattern {
+    pub fn matches(&self, name: &str) -> bool {
+        self.0.matches(name)
+    }
+}
+
+impl FromStr for InterfacePattern {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.is_empty() {
+            return Err("an empty pattern matches no interface".to_owned());
+        }
+        let wrong = |error| format!("`{text}` is not a pattern of names, such as tap*: {error}");
+        glob::Pattern::new(text).map(Self).map_err(wrong)
+    }
+}
+
+impl fmt::Display for InterfacePattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }

@@ -50,6 +50,15 @@ pub enum Tc {
     Filters,
 }
 
+/// Who is behind an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Faces {
+    /// Other hosts: it is an uplink.
+    Others,
+    /// Pods of this node.
+    Pods,
+}
+
 /// Why a program is not on its hook.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
@@ -172,11 +181,20 @@ impl Links {
     ///
     /// # Errors
     /// If a program cannot be attached.
-    pub fn tc(&mut self, object: &mut Object, name: &str, index: u32) -> Result<(), AttachError> {
-        for (program, at, to) in [
-            ("uplink_egress", "egress", TcAttachType::Egress),
-            ("uplink_ingress", "ingress", TcAttachType::Ingress),
-        ] {
+    pub fn tc(
+        &mut self,
+        object: &mut Object,
+        name: &str,
+        index: u32,
+        faces: Faces,
+    ) -> Result<(), AttachError> {
+        let [egress, ingress] = match faces {
+            Faces::Others => ["uplink_egress", "uplink_ingress"],
+            Faces::Pods => ["pod_egress", "pod_ingress"],
+        };
+        for (program, at, to) in
+            [(egress, "egress", TcAttachType::Egress), (ingress, "ingress", TcAttachType::Ingress)]
+        {
             let hook: &mut SchedClassifier = find(object, program)?;
             if self.tc == Tc::Filters {
                 let pins = filter::put(hook, self.pins.folder(), name, index, to);

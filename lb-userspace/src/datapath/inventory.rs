@@ -101,8 +101,12 @@ pub fn links(bpffs: &Path) -> io::Result<Vec<InterfaceRow>> {
         let name = entry?.file_name().to_string_lossy().into_owned();
         let Some((hook, index)) = name.split_once('@') else { continue };
         let Ok(index) = index.parse::<u64>() else { continue };
-        let is_uplink = matches!(hook, "xdp" | "ingress" | "egress");
-        let interface = match u32::try_from(index).ok().filter(|_| is_uplink) {
+        // `clsact` and the filters are what tc has before kernel 6.6.
+        let of_interface = matches!(
+            hook,
+            "xdp" | "ingress" | "egress" | "ingress-filter" | "egress-filter" | "clsact"
+        );
+        let interface = match u32::try_from(index).ok().filter(|_| of_interface) {
             Some(index) => nix::net::if_::if_indextoname(index)
                 .map_or_else(|_| "(gone)".to_owned(), |name| name.to_string_lossy().into_owned()),
             None => "cgroup".to_owned(),

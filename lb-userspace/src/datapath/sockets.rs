@@ -1,5 +1,7 @@
 //! Sockets, and whether what they send must be looked at.
 
+use std::collections::BTreeSet;
+
 use lb_common::{
     abi::{Backend, BackendState, SocketBackend},
     wire::proto,
@@ -14,6 +16,13 @@ impl Maps {
     pub fn has_stranded_sockets(&self) -> bool {
         let sockets = self.socket_backends.iter().filter_map(Result::ok);
         sockets.map(|(_, socket)| socket).any(|socket| self.is_stranded(&socket))
+    }
+
+    /// The cookies of the sockets that [`Maps::has_stranded_sockets`] speaks of.
+    pub fn stranded_sockets(&self) -> BTreeSet<u64> {
+        let sockets = self.socket_backends.iter().filter_map(Result::ok);
+        let stranded = sockets.filter(|(_, socket)| self.is_stranded(socket));
+        stranded.map(|(cookie, _)| cookie).collect()
     }
 
     /// Whether a Service that an earlier agent left has source ranges, which hold for what sockets

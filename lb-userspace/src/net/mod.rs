@@ -1,8 +1,8 @@
 //! The network as this node's kernel sees it: interfaces, addresses, routes, and when they change.
 //!
 //! Only here does anybody speak netlink. Everything is read from the network namespace of the
-//! calling thread, and nothing is ever changed but
-//! that a place for filters that we made is taken away with them.
+//! calling thread, and nothing is ever changed but that a place for filters that we made is taken
+//! away with them, and that sockets are ended ([`end_udp`]) if the configuration says so.
 //!
 //! Who follows the network begins with [`Changes::begin`] and takes a [`snapshot`] then and after
 //! each change. In this order nothing is missed, not even what happens between the parts of a
@@ -20,6 +20,7 @@ mod clsact;
 mod forwarding;
 mod snapshot;
 mod source;
+mod termination;
 mod uplinks;
 mod xdp;
 
@@ -28,7 +29,8 @@ pub use clsact::{interface_name, remove_unused_clsact};
 pub use forwarding::forwarding_off;
 pub use snapshot::{Error, snapshot};
 pub use source::source_towards;
-pub use uplinks::{Named, named, uplinks};
+pub use termination::{can_end_udp, end_udp};
+pub use uplinks::{Named, matching, named, uplinks};
 pub use xdp::{XdpProgram, xdp_programs};
 
 /// What the kernel knew at one time.

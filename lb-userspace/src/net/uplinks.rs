@@ -7,7 +7,7 @@ use std::{
 
 use ipnet::IpNet;
 
-use super::Snapshot;
+use super::{Interface, Snapshot};
 
 /// The interfaces over which a default route, an address of this node, another node, or pods of
 /// another node are reached; never the loopback.
@@ -52,6 +52,12 @@ pub fn named(snapshot: &Snapshot, names: &[String]) -> Named {
         };
     }
     answer
+}
+
+/// The interfaces with such names; never the loopback.
+pub fn matching(snapshot: &Snapshot, matches: impl Fn(&str) -> bool) -> BTreeSet<u32> {
+    let of_name = |it: &&Interface| !it.loopback && matches(&it.name);
+    snapshot.interfaces.values().filter(of_name).map(|interface| interface.index).collect()
 }
 
 fn carriers(snapshot: &Snapshot, node_addresses: &[IpAddr]) -> BTreeSet<u32> {
@@ -104,7 +110,7 @@ impl Table {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::{Interface, Route};
+    use crate::net::Route;
 
     const MAIN: u32 = 254;
     const LO: u32 = 1;

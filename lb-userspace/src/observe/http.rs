@@ -1,4 +1,4 @@
-//! The server of `/metrics`.
+//! The server of `/metrics`, and of what scripts ask kube-proxy at the same port.
 
 use std::{io, net::SocketAddr, sync::Arc};
 
@@ -31,7 +31,12 @@ pub async fn serve<S: Source>(
     source: Arc<S>,
     cancel: CancellationToken,
 ) -> io::Result<()> {
-    let router = Router::new().route("/metrics", get(scrape::<S>)).with_state(source);
+    let router = Router::new()
+        .route("/metrics", get(scrape::<S>))
+        .route("/healthz", get("ok"))
+        // None of kube-proxy's own: who compares sees that it is gone.
+        .route("/proxyMode", get("lb"))
+        .with_state(source);
     axum::serve(listener, router).with_graceful_shutdown(cancel.cancelled_owned()).await
 }
 

@@ -147,7 +147,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "nobody-looks-at-what-leaves",
         file: "lb-userspace/src/datapath/attach.rs",
-        find: "            (\"uplink_egress\", \"egress\", TcAttachType::Egress),\n",
+        find: "            (egress, \"egress\", TcAttachType::Egress),\n",
         replace: "",
         level: Level::Netns,
     },
@@ -157,6 +157,13 @@ pub(super) const FAULTS: &[Fault] = &[
         find: "for folder in [links_folder(bpffs), super::object::maps_folder(bpffs)] {",
         replace: "for folder in [super::object::maps_folder(bpffs)] {",
         level: Level::Netns,
+    },
+    Fault {
+        name: "a-pod-that-reaches-itself-keeps-its-address",
+        file: "lb-common/src/path/steps.rs",
+        find: "!trace.masquerade || (local && !hairpin)",
+        replace: "!trace.masquerade || local",
+        level: Level::Packet,
     },
     Fault {
         name: "one-missing-hint-is-no-matter",

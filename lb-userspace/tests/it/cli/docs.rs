@@ -32,6 +32,42 @@ fn every_reason_has_a_row_with_its_anchor_and_its_verdict() {
     assert_eq!(sorted, all);
 }
 
+/// Whether there is a test `level::file::…::name`, or `rules file::name`.
+fn is_there(path: &str) -> bool {
+    let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let path = path.replacen(' ', "::", 1);
+    let (level, rest) = path.split_once("::").unwrap_or_default();
+    let (modules, name) = rest.rsplit_once("::").unwrap_or(("", rest));
+    let file = modules.replace("::", "/");
+    let tests_of = |file: &str| file.strip_suffix("/tests").unwrap_or(file).to_owned();
+    let places = [
+        root.join(format!("../lb-common/tests/rules/{file}.rs")),
+        root.join(format!("tests/it/{level}/{file}.rs")),
+        // Beside the code: in its file, or in a file of its own.
+        root.join(format!("src/{level}/{file}.rs")),
+        root.join(format!("src/{level}/{}.rs", tests_of(&file))),
+    ];
+    let text = |place: &std::path::PathBuf| std::fs::read_to_string(place).unwrap_or_default();
+    let lines = [format!("fn {name}()"), format!("async fn {name}()")];
+    places.iter().any(|place| {
+        let text = text(place);
+        text.lines().any(|line| lines.iter().any(|it| line.trim().starts_with(it.as_str())))
+    })
+}
+
+#[test]
+fn the_tests_that_kubernetes_md_names_are_there() {
+    let text = include_str!("../../../../docs/kubernetes.md");
+    let levels =
+        ["rules ", "cluster::", "cli::", "packet::", "netns::", "kube::", "plan::", "config::"];
+    let quoted = text.split('`').skip(1).step_by(2);
+    let named: Vec<&str> =
+        quoted.filter(|it| levels.iter().any(|level| it.starts_with(level))).collect();
+    assert!(named.len() > 60, "{named:?}");
+    let lost: Vec<_> = named.into_iter().filter(|path| !is_there(path)).collect();
+    assert_eq!(lost, [""; 0]);
+}
+
 #[test]
 fn documents_that_are_made_from_the_code_are_up_to_date() {
     let folder = tempfile::tempdir().unwrap();

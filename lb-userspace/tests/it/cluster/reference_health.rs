@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use lb_userspace::{
     cluster::{Change, Op, index::Index},
     health::{
+        listen_addresses,
         node::NodeHealth,
         services::{Answer, Checks},
     },
@@ -108,6 +109,11 @@ fn nodes_after(step: &str) -> Option<Vec<k8s_openapi::api::core::v1::Node>> {
     }
 }
 
+/// What a step of the reference's own health may say; `note` and `lastUpdated` are words about what
+/// is asserted of every step.
+const STEP: [&str; 8] =
+    ["do", "healthz", "livez", "status", "nodeEligible", "healthy", "note", "lastUpdated"];
+
 #[test]
 fn every_step_of_the_reference_s_own_health_is_answered_alike() {
     let all = value("proxy_health_server_reference");
@@ -122,6 +128,8 @@ fn every_step_of_the_reference_s_own_health_is_answered_alike() {
     };
     let mut replayed = 0;
     for step in steps {
+        let keys = step.as_object().unwrap().keys();
+        keys.for_each(|key| assert!(STEP.contains(&key.as_str()), "{key} is not looked at"));
         let what = step["do"].as_str().unwrap();
         let at = later(1);
         let (mut queue, mut sync) = (vec![], vec![]);
@@ -217,31 +225,70 @@ fn node_ports_never_answer_on_loopback_whatever_the_ranges_say() {
     }
 }
 
-/// Every section of the shared cases: where it is replayed, or why it cannot be.
-const SECTIONS: &[(&str, &str)] = &[
-    ("_about", "the notation"),
-    ("bounded_frequency_runner_reference", "no pause between syncs: SEMANTICS, where it differs"),
-    ("categorize_endpoints_reference", "cluster::reference_services"),
-    ("endpoints_update_reference", "cluster::reference_endpoints"),
-    ("endpointslice_event_dedup_reference", "cluster::reference_endpoints"),
-    ("endpointslice_event_reference", "cluster::reference_endpoints"),
-    ("endpointslice_merge_reference", "cluster::reference_endpoints"),
-    ("node_ip_detection_reference", "cluster::reference_services"),
-    ("node_manager_reference", "nothing waits for or exits over a Node: addresses are followed"),
-    ("nodeport_addresses_reference", "cluster::reference_flows"),
-    ("nodeport_loopback_reference", "never on loopback, as its nftables mode: here"),
-    ("packet_flows_reference", "cluster::reference_flows and packet::explain_reference"),
-    ("proxy_health_server_reference", "here"),
-    ("service_health_server_reference", "here"),
-    ("service_to_ports_reference", "cluster::reference_services"),
-    ("service_tracker_reference", "cluster::index"),
-    ("topology_label_reference", "cluster::index: a zone changes plans, other labels do not"),
-    ("trigger_time_reference", "cluster::index"),
-    ("udp_flow_cleanup_reference", "packet::udp_reference"),
+#[test]
+fn health_checks_are_listened_for_where_the_reference_listens() {
+    let all = value("service_health_server_reference");
+    let rows = all["listen_addresses"].as_array().unwrap();
+    assert_eq!(rows.len(), 3);
+    for row in rows {
+        let (cidrs, local, wanted): (&[&str], &[&str], &[&str]) =
+            match (row["family"].as_str(), row["nodeport_addresses"].as_str().unwrap()) {
+                (Some("IPv4"), "match all") => (&["0.0.0.0/0"], &["192.0.2.1"], &["0.0.0.0"]),
+                (Some("IPv6"), "match all") => (&["::/0"], &["2001:db8::1"], &["::"]),
+                (None, "CIDR list") => (
+                    &["192.0.2.0/24", "2001:db8::/64"],
+                    &["192.0.2.1", "192.0.2.2", "198.51.100.1", "2001:db8::1", "2001:db8:1::1"],
+                    &["192.0.2.1", "192.0.2.2", "2001:db8::1"],
+                ),
+                other => panic!("{other:?}"),
+            };
+        let node = Node {
+            local_addresses: local.iter().map(|address| address.parse().unwrap()).collect(),
+            node_port_addresses: NodePortAddresses::Cidrs(
+                cidrs.iter().map(|cidr| cidr.parse().unwrap()).collect(),
+            ),
+            ..Node::default()
+        };
+        let found: Vec<String> = listen_addresses(&node).iter().map(ToString::to_string).collect();
+        assert_eq!(found, wanted, "{row}");
+    }
+}
+
+/// Every section of the shared cases: how much there is in it, and where it is replayed, or why it
+/// cannot be. What is added to a section, or to what a section says beside its cases, is not known
+/// here and fails.
+const SECTIONS: &[(&str, usize, &str)] = &[
+    ("_about", 5, "the notation"),
+    ("bounded_frequency_runner_reference", 4, "no pause between syncs: SEMANTICS, how it differs"),
+    ("categorize_endpoints_reference", 32, "cluster::reference_services"),
+    ("endpoints_update_reference", 18, "cluster::reference_endpoints"),
+    ("endpointslice_event_dedup_reference", 7, "cluster::reference_endpoints"),
+    ("endpointslice_event_reference", 10, "cluster::reference_endpoints"),
+    ("endpointslice_merge_reference", 12, "cluster::reference_endpoints"),
+    ("node_ip_detection_reference", 14, "cluster::reference_services"),
+    ("node_manager_reference", 5, "nothing waits for or exits over a Node: it is followed"),
+    ("nodeport_addresses_reference", 13, "cluster::reference_flows"),
+    ("nodeport_loopback_reference", 8, "never on loopback, as its nftables mode: here"),
+    ("packet_flows_reference", 41, "cluster::reference_flows and packet::explain_reference"),
+    ("proxy_health_server_reference", 4, "here"),
+    ("service_health_server_reference", 4, "here"),
+    ("service_to_ports_reference", 18, "cluster::reference_services"),
+    ("service_tracker_reference", 8, "cluster::index"),
+    ("topology_label_reference", 3, "cluster::index: a zone changes plans, other labels do not"),
+    ("trigger_time_reference", 3, "cluster::index"),
+    ("udp_flow_cleanup_reference", 5, "packet::udp_reference"),
 ];
 
 #[test]
 fn no_section_of_the_cases_is_left_out_in_silence() {
-    let listed: BTreeSet<String> = SECTIONS.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let listed: BTreeSet<String> = SECTIONS.iter().map(|(name, ..)| (*name).to_owned()).collect();
     assert_eq!(names(), listed);
+    for (name, count, _) in SECTIONS {
+        let found = match value(name) {
+            Value::Array(cases) => cases.len(),
+            Value::Object(parts) => parts.len(),
+            other => panic!("{name}: {other}"),
+        };
+        assert_eq!(found, *count, "{name}");
+    }
 }

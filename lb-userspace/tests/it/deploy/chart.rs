@@ -109,6 +109,19 @@ fn the_agent_takes_the_configuration_that_is_rendered() {
 }
 
 #[test]
+fn socket_termination_brings_what_it_needs_and_nothing_else_does() {
+    for (values, wanted) in [("", false), ("config.socketTermination=true", true)] {
+        let set: DaemonSet = find(&render(values), "DaemonSet", "lb");
+        let container = &pod(&set).containers[0];
+        let context = container.security_context.as_ref().unwrap();
+        let added = context.capabilities.as_ref().unwrap().add.as_ref().unwrap();
+        assert_eq!(added.iter().any(|it| it == "SYS_ADMIN"), wanted, "{added:?}");
+        let mounts = container.volume_mounts.as_ref().unwrap();
+        assert_eq!(mounts.iter().any(|it| it.mount_path == "/run/netns"), wanted, "{mounts:?}");
+    }
+}
+
+#[test]
 fn the_schema_knows_every_key_of_the_configuration_that_the_chart_does_not_set() {
     let schema: Value =
         serde_json::from_str(&read(&format!("{CHART}/values.schema.json"))).unwrap();

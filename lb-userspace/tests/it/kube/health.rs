@@ -157,26 +157,43 @@ async fn a_port_that_is_taken_is_named_and_listened_on_as_soon_as_it_is_free() {
     assert_eq!(status(address.port()).await, (503, 0));
 }
 
-#[tokio::test]
-async fn a_warning_is_an_event_on_its_service() {
+/// What becomes of warnings about a Service and about the node itself.
+async fn published(warnings: [Warning; 2]) -> Vec<Event> {
     let server = ApiServer::start().await;
     let (tx, rx) = mpsc::channel(4);
-    let warning = Warning {
-        service: ObjectName::new("default", "web"),
-        reason: "FailedToStartServiceHealthcheck",
-        message: "healthCheckNodePort: cannot listen on 0.0.0.0:31999: in use".to_owned(),
-    };
-    tx.send(warning.clone()).await.unwrap();
+    for warning in warnings {
+        tx.send(warning).await.unwrap();
+    }
     drop(tx);
     publish(server.client(), "n1".to_owned(), rx).await;
     let events = kube::Api::<Event>::namespaced(server.admin.clone(), "default");
-    let found = events.list(&kube::api::ListParams::default()).await.unwrap().items;
-    let [event] = found.as_slice() else { panic!("one event, not {found:?}") };
-    let about = &event.involved_object;
-    assert_eq!((about.kind.as_deref(), about.name.as_deref()), (Some("Service"), Some("web")));
-    assert_eq!(event.reason.as_deref(), Some(warning.reason));
-    assert_eq!(event.message.as_deref(), Some(warning.message.as_str()));
-    assert_eq!(event.type_.as_deref(), Some("Warning"));
+    events.list(&kube::api::ListParams::default()).await.unwrap().items
+}
+
+#[tokio::test]
+async fn a_warning_is_an_event_on_its_service_or_else_on_the_node() {
+    let of_service = Warning {
+        service: Some(ObjectName::new("default", "web")),
+        reason: "FailedToStartServiceHealthcheck",
+        message: "healthCheckNodePort: cannot listen on 0.0.0.0:31999: in use".to_owned(),
+    };
+    let of_node = Warning {
+        service: None,
+        reason: "FailedToStartProxierHealthcheck",
+        message: "healthAddress 0.0.0.0:10256: in use".to_owned(),
+    };
+    let mut found = published([of_service.clone(), of_node.clone()]).await;
+    found.sort_by_key(|event| event.involved_object.kind.clone());
+    let [node, service] = found.as_slice() else { panic!("two events, not {found:?}") };
+    for (event, warning, kind, name) in
+        [(service, of_service, "Service", "web"), (node, of_node, "Node", "n1")]
+    {
+        let about = &event.involved_object;
+        assert_eq!((about.kind.as_deref(), about.name.as_deref()), (Some(kind), Some(name)));
+        assert_eq!(event.reason.as_deref(), Some(warning.reason));
+        assert_eq!(event.message.as_deref(), Some(warning.message.as_str()));
+        assert_eq!(event.type_.as_deref(), Some("Warning"));
+    }
 }
 
 #[tokio::test]

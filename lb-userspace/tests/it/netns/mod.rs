@@ -8,6 +8,7 @@ mod inputs;
 mod lab_agent;
 mod lab_traffic;
 mod lab_world;
+mod machines;
 mod metrics;
 mod mtu;
 mod net_changes;

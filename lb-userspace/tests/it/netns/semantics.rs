@@ -5,7 +5,7 @@ use std::{
     collections::BTreeSet,
     io::{ErrorKind, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream, UdpSocket},
-    process::Stdio,
+    process::{Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -15,7 +15,8 @@ use serde_json::json;
 
 use super::{
     objects::{Front, PORT},
-    world::{FAMILIES, Over, POD_PORT, Pod, V4, World, address, node_address},
+    sockets::udp_socket,
+    world::{FAMILIES, Over, POD_PORT, Pod, V4, V6, World, address, node_address},
 };
 
 const TC: &[&str] = &["--xdp-mode", "off"];
@@ -26,7 +27,7 @@ fn met(over: Over, from: &Host, target: SocketAddr, times: usize) -> BTreeSet<St
 }
 
 /// Asks again until it is so.
-fn until(what: &str, is_so: impl Fn() -> bool) {
+pub fn until(what: &str, is_so: impl Fn() -> bool) {
     let deadline = Instant::now() + 10 * PATIENCE;
     while !is_so() {
         assert!(Instant::now() < deadline, "never: {what}");
@@ -127,6 +128,57 @@ fn a_connected_datagram_socket_whose_backend_left_gets_an_error_and_nobody_gets_
         shell.host.run(|| socket.connect(target)).unwrap();
         socket.send(b"who?").unwrap();
     }
+}
+
+#[test]
+fn with_socket_termination_who_waits_for_a_dead_backend_is_told_at_once_and_nobody_else() {
+    let world = World::new("sem-end");
+    let (old, new, shell) = (world.pod(2, 10), world.pod(2, 11), world.pod(1, 20));
+    let (dns, steady) = (Front::new("dns", 1), Front::new("steady", 2));
+    world.put("dns", &dns.manifests(&[&old]));
+    world.put("steady", &steady.manifests(&[&old]));
+    let _agent = world.agent(1, &[TC, &["--socket-termination"]].concat());
+    let connected = |from: &Host, target: SocketAddr| {
+        let socket = udp_socket(from, target.ip());
+        socket.set_read_timeout(Some(10 * PATIENCE)).unwrap();
+        from.run(|| socket.connect(target)).unwrap();
+        socket.send(b"who?").unwrap();
+        socket.recv(&mut [0; 64]).unwrap();
+        socket
+    };
+    let mapped = SocketAddr::new(address("::ffff:10.96.0.1"), PORT);
+    for target in [dns.inside(V4), dns.inside(V6), mapped] {
+        for from in [&shell.host, world.node(1)] {
+            world.put("dns", &dns.manifests(&[&old]));
+            until("the old pod is back", || Over::Udp.who(from, dns.inside(V4)) == old.name);
+            let other = connected(from, steady.inside(V4));
+            let socket = connected(from, target);
+            let told = thread::scope(|scope| {
+                let waits = scope.spawn(|| socket.recv(&mut [0; 64]));
+                world.put("dns", &dns.manifests(&[&new]));
+                waits.join().unwrap().unwrap_err()
+            });
+            assert_eq!(told.kind(), ErrorKind::ConnectionAborted, "{target}: {told}");
+            let sends = socket.send(b"who?").unwrap_err();
+            assert_eq!(sends.raw_os_error(), Some(libc::EDESTADDRREQ), "{sends}");
+            other.send(b"who?").unwrap();
+            other.recv(&mut [0; 64]).unwrap();
+        }
+    }
+}
+
+#[test]
+fn socket_termination_asks_for_its_capability() {
+    let setpriv = ["--bounding-set=-sys_admin", "--inh-caps=-sys_admin"];
+    let output = Command::new("setpriv")
+        .args(setpriv)
+        .arg(env!("CARGO_BIN_EXE_lb"))
+        .args(["agent", "--socket-termination", "-f", "/nowhere"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("socketTermination: this process lacks CAP_SYS_ADMIN"), "{said}");
 }
 
 /// Status, headers in lower case, and body.
@@ -307,6 +359,11 @@ fn kube_proxy_s_metrics_are_served_by_its_names_where_they_are_asked_for() {
     };
     let _agents = [world.agent(1, &[TC, &["--kube-proxy-metrics"]].concat()), world.agent(2, TC)];
     assert!(!scrape(2).contains("kubeproxy_"), "nobody asked for them");
+    for (path, said) in [("/healthz", "ok"), ("/proxyMode", "lb")] {
+        let target = SocketAddr::new(address("127.0.0.1"), 10249);
+        let (status, _, body) = http(world.node(1), target, path);
+        assert_eq!((status, body.as_str()), (200, said), "{path}");
+    }
     let body = scrape(1);
     let name = "kubeproxy_sync_proxy_rules_no_local_endpoints_total";
     let silent = |policy: &str| {

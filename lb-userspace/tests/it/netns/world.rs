@@ -154,15 +154,16 @@ impl World {
         let host = self.lab.pod(self.node(node), &name).unwrap();
         link::plug((&host, "eth0"), (self.node(node), "pods"), &format!("v-{number}")).unwrap();
         link::whole_checksums((&host, "eth0")).unwrap();
-        let addresses = FAMILIES.map(|family| pod_address(node, number, family));
-        for (own, length) in addresses.iter().zip([24, 64]) {
-            host.address("eth0", &format!("{own}/{length}")).unwrap();
-        }
-        for family in FAMILIES {
-            host.route("default", pod_address(node, 1, family)).unwrap();
-        }
-        let servers = serve(&host, &name);
-        Pod { name, node, host, addresses, _servers: servers }
+        settle(name, host, node, number)
+    }
+
+    /// The same with a kernel of its own, as far as the node's can tell: none of its sockets is one of
+    /// the node's. Its cable is called `tap-NUMBER`, and what it sends has partial checksums.
+    pub fn machine(&self, node: u8, number: u8) -> Pod {
+        let name = format!("vm-{node}-{number}");
+        let host = self.lab.host(&name).unwrap();
+        link::plug((&host, "eth0"), (self.node(node), "pods"), &format!("tap-{number}")).unwrap();
+        settle(name, host, node, number)
     }
 
     /// Replaces a file of manifests in one step; the moment when it was there to be read.
@@ -207,6 +208,19 @@ impl World {
         assert!(uplinks.unwrap().contains(by), "{uplinks:?}");
         agent
     }
+}
+
+/// Gives a pod its addresses, ways and servers.
+fn settle(name: String, host: Host, node: u8, number: u8) -> Pod {
+    let addresses = FAMILIES.map(|family| pod_address(node, number, family));
+    for (own, length) in addresses.iter().zip([24, 64]) {
+        host.address("eth0", &format!("{own}/{length}")).unwrap();
+    }
+    for family in FAMILIES {
+        host.route("default", pod_address(node, 1, family)).unwrap();
+    }
+    let servers = serve(&host, &name);
+    Pod { name, node, host, addresses, _servers: servers }
 }
 
 fn serve(host: &Host, name: &str) -> [Server; 3] {

@@ -206,7 +206,8 @@ impl Both {
         let world = &mut self.town.world;
         world.now.set(after);
         world.hook = if program == Program::Xdp { Hook::Xdp } else { Hook::Tc };
-        let run = if program == Program::Egress { world.leave(frame) } else { world.arrive(frame) };
+        world.faces_pods = program.faces_pods();
+        let run = if program.is_egress() { world.leave(frame) } else { world.arrive(frame) };
         let Some((code, bytes)) = kernel else {
             // Newer kernels have no test run of tc for a packet without a whole IP header.
             let short = frame.len() < 54 && run.verdict == Verdict::Pass;
@@ -456,22 +457,22 @@ pub fn now() -> u32 {
 
 /// What the program returns where the rules say this.
 fn expected_code(program: Program, run: &Run) -> u32 {
-    match (program, run.verdict) {
-        (Program::Xdp, Verdict::Pass | Verdict::Deliver) => XDP_PASS,
-        (Program::Xdp, Verdict::Forward) if run.outcome.hop.interface != UPLINK => XDP_REDIRECT,
-        (Program::Xdp, Verdict::Forward | Verdict::Answer | Verdict::Reject) => XDP_TX,
-        (Program::Xdp, Verdict::Drop) => XDP_DROP,
-        (Program::Egress, Verdict::Forward)
-        | (Program::Ingress | Program::Egress, Verdict::Pass | Verdict::Deliver) => TC_ACT_UNSPEC,
-        (Program::Ingress, Verdict::Forward | Verdict::Answer | Verdict::Reject) => TC_ACT_REDIRECT,
-        (Program::Ingress, Verdict::Drop)
-        | (Program::Egress, Verdict::Answer | Verdict::Reject | Verdict::Drop) => TC_ACT_SHOT,
+    let (is_xdp, is_egress) = (program == Program::Xdp, program.is_egress());
+    match run.verdict {
+        Verdict::Pass | Verdict::Deliver if is_xdp => XDP_PASS,
+        Verdict::Forward if is_xdp && run.outcome.hop.interface != UPLINK => XDP_REDIRECT,
+        Verdict::Forward | Verdict::Answer | Verdict::Reject if is_xdp => XDP_TX,
+        Verdict::Drop if is_xdp => XDP_DROP,
+        Verdict::Pass | Verdict::Deliver => TC_ACT_UNSPEC,
+        Verdict::Forward if is_egress => TC_ACT_UNSPEC,
+        Verdict::Forward | Verdict::Answer | Verdict::Reject if !is_egress => TC_ACT_REDIRECT,
+        Verdict::Forward | Verdict::Answer | Verdict::Reject | Verdict::Drop => TC_ACT_SHOT,
     }
 }
 
 /// Counts what the program must count: each packet once, where it was decided.
 fn count(counts: &mut Counts, program: Program, run: &Run, bytes: usize) {
-    if run.verdict == Verdict::Pass && program != Program::Ingress {
+    if run.verdict == Verdict::Pass && (program == Program::Xdp || program.is_egress()) {
         return;
     }
     let refused = matches!(run.verdict, Verdict::Reject | Verdict::Drop);

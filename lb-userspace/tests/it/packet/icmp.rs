@@ -86,7 +86,7 @@ impl Message {
 
     /// Reads a frame whose checksums and lengths must be right.
     #[track_caller]
-    fn read(frame: &[u8]) -> Self {
+    pub fn read(frame: &[u8]) -> Self {
         let sliced = SlicedPacket::from_ethernet(frame).expect("a frame");
         match (sliced.net.expect("IP"), sliced.transport.expect("ICMP")) {
             (NetSlice::Ipv4(ip), TransportSlice::Icmpv4(icmp)) => {
@@ -152,7 +152,7 @@ pub(super) fn about(sent: &Sample, router: &str, kind: &Kind, quoted: usize) -> 
 }
 
 /// `error` as it must arrive at who sent `sent`.
-fn told(error: &Message, sent: &Sample, from: IpAddr) -> Message {
+pub(super) fn told(error: &Message, sent: &Sample, from: IpAddr) -> Message {
     let frame = sent.bytes();
     let mut payload = frame[14..14 + error.payload.len()].to_vec();
     let checksum = header(sent.src.is_ipv4()) + 8;

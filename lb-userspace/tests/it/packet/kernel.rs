@@ -45,14 +45,28 @@ pub enum Program {
     Xdp,
     Ingress,
     Egress,
+    PodIngress,
+    PodEgress,
 }
 
 impl Program {
+    /// Whether pods are behind its interface.
+    pub const fn faces_pods(self) -> bool {
+        matches!(self, Self::PodIngress | Self::PodEgress)
+    }
+
+    /// Whether it sees what leaves.
+    pub const fn is_egress(self) -> bool {
+        matches!(self, Self::Egress | Self::PodEgress)
+    }
+
     const fn name(self) -> &'static str {
         match self {
             Self::Xdp => "uplink_xdp",
             Self::Ingress => "uplink_ingress",
             Self::Egress => "uplink_egress",
+            Self::PodIngress => "pod_ingress",
+            Self::PodEgress => "pod_egress",
         }
     }
 
@@ -62,7 +76,9 @@ impl Program {
             // `xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index.
             Self::Xdp => &[0, length as u32, 0, UPLINK, 0],
             // `__sk_buff`: ingress_ifindex and ifindex are its tenth and eleventh words.
-            Self::Ingress | Self::Egress => &[0, 0, 0, 0, 0, 0, 0, 0, 0, UPLINK, UPLINK],
+            Self::Ingress | Self::Egress | Self::PodIngress | Self::PodEgress => {
+                &[0, 0, 0, 0, 0, 0, 0, 0, 0, UPLINK, UPLINK]
+            }
         };
         words.iter().flat_map(|word| word.to_ne_bytes()).collect()
     }

@@ -4,13 +4,15 @@ use aya::programs::{Program, ProgramError};
 use lb_userspace::datapath::object::{Sizes, create_private};
 
 /// All of them. Each must be loaded, and none forgotten here.
-const PROGRAMS: [&str; 17] = [
+const PROGRAMS: [&str; 19] = [
     "connect4",
     "connect6",
     "explain_packet",
     "explain_socket",
     "getpeername4",
     "getpeername6",
+    "pod_egress",
+    "pod_ingress",
     "post_bind4",
     "post_bind6",
     "recvmsg4",

@@ -20,6 +20,7 @@ mod local;
 mod monitor;
 mod network;
 mod odd;
+mod pods;
 mod race;
 mod random;
 mod reject;

@@ -102,7 +102,14 @@ fn random_town(dice: &mut Dice) -> Town {
 /// A packet to one of the town's addresses.
 fn dialled(town: &Town, dice: &mut Dice) -> Sample {
     let names = town.names;
-    let src = dice.one_of(&[names.client, names.client, names.pod, names.node, names.there[0]]);
+    let src = dice.one_of(&[
+        names.client,
+        names.client,
+        names.pod,
+        names.here[0],
+        names.node,
+        names.there[0],
+    ]);
     let (dst, port) = dice.one_of(&[
         (names.vip, 80),
         (names.vip, 80),
@@ -209,7 +216,8 @@ fn next_frame(
     seen: &[(Reason, Sample)],
     dice: &mut Dice,
 ) -> Option<(Program, Vec<u8>, bool)> {
-    let arriving = dice.one_of(&[Program::Xdp, Program::Ingress]);
+    let arriving = dice.one_of(&[Program::Xdp, Program::Ingress, Program::PodIngress]);
+    let leaving = dice.one_of(&[Program::Egress, Program::PodEgress]);
     let (program, mut frame) = match dice.below(16) {
         0 => {
             change(both, dice);
@@ -219,21 +227,21 @@ fn next_frame(
             let length = 14 + dice.below(90);
             let mut frame: Vec<u8> = (0..length).map(|_| dice.roll() as u8).collect();
             frame[12..14].copy_from_slice(&dice.one_of(&[[8, 0], [0x86, 0xdd], [8, 6], [0x81, 0]]));
-            return Some((dice.one_of(&[arriving, Program::Egress]), frame, false));
+            return Some((dice.one_of(&[arriving, leaving]), frame, false));
         }
         2..=6 if !seen.is_empty() => {
             let (reason, sample) = &seen[dice.below(seen.len())];
             let local = *reason == Reason::ToLocal && !dice.one_in(8);
             let answer = sample.answered(flags(dice));
-            (if local { Program::Egress } else { arriving }, answer.bytes())
+            (if local { leaving } else { arriving }, answer.bytes())
         }
-        7 => (Program::Egress, dialled(&both.town, dice).bytes()),
+        7 => (leaving, dialled(&both.town, dice).bytes()),
         8..=10 => {
             let mut frame = special(both, seen, dice);
             if dice.one_in(4) {
                 mutate(&mut frame, both.town.names.v4, dice);
             }
-            return Some((dice.one_of(&[arriving, arriving, Program::Egress]), frame, false));
+            return Some((dice.one_of(&[arriving, arriving, leaving]), frame, false));
         }
         _ => (arriving, dialled(&both.town, dice).bytes()),
     };
