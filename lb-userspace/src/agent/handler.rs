@@ -126,8 +126,11 @@ pub(super) fn frame(state: &State) -> Result<Frame, datapath::frame::FrameError>
     })
 }
 
-/// How XDP runs is known to who attached it.
+/// How XDP runs, and what is behind an interface, is known to who attached it.
 fn with_modes(state: &State, mut rows: Vec<InterfaceRow>) -> Vec<InterfaceRow> {
+    for row in rows.iter_mut().filter(|row| state.hooks.pods.contains(&row.interface)) {
+        row.mode = Some("pods".to_owned());
+    }
     for row in rows.iter_mut().filter(|row| row.hook == "xdp") {
         let uplink = state.hooks.uplinks.iter().find(|(name, _)| *name == row.interface);
         row.mode = uplink.and_then(|(_, mode)| mode.map(str::to_owned));

@@ -90,7 +90,7 @@ pub struct InterfaceRow {
     pub index: u64,
     /// `xdp`, `ingress`, `egress`, or a socket hook such as `connect4`.
     pub hook: String,
-    /// `native` or `generic` for XDP, where an agent says so.
+    /// `native` or `generic` for XDP, `pods` for tc on an interface of pods, where an agent says so.
     pub mode: Option<String>,
 }
 

@@ -33,7 +33,7 @@ fn an_empty_file_gives_the_defaults_of_the_table() {
 #[test]
 fn what_is_printed_reads_back_as_the_same_configuration() {
     let config = from_yaml(
-        "nodeAddresses: [192.0.2.1, 2001:db8::1]\nnodePortAddresses: [192.0.2.0/24]\npodCIDRs: [10.1.0.0/16]\ntimeouts: {tcp: 1h30m, udp: 500s}\nfiles: [/etc/lb]\npageAddress: 127.0.0.1:80\nflowTableBytes: 8MiB\nseedFile: /etc/seed\n",
+        "nodeAddresses: [192.0.2.1, 2001:db8::1]\nnodePortAddresses: [192.0.2.0/24]\npodCIDRs: [10.1.0.0/16]\ntimeouts: {tcp: 1h30m, udp: 500s}\nfiles: [/etc/lb]\npageAddress: 127.0.0.1:80\nflowTableBytes: 8MiB\nseedFile: /etc/seed\npodInterfaces: [tap*, \"*-vm\", \"lxc[0-9]?\"]\n",
     )
     .unwrap();
     assert_eq!(from_yaml(&config.to_yaml().unwrap()), Ok(config));
@@ -46,6 +46,11 @@ fn a_wrong_line_is_named_with_its_key() {
         ("\npodCIDRs:\n- 10.0.0.0/8\n- 10.0.0.0/99\n", "lb.yaml:4: podCIDRs[1]: "),
         ("timeouts:\n  tcp: soon\n", "lb.yaml:2: timeouts.tcp: `soon` is not a duration"),
         ("timeouts:\n  dccp: 1s\n", "lb.yaml:2: timeouts.dccp: unknown field `dccp`"),
+        (
+            "podInterfaces:\n- tap*\n- tap[\n",
+            "lb.yaml:3: podInterfaces[1]: `tap[` is not a pattern",
+        ),
+        ("podInterfaces: ['']\n", "lb.yaml:1: podInterfaces[0]: an empty pattern matches"),
         ("xdpMode: fast\n", "lb.yaml:1: xdpMode: unknown variant `fast`"),
         ("flowTableBytes: 1 GiByte\n", "lb.yaml:1: flowTableBytes: `1 GiByte` is not a size"),
     ] {

@@ -12,6 +12,7 @@ use lb_common::{
     verdict::{self, Reason},
 };
 
+use super::Asked;
 use crate::{
     api::{Explanation, Verdict, Via},
     datapath::{adopt::ReadError, maps::Maps, rows::place_of},
@@ -22,7 +23,14 @@ use crate::{
 pub(super) struct Reader<'a> {
     maps: &'a Maps,
     names: BTreeMap<u32, Option<String>>,
-    candidates: BTreeMap<u64, Rc<[SocketAddr]>>,
+    candidates: BTreeMap<u64, Rc<[Candidate]>>,
+}
+
+/// A backend that could have been chosen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Candidate {
+    address: SocketAddr,
+    local: bool,
 }
 
 /// What a report says by itself.
@@ -76,7 +84,7 @@ impl<'a> Reader<'a> {
         found: &Finding,
         choice: &Finding,
         via: Via,
-        ipv4: bool,
+        asked: &Asked,
     ) -> Result<Explanation, ReadError> {
         let verdict = found.verdict();
         let mut explanation = Explanation {
@@ -92,9 +100,13 @@ impl<'a> Reader<'a> {
         };
         if verdict == Verdict::Forward {
             explanation.backend = self.backend(u32::from_ne_bytes(found.report.backend));
-            explanation.source = source(&found.report, ipv4);
-            explanation.candidates = self.candidates(choice.report.answer()).to_vec();
-            explanation.masquerade = choice.report.masquerade != 0;
+            explanation.source = source(&found.report, asked.dst.is_ipv4());
+            let candidates = self.candidates(choice.report.answer());
+            // Who may meet itself is masqueraded then: the answer is about all that may come of it.
+            let may_meet_itself = |it: &Candidate| it.local && it.address.ip() == asked.src;
+            explanation.masquerade =
+                choice.report.masquerade != 0 || candidates.iter().any(may_meet_itself);
+            explanation.candidates = candidates.iter().map(|it| it.address).collect();
         }
         Ok(explanation)
     }
@@ -118,7 +130,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The distinct backends of the segment that an answer leads to, sorted.
-    fn candidates(&mut self, answer: Answer) -> Rc<[SocketAddr]> {
+    fn candidates(&mut self, answer: Answer) -> Rc<[Candidate]> {
         if let Some(known) = self.candidates.get(&answer.word()) {
             return Rc::clone(known);
         }
@@ -133,7 +145,11 @@ impl<'a> Reader<'a> {
         let mut ids: Vec<u32> = slots.collect();
         ids.sort_unstable();
         ids.dedup();
-        let mut found: Vec<_> = ids.into_iter().filter_map(|id| self.backend(id)).collect();
+        let candidate = |id| {
+            let row = self.maps.backends.get(id)?;
+            Some(Candidate { address: place_of(&row), local: row.is_local() })
+        };
+        let mut found: Vec<_> = ids.into_iter().filter_map(candidate).collect();
         found.sort_unstable();
         found.dedup();
         Rc::clone(self.candidates.entry(answer.word()).or_insert_with(|| found.into()))

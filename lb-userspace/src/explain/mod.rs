@@ -137,7 +137,7 @@ impl<'a> Explainer<'a> {
             SourceClass::Outside => Via::Tc,
             SourceClass::Pod | SourceClass::Node => Via::Socket,
         };
-        let mut explanation = reader.explanation(&found, &choice, via, asked.dst.is_ipv4())?;
+        let mut explanation = reader.explanation(&found, &choice, via, &asked)?;
         if alone {
             explanation.steps = steps::steps(&asked, &found, &choice, &explanation, self.maps);
         }

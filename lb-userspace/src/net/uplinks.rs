@@ -272,6 +272,14 @@ mod tests {
     }
 
     #[test]
+    fn interfaces_of_a_pattern_are_all_of_that_name_but_the_loopback() {
+        let of = |start: &str| matching(&node(), |name| name.starts_with(start));
+        assert_eq!(of("eth"), [ETH0, ETH1].into());
+        assert_eq!(of("tap"), [].into());
+        assert_eq!(of(""), [ETH0, ETH1, VXLAN, BRIDGE, POD].into());
+    }
+
+    #[test]
     fn interfaces_given_by_name_are_exactly_those_and_a_missing_one_is_named() {
         let names = ["eth1", "wg0", "cni0"].map(str::to_owned);
         let mut node = node();

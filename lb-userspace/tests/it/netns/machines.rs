@@ -26,7 +26,15 @@ fn hooks(agent: &lb_userspace::lab::Agent) -> Vec<String> {
     let listed = agent.json(["get", "interfaces"]).unwrap();
     let text = |row: &serde_json::Value, key: &str| row[key].as_str().unwrap().to_owned();
     let rows = listed["items"].as_array().unwrap().iter();
-    rows.map(|row| format!("{} {}", text(row, "interface"), text(row, "hook"))).collect()
+    rows.map(|row| {
+        let interface = text(row, "interface");
+        assert_eq!(
+            row["mode"] == "pods",
+            interface.starts_with("tap-") || interface.starts_with("v-")
+        );
+        format!("{interface} {}", text(row, "hook"))
+    })
+    .collect()
 }
 
 #[test]
@@ -83,6 +91,26 @@ fn a_virtual_machine_that_serves_is_reached_by_everybody_and_by_itself() {
             }
         }
         there_and_back(&machine.host, web.bulk(family)[1], 3_000_000);
+    }
+}
+
+#[test]
+fn a_virtual_machine_that_the_node_routes_to_is_served_and_serves_too() {
+    let world = World::new("vm-routed");
+    let (there, machine) = (world.pod(2, 10), world.routed_machine(1, 40));
+    let (web, own) = (Front::new("web", 1), Front::new("own", 2));
+    world.put("web", &web.manifests(&[&there]));
+    world.put("own", &own.manifests(&[&machine]));
+    let _agent = world.agent(1, FLAGS);
+    for family in FAMILIES {
+        for over in Over::BOTH {
+            for (front, pod) in [(&web, &there), (&own, &machine)] {
+                for target in front.outside(family).into_iter().chain([front.inside(family)]) {
+                    assert_eq!(over.who(&machine.host, target), pod.name, "{over:?} {target}");
+                }
+            }
+            assert_eq!(over.who(&world.client, own.outside(family)[1]), machine.name);
+        }
     }
 }
 

@@ -166,6 +166,26 @@ impl World {
         settle(name, host, node, number)
     }
 
+    /// The same without a switch: its cable ends at the node, which has a route there.
+    pub fn routed_machine(&self, node: u8, number: u8) -> Pod {
+        let (name, tap) = (format!("vm-{node}-{number}"), format!("tap-{number}"));
+        let host = self.lab.host(&name).unwrap();
+        link::veth((&host, "eth0"), (self.node(node), &tap)).unwrap();
+        let addresses = FAMILIES.map(|family| pod_address(node, number, family));
+        let gateways = ["169.254.1.1", "fe80::1"];
+        for ((own, gateway), length) in addresses.iter().zip(gateways).zip([32, 128]) {
+            self.node(node).address(&tap, &format!("{gateway}/{length}")).unwrap();
+            self.node(node).ip(&format!("route add {own}/{length} dev {tap}")).unwrap();
+            host.address("eth0", &format!("{own}/{length}")).unwrap();
+            host.ip(&format!(
+                "route add {gateway}/{length} dev eth0\nroute add default via {gateway} dev eth0"
+            ))
+            .unwrap();
+        }
+        let servers = serve(&host, &name);
+        Pod { name, node, host, addresses, _servers: servers }
+    }
+
     /// Replaces a file of manifests in one step; the moment when it was there to be read.
     pub fn put(&self, name: &str, objects: &[Value]) -> Instant {
         let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects});

@@ -345,6 +345,23 @@ fn the_nodes_own_addresses_are_the_node_even_inside_the_pods_range_and_so_is_loo
 }
 
 #[test]
+fn a_pod_that_may_meet_itself_is_masqueraded_and_one_that_cannot_is_not() {
+    let (node, plan) = town();
+    let private = Private::new(&config(), node, &plan).unwrap();
+    // A backend here and one elsewhere, each of which may be chosen.
+    let from = ["10.0.0.1", "10.0.0.2", POD];
+    let packets: Vec<_> = (0..32)
+        .flat_map(|port| {
+            from.map(|from| Packet { sport: Some(1000 + port), ..tcp(from, CLUSTER_IP, 80) })
+        })
+        .collect();
+    for (packet, answer) in packets.iter().zip(private.explain(&packets).unwrap()) {
+        assert_eq!(answer.candidates.len(), 2);
+        assert_eq!(answer.masquerade, packet.src.to_string() == "10.0.0.1", "{answer:?}");
+    }
+}
+
+#[test]
 fn ipv6_is_answered_alike() {
     let spec = json!({
         "clusterIP": "fd00:96::10", "ipFamilies": ["IPv6"],
