@@ -147,7 +147,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "nobody-looks-at-what-leaves",
         file: "lb-userspace/src/datapath/attach.rs",
-        find: "            (egress, \"egress\", TcAttachType::Egress),\n",
+        find: "(egress, \"egress\", TcAttachType::Egress), ",
         replace: "",
         level: Level::Netns,
     },
