@@ -63,6 +63,9 @@ fn compile() -> Result<PathBuf, String> {
         .arg(&folder)
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", FLAGS.join("\x1f"));
+    if env::var_os("CARGO_FEATURE_LAYOUT_B").is_some() {
+        cargo.arg("--features=lb-ebpf/layout-b");
+    }
     for name in NOT_FOR_BPF {
         cargo.env_remove(name);
     }

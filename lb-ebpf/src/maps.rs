@@ -133,9 +133,14 @@ pub static BACKEND_NAMES: HashMap<u32, [u8; 256]> =
 #[map]
 pub static DRAINS: HashMap<[u8; 64], [u8; 256]> =
     HashMap::with_max_entries(limits::DRAINS, BPF_F_NO_PREALLOC);
-/// For user space: layout and age of the maps.
+/// For user space: the key of the flow tables' hash, and the tick in which the maps were made; zeros
+/// in those that nobody has written to yet.
 #[map]
 pub static META: Array<[u64; 2]> = Array::with_max_entries(1, 0);
+/// For user space: how each map lies in memory, for who lays it out otherwise. This map and `META`
+/// stay as they are for ever.
+#[map]
+pub static LAYOUT: HashMap<[u8; 32], u64> = HashMap::with_max_entries(256, BPF_F_NO_PREALLOC);
 
 /// The rules' notes on the packet that this CPU is at.
 #[map]

@@ -33,6 +33,9 @@ struct Args {
     /// The `lb` binary
     #[arg(long, value_name = "PATH", env = "LB_CHAOS_BINARY")]
     lb: Option<PathBuf>,
+    /// An `lb` binary whose maps lie otherwise [feature layout-b]
+    #[arg(long, value_name = "PATH", env = "LB_CHAOS_OTHER")]
+    other: Option<PathBuf>,
 }
 
 /// How much of everything a run has.
@@ -44,9 +47,13 @@ pub(crate) struct Scale {
     pub(crate) new: usize,
     /// How often something is done that is done again and again.
     pub(crate) repeats: usize,
+    /// Of what is done once for each of many places, how many are passed over, and one.
+    pub(crate) stride: usize,
     /// Packets of a flood.
     pub(crate) flood: usize,
     pub(crate) lb: PathBuf,
+    /// One with another layout of the maps.
+    pub(crate) other: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -66,10 +73,19 @@ fn run(args: Args) -> Result<()> {
         return Ok(());
     }
     let lb = args.lb.map_or_else(beside, Ok)?;
+    let other = args.other;
     let scale = if args.fast {
-        Scale { connections: 200, new: 100, repeats: 10, flood: 20_000, lb }
+        Scale { connections: 200, new: 100, repeats: 10, stride: 250, flood: 20_000, lb, other }
     } else {
-        Scale { connections: 10_000, new: 5_000, repeats: 100, flood: 1_000_000, lb }
+        Scale {
+            connections: 10_000,
+            new: 5_000,
+            repeats: 100,
+            stride: 25,
+            flood: 1_000_000,
+            lb,
+            other,
+        }
     };
     rig::allow_many_files()?;
     let mut failed = Vec::new();

@@ -91,6 +91,7 @@ impl Rig {
             binary: scale.lb.clone(),
             manifests: manifests.folder.clone(),
             flags: all_flags(flags),
+            variables: Vec::new(),
         };
         let agent = Agent::start(&lab, &lb, options)?;
         let rig = Self { agent, backends, client, lb, manifests, _switch: switch, lab };

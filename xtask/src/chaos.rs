@@ -1,6 +1,6 @@
 //! `cargo xtask chaos`: the `lb-chaos` binary, as root.
 
-use std::process::Command;
+use std::{fs, path::PathBuf, process::Command};
 
 use anyhow::Result;
 
@@ -10,11 +10,29 @@ use crate::{
     sudo,
 };
 
+/// The row that needs a program whose maps lie otherwise.
+const LAYOUTS: &str = "3";
+
 /// Sets up, builds, and runs the rows; none named: all of them, at full size.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     setup::ensure(Scope::Demo)?;
+    let named = args.iter().any(|arg| !arg.starts_with('-'));
+    let other = (!named || args.iter().any(|arg| arg == LAYOUTS)).then(other_layout).transpose()?;
     build::all(false)?;
-    process::run(&mut command(args)?)
+    let mut command = command(args)?;
+    // Through sudo, which keeps no variables.
+    command.args(other.map(|path| format!("--other={}", path.display())));
+    process::run(&mut command)
+}
+
+/// Builds a program whose maps lie otherwise, beside the one that everything else is done with.
+fn other_layout() -> Result<PathBuf> {
+    let mut cargo = process::cargo(["build", "-p", "lb-userspace", "--bin", "lb"]);
+    process::run(cargo.args(["--features", "lab,layout-b"]))?;
+    let debug = repo::target().join("debug");
+    let other = debug.join("lb-layout-b");
+    fs::copy(debug.join("lb"), &other)?;
+    Ok(other)
 }
 
 /// The quick rows, already built.

@@ -28,7 +28,10 @@ pub struct Backend {
     zero: u8,
     address: [u8; 16],
     source: [u8; 16],
+    #[cfg(feature = "layout-b")]
+    spare: u64,
     identity: u64,
+    #[cfg(not(feature = "layout-b"))]
     spare: u64,
 }
 
@@ -182,4 +185,26 @@ impl Backend {
     pub const fn identity(&self) -> u64 {
         self.identity
     }
+
+    /// Where everything is that outlives a change of the layout.
+    #[cfg(feature = "user")]
+    pub const FIELDS: [super::Field; 12] = {
+        use core::mem::offset_of;
+
+        use super::Field;
+        [
+            Field::in_bytes("state", offset_of!(Self, state), 1),
+            Field::in_bytes("flags", offset_of!(Self, flags), 1),
+            Field::in_bytes("port", offset_of!(Self, port), 2),
+            Field::in_bytes("generation", offset_of!(Self, generation), 4),
+            Field::in_bytes("service", offset_of!(Self, service), 4),
+            Field::in_bytes("weight", offset_of!(Self, weight), 2),
+            Field::in_bytes("protocol", offset_of!(Self, protocol), 1),
+            Field::in_bytes("address.0", offset_of!(Self, address), 8),
+            Field::in_bytes("address.1", offset_of!(Self, address) + 8, 8),
+            Field::in_bytes("source.0", offset_of!(Self, source), 8),
+            Field::in_bytes("source.1", offset_of!(Self, source) + 8, 8),
+            Field::in_bytes("identity", offset_of!(Self, identity), 8),
+        ]
+    };
 }

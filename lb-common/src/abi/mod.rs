@@ -8,6 +8,8 @@ mod affinity;
 mod backend;
 pub mod bench;
 mod event;
+#[cfg(feature = "user")]
+mod field;
 mod flow;
 mod fragment;
 mod frontend;
@@ -21,6 +23,8 @@ mod socket;
 pub use affinity::{AffinityEntry, AffinityKey};
 pub use backend::{Backend, BackendState};
 pub use event::{Event, EventHook, Watch};
+#[cfg(feature = "user")]
+pub use field::Field;
 pub use flow::{FlowSet, FlowWords, WORDS_V4, WORDS_V6, Word};
 pub use fragment::{FragmentKey, FragmentPorts};
 pub use frontend::{Frontend, FrontendKey, Kind, SourceKey};

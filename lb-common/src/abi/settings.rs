@@ -86,7 +86,8 @@ pub struct Settings {
     /// Non-zero: flows whose backend is gone for good are reset.
     pub reset_gone: u32,
     pub masquerade_all: u32,
-    pub zero: u32,
+    /// Until this tick no flow is opened, for the agent is moving them to other maps; zero: they are.
+    pub paused_until: u32,
     /// What sockets of the node itself dial from (slots), as far as anybody knows before the kernel
     /// picks; zero: nobody knows.
     pub own_v4: [u8; 16],
@@ -106,6 +107,11 @@ impl Settings {
     pub const TICK_SHIFT: u32 = 26;
     /// Ticks in about a second.
     pub const SECOND: u32 = 15;
+
+    /// What versions with another layout look for.
+    #[cfg(feature = "user")]
+    pub const FIELDS: [super::Field; 1] =
+        [super::Field::in_bytes("paused_until", core::mem::offset_of!(Self, paused_until), 4)];
 
     /// The tick at which the kernel has counted so many jiffies, if it is known how long one takes.
     ///
@@ -175,7 +181,7 @@ impl Default for Settings {
             },
             reset_gone: 1,
             masquerade_all: 0,
-            zero: 0,
+            paused_until: 0,
             own_v4: [0; 16],
             own_v6: [0; 16],
             namespace: 0,

@@ -99,8 +99,12 @@ fn choice<A: Addr, S: Store<A>>(
     if is_barred(store, &frontend, service, tuple.src) {
         return Err(Reason::SourceRange);
     }
+    let now = store.now();
+    if is_before(now, settings.paused_until) {
+        return Err(Reason::Contended);
+    }
     let mid_stream = has_connections(tuple.protocol) && !opens(flags);
-    if mid_stream && takes_over(settings, store.now()) {
+    if mid_stream && is_before(now, settings.takeover_until) {
         return Err(Reason::Takeover);
     }
     let outside = matches!(class, SourceClass::Outside);
@@ -141,9 +145,10 @@ fn choice<A: Addr, S: Store<A>>(
     Ok(())
 }
 
+/// Whether it is before a tick that may be zero, for never.
 #[inline(always)]
-const fn takes_over(settings: &Settings, now: u32) -> bool {
-    settings.takeover_until != 0 && settings.takeover_until.wrapping_sub(now) as i32 > 0
+const fn is_before(now: u32, end: u32) -> bool {
+    end != 0 && end.wrapping_sub(now) as i32 > 0
 }
 
 /// Gives the flow a source port whose replies are nobody else's: `draft.to` is then what its packets

@@ -20,6 +20,9 @@ use core::sync::atomic::{
     compiler_fence,
 };
 
+pub use self::words::entry;
+#[cfg(feature = "user")]
+pub use self::words::fields;
 use self::words::{LOCKED, OVERFLOWED, expired, is_alive, is_free, is_key, meta, read, write};
 use crate::{
     abi::{FlowSet, FlowWords, Settings, Word},

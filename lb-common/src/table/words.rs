@@ -12,6 +12,8 @@
 //! | the lock of flows that this place comes first for | 7 | 15 |
 
 use super::{Entry, Role};
+#[cfg(feature = "user")]
+use crate::abi::Field;
 use crate::{
     abi::{FlowSet, FlowWords},
     addr::Addr,
@@ -65,8 +67,13 @@ const fn to_at<A: Addr>() -> usize {
 }
 
 #[inline(always)]
+const fn generation_at<A: Addr>() -> usize {
+    to_at::<A>() + A::PAIR_WORDS + if cfg!(feature = "layout-b") { 2 } else { 1 }
+}
+
+#[inline(always)]
 pub(super) const fn way_at<A: Addr>() -> usize {
-    to_at::<A>() + A::PAIR_WORDS + 2
+    to_at::<A>() + A::PAIR_WORDS + if cfg!(feature = "layout-b") { 1 } else { 2 }
 }
 
 #[inline(always)]
@@ -99,7 +106,7 @@ pub(super) fn read<A: Addr>(words: &A::Words, meta: u64, protocol: u8, entry: &m
     entry.to.dport = ((ports >> 16) as u16).to_ne_bytes();
     entry.to.protocol = protocol;
     entry.backend = (ports >> 32) as u32;
-    entry.generation = words.word(at + A::PAIR_WORDS + 1).get() as u32;
+    entry.generation = words.word(generation_at::<A>()).get() as u32;
     entry.way = words.word(way_at::<A>()).get();
 }
 
@@ -118,7 +125,7 @@ pub(super) fn write<A: Addr>(words: &A::Words, key: &Tuple<A>, entry: &Entry<A>)
         | u64::from(u16::from_ne_bytes(entry.to.dport)) << 16
         | u64::from(entry.backend) << 32;
     words.word(at + A::PAIR_WORDS).set(ports);
-    words.word(at + A::PAIR_WORDS + 1).set(u64::from(entry.generation));
+    words.word(generation_at::<A>()).set(u64::from(entry.generation));
     words.word(way_at::<A>()).set(entry.way);
 }
 
@@ -126,20 +133,60 @@ impl<A: Addr> FlowSet<A> {
     /// What is in the set, expired or not: key, entry and the tick at which it expires. For tables
     /// and tests; a flow that changes meanwhile may be told wrongly.
     pub fn entries(&self) -> impl Iterator<Item = (Tuple<A>, Entry<A>, u32)> {
-        self.ways.iter().filter_map(|words| {
-            let meta = words.word(0).get();
-            let ports = words.word(ports_at::<A>()).get();
-            let (src, dst) = A::pair_from(|index| words.word(1 + index).get());
-            let key = Tuple {
-                src,
-                dst,
-                sport: (ports as u16).to_ne_bytes(),
-                dport: ((ports >> 16) as u16).to_ne_bytes(),
-                protocol: (ports >> 32) as u8,
-            };
-            let mut entry = Entry::default();
-            read::<A>(words, meta, key.protocol, &mut entry);
-            (state_of(meta) as u8 > State::Busy as u8).then_some((key, entry, expired(meta)))
-        })
+        self.ways.iter().filter_map(entry::<A>)
     }
+}
+
+/// Key, entry and the tick at which it expires; `None` if nothing is there.
+pub fn entry<A: Addr>(words: &A::Words) -> Option<(Tuple<A>, Entry<A>, u32)> {
+    let meta = words.word(0).get();
+    let ports = words.word(ports_at::<A>()).get();
+    let (src, dst) = A::pair_from(|index| words.word(1 + index).get());
+    let key = Tuple {
+        src,
+        dst,
+        sport: (ports as u16).to_ne_bytes(),
+        dport: ((ports >> 16) as u16).to_ne_bytes(),
+        protocol: (ports >> 32) as u8,
+    };
+    let mut entry = Entry::default();
+    read::<A>(words, meta, key.protocol, &mut entry);
+    (state_of(meta) as u8 > State::Busy as u8).then_some((key, entry, expired(meta)))
+}
+
+/// Where everything is that outlives a change of the layout. An IPv4 address takes the lower half of
+/// its first word.
+#[cfg(feature = "user")]
+pub const fn fields<A: Addr>() -> [Field; 18] {
+    let to = to_at::<A>();
+    let ports = to + A::PAIR_WORDS;
+    let of_ports = ports_at::<A>();
+    let [src, dst, to_src, to_dst] = if A::IS_V4 {
+        [(1, 0), (1, 32), (to, 0), (to, 32)]
+    } else {
+        [(1, 0), (3, 0), (to, 0), (to + 2, 0)]
+    };
+    let bits = if A::IS_V4 { 32 } else { 64 };
+    // Of IPv4 the second halves are empty.
+    let (more, rest) = if A::IS_V4 { (0, 0) } else { (1, 64) };
+    [
+        Field::in_word("expiry", 0, 0, 32),
+        Field::in_word("state", 0, 32, 8),
+        Field::in_word("role", 0, 40, 8),
+        Field::in_word("src.0", src.0, src.1, bits),
+        Field::in_word("src.1", src.0 + more, 0, rest),
+        Field::in_word("dst.0", dst.0, dst.1, bits),
+        Field::in_word("dst.1", dst.0 + more, 0, rest),
+        Field::in_word("sport", of_ports, 0, 16),
+        Field::in_word("dport", of_ports, 16, 16),
+        Field::in_word("protocol", of_ports, 32, 8),
+        Field::in_word("to.src.0", to_src.0, to_src.1, bits),
+        Field::in_word("to.src.1", to_src.0 + more, 0, rest),
+        Field::in_word("to.dst.0", to_dst.0, to_dst.1, bits),
+        Field::in_word("to.dst.1", to_dst.0 + more, 0, rest),
+        Field::in_word("to.sport", ports, 0, 16),
+        Field::in_word("to.dport", ports, 16, 16),
+        Field::in_word("backend", ports, 32, 32),
+        Field::in_word("generation", generation_at::<A>(), 0, 32),
+    ]
 }

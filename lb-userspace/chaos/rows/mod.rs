@@ -2,8 +2,10 @@
 
 mod agents;
 mod backends;
+mod deaths;
 mod floods;
 mod interfaces;
+mod layouts;
 mod limits;
 mod pins;
 mod privileges;
@@ -33,6 +35,8 @@ const fn row(
 pub(crate) const ROWS: &[Row] = &[
     row(1, "kill -9, new connections without an agent, restart", true, agents::killed),
     row(2, "a new program over the old one, again and again, under a flood", true, agents::swapped),
+    row(3, "a version whose maps lie otherwise, and back", false, layouts::there_and_back),
+    row(4, "an agent that dies before each of its writes", true, deaths::anywhere),
     row(5, "an agent that is stopped for a while", true, agents::stopped),
     row(6, "one backend leaves or comes, again and again", false, backends::churn),
     row(7, "a backend that terminates", true, backends::terminates),

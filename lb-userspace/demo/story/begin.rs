@@ -99,6 +99,7 @@ fn agent(lb: &Path, manifests: &Path) -> AgentOptions {
         binary: lb.to_owned(),
         manifests: manifests.to_owned(),
         flags: flags.map(|&flag| flag.to_owned()).collect(),
+        variables: Vec::new(),
     }
 }
 

@@ -2,13 +2,19 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use jiff::Timestamp;
 use tokio::{sync::mpsc, time::timeout};
 use tokio_util::sync::CancellationToken;
 
+use super::state::State;
 use crate::{
     cluster::events::Warning,
-    config::Listen,
-    health::server::{BindError, Servers, Shared, serve_node},
+    config::{Listen, SourceKind},
+    health::{
+        listen_addresses,
+        server::{BindError, Servers, Shared, serve_node},
+    },
+    model::Family,
 };
 
 /// How often what could not be started is tried again.
@@ -73,5 +79,35 @@ fn warning(error: &BindError) -> Warning {
         service: Some(service.clone()),
         reason: "FailedToStartServiceHealthcheck",
         message: format!("healthCheckNodePort: cannot listen on {address}: {source}"),
+    }
+}
+
+impl State {
+    /// Tells the health servers what has become of this node's endpoints and of itself.
+    pub(super) fn tell_health(&self) {
+        let checks =
+            || self.plan.services().filter_map(|plan| Some((plan, plan.health_check.as_ref()?)));
+        let ports = checks().map(|(plan, check)| (plan.name.clone(), check.port)).collect();
+        let counts = checks().map(|(plan, check)| (plan.name.clone(), check.local_endpoints));
+        let mut families: Vec<Family> =
+            self.node.addresses.iter().copied().map(Family::of).collect();
+        families.sort_unstable();
+        families.dedup();
+        let eligible = match self.index.node(&self.config.node_name) {
+            Some(node) => !node.leaving,
+            // Manifests need not have Nodes.
+            None => self.config.source == SourceKind::Files,
+        };
+        let mut health = self.health.lock();
+        health.checks.set_services(&ports);
+        health.checks.set_endpoints(&counts.collect());
+        health.listen = listen_addresses(&self.node);
+        health.node.set_families(&families);
+        health.node.eligible = eligible;
+        if self.in_step {
+            health.node.sync_all(Timestamp::now());
+        }
+        drop(health);
+        self.health.wake();
     }
 }

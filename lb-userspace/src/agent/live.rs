@@ -9,7 +9,7 @@ use crate::{
     cli::{Datapath, Each, Exit, Explained, Failure, Sampling},
     config::Config,
     datapath::{
-        attach, frame, inventory, maps::Maps, monitor::Monitor, object, rates::Rates, rows, seen,
+        frame, inventory, maps::Maps, monitor::Monitor, object, rates::Rates, removal, rows, seen,
     },
     explain,
 };
@@ -53,7 +53,7 @@ impl Datapath for Live {
     fn uninstall(&self, bpffs: &Path) -> Result<Vec<String>, Failure> {
         // A living agent would put everything back.
         let _lock = super::lock::take(bpffs)?;
-        attach::remove_all(bpffs).map_err(|error| {
+        removal::remove_all(bpffs).map_err(|error| {
             Failure::new(Exit::Error, error, "run it as root; what is left can be removed again")
         })
     }

@@ -15,6 +15,7 @@ mod kube_proxy;
 mod live;
 mod lock;
 mod log;
+mod moving;
 mod privileges;
 pub(crate) mod setup;
 mod state;
@@ -38,7 +39,10 @@ use tokio::{
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub(crate) use self::gather::{counts, fill};
-use self::{handler::Answers, state::State};
+use self::{
+    handler::Answers,
+    state::{Loaded, State},
+};
 pub use self::{live::Live, setup::ticks};
 use crate::{
     api,
@@ -49,7 +53,6 @@ use crate::{
         files, watch,
     },
     config::{Config, SourceKind},
-    datapath::object::Object,
     doctor::beside,
     net, observe, page,
 };
@@ -77,23 +80,25 @@ struct News {
 /// not fit this host.
 pub fn run(config: Config) -> Result<(), Failure> {
     log::start();
+    #[cfg(feature = "lab")]
+    setup::end_in_the_middle();
     setup::check(&config)?;
     privileges::check(&config)?;
     let lock = lock::take(&config.bpffs)?;
     // Before there are other threads: capabilities are each thread's own.
-    let object = state::load(&config)?;
+    let loaded = state::load(&config)?;
     privileges::give_up_loading()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Error, error, "free some threads or memory"))?;
-    let outcome = runtime.block_on(work(config, object));
+    let outcome = runtime.block_on(work(config, loaded));
     drop(lock);
     outcome
 }
 
-async fn work(config: Config, object: Object) -> Result<(), Failure> {
+async fn work(config: Config, loaded: Loaded) -> Result<(), Failure> {
     let listener = api::bind(&config.socket).await.map_err(|error| {
         Failure::new(Exit::Error, error, "stop the other agent, or give --socket another path")
     })?;
@@ -102,7 +107,7 @@ async fn work(config: Config, object: Object) -> Result<(), Failure> {
     let mut changes = net::Changes::begin().map_err(|error| unseen(&error))?;
     let seen = net::snapshot().await.map_err(|error| unseen(&error))?;
     let (warnings_tx, warnings) = mpsc::channel(64);
-    let state = State::start(config.clone(), object, seen, warnings_tx.clone())?;
+    let state = State::start(config.clone(), loaded, seen, warnings_tx.clone())?;
     let sources = state.sources();
     let state = Arc::new(Mutex::new(state));
     let cancel = CancellationToken::new();

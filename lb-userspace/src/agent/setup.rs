@@ -1,6 +1,6 @@
 //! What is found out once, at start.
 
-use std::{fs, path::Path, path::PathBuf, time::Duration};
+use std::{fs, num::NonZeroU64, path::Path, path::PathBuf, time::Duration};
 
 use lb_common::{
     abi::{Settings, Timeouts},
@@ -11,7 +11,7 @@ use nix::time::{ClockId, clock_gettime};
 use crate::{
     cli::{Exit, Failure},
     config::{self, Config},
-    datapath::{object::Sizes, sys},
+    datapath::{maps::Birth, object::Sizes, sys},
     host, net,
 };
 
@@ -42,6 +42,15 @@ pub fn check(config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
+/// For tests of what is left then: `LB_CRASH_AFTER` writes to the kernel, and the end.
+#[cfg(feature = "lab")]
+pub fn end_in_the_middle() {
+    let writes = std::env::var("LB_CRASH_AFTER").ok().and_then(|writes| writes.parse().ok());
+    if let Some(writes) = writes {
+        crate::datapath::crash::after(writes, std::process::abort);
+    }
+}
+
 /// The clock of the programs, in ticks.
 pub fn ticks() -> u32 {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).map_or(Duration::ZERO, Into::into);
@@ -59,15 +68,17 @@ fn in_ticks(time: Duration) -> u32 {
     u32::try_from(time.as_nanos() >> Settings::TICK_SHIFT).unwrap_or(u32::MAX / 4).max(1)
 }
 
-/// What the configuration says to the programs. `installed` is the tick of the first installation.
-pub fn settings(config: &Config, sizes: Sizes, installed: u32) -> Result<Settings, Failure> {
+/// What the configuration says to the programs of maps that began so.
+pub fn settings(config: &Config, sizes: Sizes, birth: Birth) -> Result<Settings, Failure> {
     let takeover = match config.takeover.0 {
         Duration::ZERO => 0,
-        time => installed.wrapping_add(in_ticks(time)),
+        time => birth.tick.wrapping_add(in_ticks(time)),
     };
     let config::Timeouts { tcp, tcp_closing, half_open, udp, sctp } = config.timeouts;
     Ok(Settings {
         seed: seed(config.seed_file.as_deref())?,
+        // As old as the flows: the cluster's seed may be another than theirs.
+        table_key: birth.table_key.get(),
         jiffy: host::jiffy(),
         flow_mask_v4: sizes.flow_sets_v4 - 1,
         flow_mask_v6: sizes.flow_sets_v6 - 1,
@@ -101,10 +112,11 @@ fn seed(file: Option<&Path>) -> Result<u64, Failure> {
 }
 
 /// A number that nobody outside can know.
-pub fn draw() -> u64 {
+pub fn draw() -> NonZeroU64 {
     use std::hash::BuildHasher as _;
     // Its keys are the system's random bytes.
-    std::hash::RandomState::new().hash_one(std::process::id())
+    let drawn = std::hash::RandomState::new().hash_one(std::process::id());
+    NonZeroU64::new(drawn).unwrap_or(NonZeroU64::MIN)
 }
 
 /// The cgroup whose processes' sockets are translated: the configured one, or the root of the v2

@@ -11,23 +11,24 @@ use jiff::Timestamp;
 use lb_common::abi::Settings;
 
 use super::{
-    News, changes::Changes, hooks::Hooks, kube_proxy::Told, setup, surroundings::Surroundings,
-    termination, warnings,
+    News, changes::Changes, hooks::Hooks, kube_proxy::Told, moving::inherit, setup,
+    surroundings::Surroundings, termination, warnings,
 };
 use crate::{
     cli::{Exit, Failure},
     cluster::{events::Warning, files::Report, index::Index, watch},
-    config::{Config, SourceKind},
+    config::Config,
     datapath::{
         maps::Maps,
+        moving::Moving,
         object::{self, Object, Sizes},
         pins::Pins,
         rates::Rates,
         sockets::strands,
     },
-    health::{listen_addresses, server::Shared},
+    health::server::Shared,
     host,
-    model::{Drains, Family, Ignored, Node, ObjectName},
+    model::{Drains, Ignored, Node, ObjectName},
     net,
     observe::Histogram,
     plan::{
@@ -41,7 +42,9 @@ pub struct State {
     pub config: Config,
     pub object: Object,
     pub maps: Maps,
-    pins: Pins,
+    pub(super) pins: Pins,
+    /// From maps of another layout to these, until it is over.
+    pub(super) moving: Option<Moving>,
     /// Why pins cannot be mended.
     pub unpinned: Option<String>,
     pub index: Index,
@@ -72,11 +75,11 @@ pub struct State {
     pub programming_times: Histogram,
     /// The last time that the maps became what they should be.
     pub synced: Option<Synced>,
-    base: Settings,
+    pub(super) base: Settings,
     interfaces: Vec<IpAddr>,
     began: Instant,
     /// Whether `tables` and the maps agree; else everything is read back and planned anew.
-    in_step: bool,
+    pub(super) in_step: bool,
 }
 
 /// One sync.
@@ -88,8 +91,11 @@ pub struct Synced {
     pub writes: usize,
 }
 
+/// What was loaded, and the move that is begun with it.
+pub type Loaded = (Object, Option<Moving>);
+
 /// Loads the programs on the maps that are pinned, or on new ones.
-pub fn load(config: &Config) -> Result<Object, Failure> {
+pub fn load(config: &Config) -> Result<Loaded, Failure> {
     Ok(object::load_pinned(sizes(config), &config.bpffs)?)
 }
 
@@ -102,34 +108,34 @@ impl State {
     /// else.
     pub fn start(
         config: Config,
-        mut object: Object,
+        (mut object, moving): Loaded,
         seen: net::Snapshot,
         warnings: tokio::sync::mpsc::Sender<Warning>,
     ) -> Result<Self, Failure> {
         let sizes = sizes(&config);
-        let pins = object::hold_maps(&config.bpffs).map_err(|error| broken(&error, &config))?;
+        let folder = moving.as_ref().map_or_else(
+            || object::maps_folder(&config.bpffs),
+            |moving| moving.folder().to_owned(),
+        );
+        let pins = object::hold_maps(folder).map_err(|error| broken(&error, &config))?;
         let mut maps = Maps::from_object(&mut object).map_err(|error| broken(&error, &config))?;
-        let installed = maps.installed(setup::ticks()).map_err(|error| {
-            Failure::new(Exit::Error, error, "run `lb uninstall`, then start the agent again")
-        })?;
+        let birth = inherit(moving.as_ref(), &mut maps).map_err(|error| broken(&error, &config))?;
         let sizes =
             Sizes { flow_sets_v4: maps.flow_sets().0, flow_sets_v6: maps.flow_sets().1, ..sizes };
         let image = maps.image().map_err(|error| broken(&error, &config))?;
         let drains = maps.read_drains().map_err(|error| broken(&error, &config))?;
-        // As old as the flows: the cluster's seed may be another than theirs.
-        let table_key = image.settings.map_or_else(setup::draw, |settings| settings.table_key);
-        let base = Settings { table_key, ..setup::settings(&config, sizes, installed)? };
+        let base = setup::settings(&config, sizes, birth)?;
         let tables = Tables::adopt(maps.capacities, &image);
         let interfaces = host::addresses().unwrap_or_default();
         let node = config.node(None, [], &interfaces);
-        let mut hooks = Hooks::open(&config, &mut object)?;
-        hooks.sockets(&mut object, &setup::cgroup(&config)?)?;
+        let hooks = Hooks::open(&config, &mut object)?;
         let (sources_in, sources) = tokio::sync::watch::channel(watch::Sources::default());
         let mut state = Self {
             config,
             object,
             maps,
             pins,
+            moving,
             unpinned: None,
             index: Index::default(),
             plan: Plan::default(),
@@ -156,13 +162,22 @@ impl State {
             began: Instant::now(),
             in_step: false,
         };
-        if state.maps.has_stranded_sockets() || state.maps.bars_sources() {
-            state.hooks.guard(&mut state.object);
-        } else {
-            state.hooks.end_guard();
+        if !state.waits() {
+            state.attach()?;
         }
-        state.hook_up();
         Ok(state)
+    }
+
+    /// Puts the programs on all of their hooks.
+    pub(super) fn attach(&mut self) -> Result<(), Failure> {
+        self.hooks.sockets(&mut self.object, &setup::cgroup(&self.config)?)?;
+        if self.maps.has_stranded_sockets() || self.maps.bars_sources() {
+            self.hooks.guard(&mut self.object);
+        } else {
+            self.hooks.end_guard();
+        }
+        self.hook_up();
+        Ok(())
     }
 
     /// Where the watches tell how they are.
@@ -221,6 +236,9 @@ impl State {
 
     /// Puts the programs on the uplinks that there are now.
     fn hook_up(&mut self) {
+        if self.waits() {
+            return;
+        }
         let Self { hooks, object, maps, seen, node, index, .. } = self;
         hooks.uplinks(object, maps, seen, node, index);
     }
@@ -254,7 +272,7 @@ impl State {
         };
         warnings::tell(&self.refused, &planned.refused, &self.warnings);
         self.refused = planned.refused.into_iter().collect();
-        if !self.hooks.guards && self.plan.bars_sources() {
+        if !self.hooks.guards && !self.waits() && self.plan.bars_sources() {
             self.hooks.guard(&mut self.object);
         }
         let writes = planned.ops.len();
@@ -274,41 +292,14 @@ impl State {
                 self.changes.put(name, self.plan.get(name), took);
             }
             tracing::info!(services = changed.len(), writes, ?took, "in the kernel");
+            self.move_in();
         }
-    }
-
-    /// Tells the health servers what has become of this node's endpoints and of itself.
-    fn tell_health(&self) {
-        let checks =
-            || self.plan.services().filter_map(|plan| Some((plan, plan.health_check.as_ref()?)));
-        let ports = checks().map(|(plan, check)| (plan.name.clone(), check.port)).collect();
-        let counts = checks().map(|(plan, check)| (plan.name.clone(), check.local_endpoints));
-        let mut families: Vec<Family> =
-            self.node.addresses.iter().copied().map(Family::of).collect();
-        families.sort_unstable();
-        families.dedup();
-        let eligible = match self.index.node(&self.config.node_name) {
-            Some(node) => !node.leaving,
-            // Manifests need not have Nodes.
-            None => self.config.source == SourceKind::Files,
-        };
-        let mut health = self.health.lock();
-        health.checks.set_services(&ports);
-        health.checks.set_endpoints(&counts.collect());
-        health.listen = listen_addresses(&self.node);
-        health.node.set_families(&families);
-        health.node.eligible = eligible;
-        if self.in_step {
-            health.node.sync_all(Timestamp::now());
-        }
-        drop(health);
-        self.health.wake();
     }
 
     /// Executes writes; if one fails, everything is read back, to be planned anew.
     fn write(&mut self, ops: &[tables::Op]) -> bool {
         let strands = strands(ops);
-        if !self.hooks.guards && strands {
+        if !self.hooks.guards && !self.waits() && strands {
             self.hooks.guard(&mut self.object);
         }
         let Err(error) = self.maps.apply(ops) else {

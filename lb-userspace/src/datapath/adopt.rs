@@ -108,7 +108,7 @@ fn read<K: aya::Pod, V: aya::Pod, R>(
     Ok(())
 }
 
-fn names(
+pub(super) fn names(
     map: &'static str,
     entries: &HashMap<MapData, u32, Name>,
 ) -> Result<BTreeMap<u32, String>, ReadError> {

@@ -9,7 +9,10 @@ use lb_common::{
     addr::{V4, V6},
 };
 
-use super::maps::{Maps, name};
+use super::{
+    crash,
+    maps::{Maps, name},
+};
 use crate::plan::tables::{Op, Place, RULES_WORD};
 
 /// A write that failed: what came before it stands, and serves.
@@ -35,6 +38,7 @@ impl Maps {
     }
 
     fn run(&mut self, op: &Op) -> Result<(), WriteError> {
+        crash::point();
         match op {
             Op::Settings(settings) => {
                 let result = self.settings.set(0, **settings, 0);
@@ -46,6 +50,7 @@ impl Maps {
             Op::ForgetService(id) => {
                 let result = zero(&mut self.service_counts, *id);
                 check("SERVICE_COUNTS", id, result)?;
+                crash::point();
                 check("SERVICE_NAMES", id, absent_is_fine(self.service_names.remove(id)))
             }
             Op::Service { id, row } => found(self.services.write(*id, row), "SERVICES", *id),
@@ -63,7 +68,9 @@ impl Maps {
             Op::ForgetBackend(id) => {
                 let result = zero(&mut self.backend_counts, *id);
                 check("BACKEND_COUNTS", id, result)?;
+                crash::point();
                 self.count_nothing(*id);
+                crash::point();
                 check("BACKEND_NAMES", id, absent_is_fine(self.backend_names.remove(id)))
             }
             Op::Backend { id, row } => self.write_backend(*id, row),
@@ -101,10 +108,12 @@ impl Maps {
         match key(at) {
             PlaceKey::V4(key) => {
                 self.let_in(&key, frontend);
+                crash::point();
                 put("FRONTENDS_V4", &mut self.frontends_v4, &key, frontend, at)
             }
             PlaceKey::V6(key) => {
                 self.let_in(&key, frontend);
+                crash::point();
                 put("FRONTENDS_V6", &mut self.frontends_v6, &key, frontend, at)
             }
         }
@@ -123,10 +132,12 @@ impl Maps {
         match key(at) {
             PlaceKey::V4(key) => {
                 self.let_out(&key);
+                crash::point();
                 put("LOCALS_V4", &mut self.locals_v4, &key, PRESENT, at)
             }
             PlaceKey::V6(key) => {
                 self.let_out(&key);
+                crash::point();
                 put("LOCALS_V6", &mut self.locals_v6, &key, PRESENT, at)
             }
         }

@@ -16,9 +16,10 @@ use aya::programs::{
 };
 
 use super::{
-    filter,
+    crash, filter,
     object::{LoadError, Object, make_folder},
     pins::Pins,
+    removal::{pins, unpin},
     sys,
 };
 
@@ -171,7 +172,7 @@ impl Links {
         let pin = format!("{EGRESS}@{id}");
         self.held.remove(&pin);
         self.pins.release(&pin);
-        match fs::remove_file(self.pins.folder().join(pin)) {
+        match unpin(self.pins.folder(), &pin) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
@@ -245,9 +246,9 @@ impl Links {
         let mut left = pins(self.pins.folder())?;
         left.retain(|name| !self.held.contains(name));
         for name in &left {
+            crash::point();
             self.pins.release(name);
-            filter::remove(name)?;
-            fs::remove_file(self.pins.folder().join(name))?;
+            unpin(self.pins.folder(), name)?;
         }
         Ok(left)
     }
@@ -283,6 +284,7 @@ impl Links {
         attach: impl FnOnce() -> Result<Result<FdLink, E>, ProgramError>,
     ) -> Result<(), AttachError> {
         let path = self.pins.folder().join(&pin);
+        crash::point();
         let is_swapped = match sys::open_pin(&path) {
             Ok(link) => sys::update_link(link.as_fd(), fd).is_ok(),
             Err(_) => false,
@@ -295,8 +297,10 @@ impl Links {
                 }
                 _ => {}
             }
+            crash::point();
             let link = attach().map_err(|source| failed(program, target, source))?;
             let link = link.map_err(|error| link_failed(program, target, error))?;
+            crash::point();
             link.pin(&path).map_err(|error| link_failed(program, target, error))?;
         }
         self.pins.hold(&pin).map_err(|error| link_failed(program, target, error))?;
@@ -305,52 +309,20 @@ impl Links {
     }
 }
 
-/// Removes every link and map under `bpffs`, and the folder; names what was there.
-///
-/// # Errors
-/// If something cannot be removed.
-pub fn remove_all(bpffs: &Path) -> io::Result<Vec<String>> {
-    let mut removed = Vec::new();
-    // Hooks first: no program is left that would find its maps gone.
-    for folder in [links_folder(bpffs), super::object::maps_folder(bpffs)] {
-        let names = match pins(&folder) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-            names => names?,
-        };
-        for name in names {
-            filter::remove(&name)?;
-            let path = folder.join(name);
-            fs::remove_file(&path)?;
-            removed.push(path.display().to_string());
-        }
-        fs::remove_dir(&folder)?;
-    }
-    match fs::remove_dir(bpffs) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(removed),
-    }
-}
-
 /// How tc programs are held on this kernel.
 ///
 /// # Errors
 /// If the object lacks the program that is asked about, or it is not loaded.
 pub fn tc_kind(object: &mut Object) -> Result<Tc, AttachError> {
+    // For tests of what older kernels do.
+    #[cfg(feature = "lab")]
+    if std::env::var_os("LB_TC_FILTERS").is_some() {
+        return Ok(Tc::Filters);
+    }
     let program = "uplink_ingress";
     let hook: &mut SchedClassifier = find(object, program)?;
     let fd = hook.fd().map_err(|e| failed(program, "no interface", e))?;
     Ok(if sys::has_tcx(fd) { Tc::Links } else { Tc::Filters })
-}
-
-/// The names of the pins in a folder, in the order to remove them in.
-fn pins(folder: &Path) -> io::Result<Vec<String>> {
-    let entries = fs::read_dir(folder)?;
-    let name = |entry: io::Result<fs::DirEntry>| {
-        entry.map(|entry| entry.file_name().to_string_lossy().into_owned())
-    };
-    let mut names = entries.map(name).collect::<io::Result<Vec<_>>>()?;
-    names.sort_by_key(|name| filter::is_place(name));
-    Ok(names)
 }
 
 fn find<'a, P>(object: &'a mut Object, name: &'static str) -> Result<&'a mut P, AttachError>

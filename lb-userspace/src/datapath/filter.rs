@@ -63,7 +63,8 @@ pub fn put(
 
 /// Pins a program in the place of the one before, of which nothing is left.
 fn pin(hook: &mut SchedClassifier, path: &Path) -> Result<(), ProgramError> {
-    let next = PathBuf::from(format!("{}.next", path.display()));
+    // No name on a BPF file system has a dot.
+    let next = PathBuf::from(format!("{}-next", path.display()));
     let _left_over = fs::remove_file(&next);
     hook.pin(&next).map_err(io::Error::other)?;
     Ok(fs::rename(&next, path)?)

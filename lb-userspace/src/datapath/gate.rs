@@ -14,7 +14,7 @@ use lb_common::{
     table::Role,
 };
 
-use super::maps::Maps;
+use super::{crash, maps::Maps};
 
 impl Maps {
     /// Lets packets to `key` through to the frontends.
@@ -31,6 +31,7 @@ impl Maps {
 
     fn set_bit<A: Addr>(&self, plane: Plane, key: &FrontendKey<A>) {
         let (word, bit) = place(plane, key.address(), key.port(), key.protocol());
+        crash::point();
         self.gate.words()[word as usize].fetch_or(bit, Release);
     }
 
@@ -63,6 +64,7 @@ impl Maps {
         note_flows::<V6, WORDS_V6>(&mut bits, self.flows_v6.words());
         for (word, bits) in self.gate.words().iter().zip(bits) {
             if word.load(Acquire) != bits {
+                crash::point();
                 word.store(bits, Release);
             }
         }

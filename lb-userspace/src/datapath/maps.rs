@@ -4,7 +4,7 @@ use std::{
     collections::BTreeSet,
     io,
     marker::PhantomData,
-    num::NonZeroUsize,
+    num::{NonZeroU64, NonZeroUsize},
     os::fd::{AsFd as _, OwnedFd},
     path::Path,
     sync::atomic::{
@@ -25,7 +25,12 @@ use lb_common::{
     addr::{V4, V6},
 };
 
-use super::{drains::DrainKey, mmap::Mapped};
+use super::{
+    crash,
+    drains::DrainKey,
+    layout::{self, Layout, LayoutKey},
+    mmap::Mapped,
+};
 use crate::plan::tables::{Capacities, NAME_LENGTH};
 
 /// A name as it lies in a map: UTF-8, zeros behind it.
@@ -70,8 +75,9 @@ pub struct Maps {
     pub backend_names: HashMap<MapData, u32, Name>,
     /// By address and port, as text; see [`super::drains`].
     pub drains: HashMap<MapData, DrainKey, Name>,
-    /// Layout, and when the maps were made.
+    /// See [`Birth`].
     pub meta: Array<MapData, [u64; 2]>,
+    layout: HashMap<MapData, LayoutKey, u64>,
     pub capacities: Capacities,
 }
 
@@ -83,13 +89,20 @@ pub struct OpenError {
     source: MapError,
 }
 
-/// Maps that were made by a program with other ideas of what is in them.
-#[derive(Debug, thiserror::Error)]
-pub enum LayoutError {
-    #[error("the pinned maps have layout {found:#x}; this program has {expected:#x}")]
-    Other { found: u64, expected: u64 },
-    #[error("map META cannot be used: {0}")]
-    Map(#[from] MapError),
+/// How maps began: what stays as it was then, whatever becomes of the configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Birth {
+    /// Of the hash of the flow tables: without it flows are not found again.
+    pub table_key: NonZeroU64,
+    /// When it was.
+    pub tick: u32,
+}
+
+impl Birth {
+    /// As the map has it; `None` in maps that nobody has written to yet.
+    pub(super) fn out_of([key, tick]: [u64; 2]) -> Option<Self> {
+        Some(Self { table_key: NonZeroU64::new(key)?, tick: tick as u32 })
+    }
 }
 
 /// An uplink that could not be entered.
@@ -117,21 +130,18 @@ impl Maps {
         Self::open(|name| Map::from_map_data(MapData::from_pin(folder.join(name))?))
     }
 
-    /// The tick in which the maps were made; fresh ones are marked as made `now`.
+    /// How the maps began. That of fresh ones is `birth`, and their layout is written down.
     ///
     /// # Errors
-    /// If they have another layout than this program's.
-    pub fn installed(&mut self, now: u32) -> Result<u32, LayoutError> {
-        let expected = super::object::layout();
-        let [found, installed] = self.meta.get(&0, 0)?;
-        if found == 0 {
-            self.meta.set(0, [expected, u64::from(now)], 0)?;
-            return Ok(now);
+    /// If a map cannot be used.
+    pub fn born(&mut self, birth: Birth) -> Result<Birth, MapError> {
+        if let Some(birth) = Birth::out_of(self.meta.get(&0, 0)?) {
+            return Ok(birth);
         }
-        if found != expected {
-            return Err(LayoutError::Other { found, expected });
-        }
-        Ok(installed as u32)
+        Layout::own().write(&mut self.layout)?;
+        crash::point();
+        self.meta.set(0, [birth.table_key.get(), u64::from(birth.tick)], 0)?;
+        Ok(birth)
     }
 
     /// How many sets the flow tables of each family have.
@@ -149,9 +159,11 @@ impl Maps {
     pub fn set_uplinks(&mut self, indices: &BTreeSet<u32>, flags: u32) -> Result<(), UplinkError> {
         let there: Vec<u32> = self.uplinks.keys().collect::<Result<_, _>>()?;
         for index in there.iter().filter(|index| !indices.contains(index)) {
+            crash::point();
             self.uplinks.remove(index)?;
         }
         for index in indices {
+            crash::point();
             self.uplinks.insert(index, flags, 0)?;
         }
         Ok(())
@@ -218,6 +230,7 @@ impl Maps {
             backend_names: source.typed("BACKEND_NAMES")?,
             drains: source.typed("DRAINS")?,
             meta: source.typed("META")?,
+            layout: source.typed(layout::NAME)?,
             capacities: Capacities {
                 services: services_size,
                 backends: backends_size,
@@ -309,8 +322,10 @@ impl<T: Words<N>, const N: usize> Rows<T, N> {
     /// Publishes one word of a row; `false` if there is none.
     #[must_use]
     pub fn store(&self, index: u32, word: usize, value: u64) -> bool {
-        let word = self.row(index).and_then(|row| row.get(word));
-        word.map(|word| word.store(value, Release)).is_some()
+        let Some(word) = self.row(index).and_then(|row| row.get(word)) else { return false };
+        crash::point();
+        word.store(value, Release);
+        true
     }
 
     /// Writes what differs, from the last word to the first; `false` if there is no such row.
@@ -319,6 +334,7 @@ impl<T: Words<N>, const N: usize> Rows<T, N> {
         let Some(row) = self.row(index) else { return false };
         for (word, value) in row.iter().zip(value.to_words()).rev() {
             if word.load(Acquire) != value {
+                crash::point();
                 word.store(value, Release);
             }
         }

@@ -9,6 +9,8 @@ use std::{
     sync::atomic::AtomicU64,
 };
 
+use lb_common::{abi::FlowSet, addr::Addr};
+
 /// Memory shared with the kernel, as 64-bit words. It stays valid when the descriptor is closed.
 #[derive(Debug)]
 pub struct Mapped {
@@ -47,6 +49,13 @@ impl Mapped {
         // SAFETY: `start` is page-aligned and `words` words long until `self` is dropped; every bit
         // pattern is an integer, and others change it by aligned 64-bit stores alone.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr(), self.words.get()) }
+    }
+
+    /// The words as sets of a flow table.
+    pub const fn flow_sets<A: Addr>(&self) -> &[FlowSet<A>] {
+        let number = self.words.get() / (size_of::<FlowSet<A>>() / 8);
+        // SAFETY: as in `words`; a set is nothing but such words, as many as are counted here.
+        unsafe { std::slice::from_raw_parts(self.start.as_ptr().cast(), number) }
     }
 }
 

@@ -15,7 +15,11 @@ use lb_common::{
     limits,
 };
 
-use super::pins::Pins;
+use super::{
+    layout::MAPS,
+    moving::{self, Moving},
+    pins::Pins,
+};
 
 /// A loaded object: its programs, and its maps until they are taken.
 pub type Object = Ebpf;
@@ -74,6 +78,8 @@ pub enum LoadError {
     NoBpffs(PathBuf),
     #[error("not allowed to use BPF")]
     NotAllowed,
+    #[error("the maps under {} are of a version that did not write down their layout", .0.display())]
+    OldLayout(PathBuf),
 }
 
 /// Folder of the pinned maps under a bpffs path.
@@ -114,19 +120,24 @@ pub fn create_private(sizes: Sizes) -> Result<Object, LoadError> {
     load(sizes, None, Programs::None)
 }
 
-/// Loads the object on the maps pinned under `bpffs`; what is not pinned yet is made and pinned.
+/// Loads the object on the maps pinned under `bpffs`; what is not pinned yet is made and pinned. If
+/// they have another layout than this program's, new ones are made beside them, and the move from
+/// those to these is begun.
 ///
 /// # Errors
 /// As [`load_private`], and if `bpffs` is not on a BPF file system.
-pub fn load_pinned(sizes: Sizes, bpffs: &Path) -> Result<Object, LoadError> {
-    let folder = maps_folder(bpffs);
-    make_folder(&folder)?;
-    load(sizes, Some(&folder), Programs::All).inspect_err(|_| {
-        // Of a first start that failed nothing stays: folders with pins in them do not go.
-        for folder in [folder.as_path(), bpffs] {
-            fs::remove_dir(folder).ok();
+pub fn load_pinned(sizes: Sizes, bpffs: &Path) -> Result<(Object, Option<Moving>), LoadError> {
+    let (folder, moving) = moving::prepare(bpffs)?;
+    match load(sizes, Some(&folder), Programs::All) {
+        Ok(object) => Ok((object, moving)),
+        Err(error) => {
+            // Of a start that failed nothing stays: folders with pins in them do not go.
+            for folder in [folder.as_path(), bpffs] {
+                fs::remove_dir(folder).ok();
+            }
+            Err(error)
         }
-    })
+    }
 }
 
 /// Which programs are loaded.
@@ -167,8 +178,8 @@ fn load(sizes: Sizes, pins: Option<&Path>, programs: Programs) -> Result<Object,
         .map_max_entries("FLOWS_V6", flow_sets_v6);
     if let Some(folder) = pins {
         loader.default_map_pin_directory(folder);
-        for name in MAPS {
-            loader.map_pin_path(name, folder.join(name));
+        for map in MAPS {
+            loader.map_pin_path(map.name, folder.join(map.name));
         }
     }
     let mut object = loader.load(BYTES).map_err(|error| refused(error, LoadError::Object))?;
@@ -186,48 +197,13 @@ fn load(sizes: Sizes, pins: Option<&Path>, programs: Programs) -> Result<Object,
     Ok(object)
 }
 
-/// Maps that outlive the agent. The notes of the programs do not need to.
-const MAPS: &[&str] = &[
-    "SETTINGS",
-    "FRONTENDS_V4",
-    "FRONTENDS_V6",
-    "SERVICES",
-    "BACKENDS",
-    "ARENA",
-    "FLOWS_V4",
-    "FLOWS_V6",
-    "PORT_POOLS",
-    "LOCALS_V4",
-    "LOCALS_V6",
-    "SOURCES_V4",
-    "SOURCES_V6",
-    "SOCKET_PEERS",
-    "SOCKET_CHOICES",
-    "SOCKET_BACKENDS",
-    "AFFINITY",
-    "TURNS",
-    "LOADS",
-    "UPLINKS",
-    "GATE",
-    "REASONS",
-    "SERVICE_COUNTS",
-    "BACKEND_COUNTS",
-    "EXAMPLES",
-    "WATCH",
-    "EVENTS",
-    "SERVICE_NAMES",
-    "BACKEND_NAMES",
-    "DRAINS",
-    "META",
-];
-
-/// Holds the pinned maps under `bpffs`, so that their pins can be mended.
+/// Holds the maps pinned in a folder, so that their pins can be mended.
 ///
 /// # Errors
 /// If one is not pinned.
-pub fn hold_maps(bpffs: &Path) -> io::Result<Pins> {
-    let mut pins = Pins::new(maps_folder(bpffs));
-    MAPS.iter().try_for_each(|name| pins.hold(name))?;
+pub fn hold_maps(folder: PathBuf) -> io::Result<Pins> {
+    let mut pins = Pins::new(folder);
+    MAPS.iter().try_for_each(|map| pins.hold(map.name))?;
     Ok(pins)
 }
 
@@ -256,44 +232,4 @@ fn refused(error: EbpfError, or: impl FnOnce(EbpfError) -> LoadError) -> LoadErr
         source = cause.source();
     }
     or(error)
-}
-
-/// A number that changes when the meaning of any map changes: maps of another layout are not
-/// touched.
-pub fn layout() -> u64 {
-    use lb_common::abi::{
-        AffinityEntry, AffinityKey, Backend, Count, Event, Frontend, FrontendKey, Line, PoolKey,
-        PortPool, Service, Settings, SocketBackend, SocketChoice, SocketKey, SocketPeer, SourceKey,
-        Watch,
-    };
-    /// To be raised when a layout changes without a size that does.
-    const REVISION: usize = 3;
-    [
-        REVISION,
-        size_of::<AffinityEntry>(),
-        size_of::<AffinityKey>(),
-        size_of::<Backend>(),
-        size_of::<Count>(),
-        size_of::<Event>(),
-        size_of::<FlowSet<V4>>(),
-        size_of::<FlowSet<V6>>(),
-        size_of::<Frontend>(),
-        size_of::<FrontendKey<V4>>(),
-        size_of::<FrontendKey<V6>>(),
-        size_of::<Line>(),
-        size_of::<PoolKey>(),
-        size_of::<PortPool>(),
-        size_of::<Service>(),
-        size_of::<Settings>(),
-        size_of::<SocketBackend>(),
-        size_of::<SocketChoice>(),
-        size_of::<SocketKey>(),
-        size_of::<SocketPeer>(),
-        size_of::<SourceKey<V4>>(),
-        size_of::<SourceKey<V6>>(),
-        size_of::<Watch>(),
-        lb_common::verdict::Reason::COUNT,
-    ]
-    .into_iter()
-    .fold(0, |hash, size| lb_common::hash::mix(hash, size as u64))
 }

@@ -28,6 +28,11 @@ impl Pins {
         &self.folder
     }
 
+    /// They are in another folder now.
+    pub fn moved_to(&mut self, folder: PathBuf) {
+        self.folder = folder;
+    }
+
     /// Holds what is pinned under this name.
     ///
     /// # Errors

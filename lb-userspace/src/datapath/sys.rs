@@ -13,10 +13,13 @@ use std::{
 
 #[cfg(feature = "lab")]
 const BPF_PROG_LOAD: i64 = 5;
+const BPF_MAP_LOOKUP_ELEM: i64 = 1;
+const BPF_MAP_UPDATE_ELEM: i64 = 2;
 const BPF_OBJ_PIN: i64 = 6;
 const BPF_OBJ_GET: i64 = 7;
 const BPF_LINK_CREATE: i64 = 28;
 const BPF_LINK_UPDATE: i64 = 29;
+const BPF_LINK_DETACH: i64 = 34;
 /// The place of a link on an interface's way in (kernel 6.6).
 const BPF_TCX_INGRESS: u32 = 46;
 
@@ -70,6 +73,48 @@ pub fn update_link(link: BorrowedFd<'_>, program: impl AsFd) -> io::Result<()> {
         old_program: 0,
     };
     bpf(BPF_LINK_UPDATE, &attributes).map(drop)
+}
+
+/// Takes a link's program off its hook, at once (kernel 5.9; of TCX 6.6). The kernel puts off what
+/// the end of a link's last descriptor or pin means.
+///
+/// # Errors
+/// What the kernel answers; `EINVAL` for what is no link.
+pub fn detach_link(link: impl AsFd) -> io::Result<()> {
+    bpf(BPF_LINK_DETACH, &(link.as_fd().as_raw_fd() as u32)).map(drop)
+}
+
+/// `union bpf_attr` for BPF_MAP_LOOKUP_ELEM and BPF_MAP_UPDATE_ELEM.
+#[repr(C)]
+struct Element {
+    map: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Changes some words of the only element of an array map whose type is another version's: it is
+/// read, given to `change`, and written.
+///
+/// # Errors
+/// What the kernel answers.
+pub fn change_element(
+    map: impl AsFd,
+    words: usize,
+    change: impl FnOnce(&mut [u64]),
+) -> io::Result<()> {
+    let (key, mut value) = (0_u32, vec![0_u64; words]);
+    let element = Element {
+        map: map.as_fd().as_raw_fd() as u32,
+        padding: 0,
+        key: (&raw const key) as u64,
+        value: value.as_mut_ptr() as u64,
+        flags: 0,
+    };
+    bpf(BPF_MAP_LOOKUP_ELEM, &element)?;
+    change(&mut value);
+    bpf(BPF_MAP_UPDATE_ELEM, &element).map(drop)
 }
 
 /// What tells the calling thread's network namespace from any other (kernel 5.14).

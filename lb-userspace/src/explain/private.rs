@@ -14,7 +14,7 @@ use crate::{
     },
     config::Config,
     datapath::{
-        maps::Maps,
+        maps::{Birth, Maps},
         object::{self, Object, Sizes},
     },
     model::{Node, ObjectName},
@@ -94,7 +94,8 @@ impl Private {
         plan: &Plan,
     ) -> Result<Self, Failure> {
         // Nothing was ever installed here that could be taken over.
-        let base = Settings { takeover_until: 0, ..setup::settings(config, sizes, 0)? };
+        let birth = Birth { table_key: setup::draw(), tick: 0 };
+        let base = Settings { takeover_until: 0, ..setup::settings(config, sizes, birth)? };
         let settings = tables::settings(base, node).map_err(|error| {
             Failure::new(Exit::Error, error, "give fewer: networks side by side count as one")
         })?;

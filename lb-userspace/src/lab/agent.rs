@@ -27,6 +27,8 @@ pub struct AgentOptions {
     pub manifests: PathBuf,
     /// More flags of `lb agent`.
     pub flags: Vec<String>,
+    /// Variables of its environment.
+    pub variables: Vec<(&'static str, String)>,
 }
 
 /// `lb agent` on a node, with pins, socket and cgroup of that node alone. When it is dropped the
@@ -58,6 +60,11 @@ impl Agent {
         Ok(agent)
     }
 
+    /// Is another program from its next start on.
+    pub fn becomes(&mut self, binary: PathBuf) {
+        self.options.binary = binary;
+    }
+
     /// Starts it again after [`Agent::kill`] or [`Agent::terminate`]; waits until it is ready.
     pub fn restart(&mut self) -> Result<()> {
         let log = File::options().create(true).append(true).open(&self.log)?;
@@ -68,9 +75,23 @@ impl Agent {
         }
         command.arg("--bpffs").arg(&self.bpffs).arg("--socket").arg(&self.socket);
         command.arg("--cgroup-root").arg(self.node.cgroup()).args(&self.options.flags);
+        command.envs(self.options.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         self.process = Some(Process::start(&self.node, &mut command)?);
         self.wait_until_ready()
+    }
+
+    /// As [`Agent::restart`], of an agent that dies after so many writes to the kernel (feature
+    /// `lab`); whether it did, before it was ready.
+    pub fn restart_to_die(&mut self, writes: u64) -> Result<bool> {
+        self.options.variables.push(("LB_CRASH_AFTER", writes.to_string()));
+        let restarted = self.restart();
+        self.options.variables.pop();
+        match restarted {
+            Ok(()) => Ok(false),
+            Err(_) if self.process.is_none() => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// Asks again as soon as it has answered: each question is a process of its own, which

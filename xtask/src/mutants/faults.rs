@@ -153,9 +153,9 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "uninstall-forgets-the-hooks",
-        file: "lb-userspace/src/datapath/attach.rs",
-        find: "for folder in [links_folder(bpffs), super::object::maps_folder(bpffs)] {",
-        replace: "for folder in [super::object::maps_folder(bpffs)] {",
+        file: "lb-userspace/src/datapath/removal.rs",
+        find: "for folder in [links.as_path()].into_iter().chain(folders.all()) {",
+        replace: "for folder in folders.all() {",
         level: Level::Netns,
     },
     Fault {

@@ -1,14 +1,8 @@
 //! After a restart: the memory of the tables out of what the maps hold.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use lb_common::{
-    abi::{Answer, Backend, BackendState, Kind, Line, Service, SizeClass},
-    addr::{Addr, V4, V6},
-};
+use lb_common::abi::{Answer, Backend, BackendState, Kind, Line, Service, SizeClass};
 
 use super::{
     Capacities, Image, Tables,
@@ -87,13 +81,7 @@ impl Tables {
     }
 
     fn adopt_backend(&mut self, image: &Image, id: u32, row: &Backend) {
-        let address = if row.is_v6() {
-            IpAddr::from(V6::from_slot(row.address()).0)
-        } else {
-            IpAddr::from(V4::from_slot(row.address()).0)
-        };
-        let port = u16::from_be_bytes(row.port());
-        let place = Place { address, port, protocol: row.protocol() };
+        let place = Place::of_backend(row);
         let watched = image.locals.contains(&place);
         if watched {
             *self.locals.entry(place).or_default() += 1;

@@ -96,9 +96,9 @@ impl Claims {
             }
         }
         // Addresses of services reject or hide what they do not serve: they come after their
-        // frontends and go after them.
+        // frontends and go before them.
         come.sort_by_key(|(_, frontend)| hides(*frontend));
-        gone.sort_by_key(Place::is_address);
+        gone.sort_by_key(|place| !place.is_address());
         ops.extend(come.into_iter().map(|(at, frontend)| Op::PutFrontend { at, frontend }));
         ops.extend(gone.into_iter().map(Op::RemoveFrontend));
     }

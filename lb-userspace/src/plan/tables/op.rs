@@ -1,7 +1,10 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
-use lb_common::abi::{Answer, Backend, Frontend, Line, Scope, Service, Settings};
+use lb_common::{
+    abi::{Answer, Backend, Frontend, Line, Scope, Service, Settings},
+    addr::{Addr as _, V4, V6},
+};
 
 /// An address, a port and a protocol; with port and protocol zero the address itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -15,6 +18,16 @@ pub struct Place {
 impl Place {
     pub const fn new(address: SocketAddr, protocol: u8) -> Self {
         Self { address: address.ip(), port: address.port(), protocol }
+    }
+
+    /// Where a backend listens.
+    pub fn of_backend(row: &Backend) -> Self {
+        let address = if row.is_v6() {
+            IpAddr::from(V6::from_slot(row.address()).0)
+        } else {
+            IpAddr::from(V4::from_slot(row.address()).0)
+        };
+        Self { address, port: u16::from_be_bytes(row.port()), protocol: row.protocol() }
     }
 
     /// The address itself.

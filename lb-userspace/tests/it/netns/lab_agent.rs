@@ -33,7 +33,8 @@ fn world(label: &str) -> World {
     fs::write(&binary, SCRIPT).unwrap();
     fs::set_permissions(&binary, fs::Permissions::from_mode(0o755)).unwrap();
     let flags = vec!["--masquerade-all".to_owned()];
-    let options = AgentOptions { binary, manifests: "manifests".into(), flags };
+    let options =
+        AgentOptions { binary, manifests: "manifests".into(), flags, variables: Vec::new() };
     let agent = Agent::start(&lab, &node, options).unwrap();
     let calls = lab.folder().join("calls");
     World { agent, node, calls, lab }

@@ -4,6 +4,7 @@ mod algorithms;
 mod beside;
 mod demo;
 mod doctor;
+mod filters;
 mod inputs;
 mod lab_agent;
 mod lab_traffic;

@@ -64,7 +64,7 @@ fn local_backends_are_reached(label: &str, mode: &[&str]) {
     }
 }
 
-fn every_way(front: &Front) -> Vec<(usize, Over, std::net::SocketAddr)> {
+pub fn every_way(front: &Front) -> Vec<(usize, Over, std::net::SocketAddr)> {
     let ways = FAMILIES.into_iter().flat_map(|family| {
         let to = front.outside(family);
         to.into_iter().flat_map(move |to| Over::BOTH.map(|over| (family, over, to)))

@@ -215,6 +215,7 @@ impl World {
             binary: env!("CARGO_BIN_EXE_lb").into(),
             manifests: self.manifests.clone(),
             flags: flags.map(|&flag| flag.to_owned()).collect(),
+            variables: Vec::new(),
         }
     }
 

@@ -4,6 +4,8 @@
 //! on the same tables: see [`both`].
 
 mod both;
+#[cfg(all(feature = "lab", target_os = "linux"))]
+mod crash;
 mod drops;
 mod explain_agrees;
 mod explain_command;
@@ -18,6 +20,8 @@ mod loads;
 mod local;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 mod monitor;
+#[cfg(all(feature = "lab", target_os = "linux"))]
+mod moving;
 mod network;
 mod odd;
 mod pods;

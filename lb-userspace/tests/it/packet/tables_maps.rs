@@ -61,6 +61,7 @@ fn shape(name: &str) -> (u32, u32, u32, u32, u32) {
         "WATCH" => array(size::<Watch>(), 1, 0),
         "UPLINKS" => hash(4, 4, 8),
         "DRAINS" => hash(64, 256, 4),
+        "LAYOUT" => hash(32, 8, 256),
         "SERVICE_NAMES" | "BACKEND_NAMES" => hash(4, 256, 64),
         "REASONS" => (PER_CPU_ARRAY, 4, size::<Count>(), Reason::COUNT as u32, 0),
         "SERVICE_COUNTS" | "BACKEND_COUNTS" => (PER_CPU_ARRAY, 4, size::<Count>(), 64, 0),

@@ -1,0 +1,61 @@
+//! An agent that dies in the middle of its work.
+
+use std::collections::BTreeSet;
+
+use anyhow::Result;
+
+use super::{Outcome, agents::streams};
+use crate::{
+    Scale,
+    rig::{Rig, Said, tcp},
+    streams::open_new,
+};
+
+/// Far more than a change of two Services takes.
+const ENOUGH: u64 = 10_000;
+/// New connections that show which answer a Service gives.
+const PROBES: usize = 24;
+
+/// Dies after no write to the kernel, after some more, and so on, until it is through. (That every
+/// write may be the last is told at the level *packet*, without processes.)
+pub(super) fn anywhere(scale: &Scale) -> Result<Outcome> {
+    let mut outcome = Outcome::default();
+    let mut rig = Rig::build(scale, 5, &[])?;
+    let ready = |ids: &[u8]| ids.iter().map(|id| (*id, Said::Ready)).collect::<Vec<_>>();
+    let (before, after) = (ready(&[1, 2, 3]), ready(&[2, 3, 4, 5]));
+    rig.publish(&before)?;
+    // Those of a backend that leaves without terminating live on as well.
+    let (held, control) = streams(&rig, scale.connections / 10)?;
+    let (mut deaths, mut failed, mut mixed, mut links) = (0, 0, 0, BTreeSet::new());
+    let mut through = None;
+    for writes in (0..ENOUGH).step_by(scale.stride) {
+        rig.agent.kill()?;
+        rig.write(&after)?;
+        let died = rig.agent.restart_to_die(writes)?;
+        let opened = open_new(&rig.client, tcp(), PROBES);
+        failed += opened.failed;
+        let only =
+            |said: &[(u8, Said)]| opened.by.keys().all(|id| said.contains(&(*id, Said::Ready)));
+        mixed += usize::from(!only(&before) && !only(&after));
+        if !died {
+            through = Some(writes);
+            break;
+        }
+        deaths += 1;
+        rig.agent.restart()?;
+        rig.settle(&after)?;
+        let opened = open_new(&rig.client, tcp(), PROBES);
+        failed += opened.failed;
+        mixed += usize::from(opened.by.keys().any(|id| *id == 1));
+        links.extend(rig.pins()?);
+        rig.publish(&before)?;
+    }
+    let within = through.map_or_else(|| "no end".to_owned(), |writes| format!("{writes} writes"));
+    outcome.must(format!("{deaths} deaths within {within}"), deaths > 2 && through.is_some());
+    outcome.must(format!("{failed} new ones failed"), failed == 0);
+    outcome.must(format!("{mixed} answers neither old nor new"), mixed == 0);
+    outcome.must("the same pins each time", links == rig.pins()?.into_iter().collect());
+    let seen = held.rounds(2)?;
+    outcome.undisturbed(&seen, &control.seen());
+    Ok(outcome)
+}

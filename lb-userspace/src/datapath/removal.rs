@@ -1,0 +1,64 @@
+//! Takes back what was pinned, and what it holds on its hook.
+
+use std::{fs, io, path::Path};
+
+use super::{attach::links_folder, crash, filter, moving::Folders, sys};
+
+/// Removes every link and map under `bpffs`, and the folder; names what was there.
+///
+/// # Errors
+/// If something cannot be removed.
+pub fn remove_all(bpffs: &Path) -> io::Result<Vec<String>> {
+    let mut removed = Vec::new();
+    // Hooks first: no program is left that would find its maps gone.
+    let links = links_folder(bpffs);
+    let folders = Folders::of(bpffs);
+    for folder in [links.as_path()].into_iter().chain(folders.all()) {
+        removed.extend(remove_pins(folder)?);
+    }
+    match fs::remove_dir(bpffs) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(removed),
+    }
+}
+
+/// Removes a folder of pins, if there is one; names what was in it.
+pub(super) fn remove_pins(folder: &Path) -> io::Result<Vec<String>> {
+    let names = match pins(folder) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        names => names?,
+    };
+    let mut removed = Vec::new();
+    for name in names {
+        crash::point();
+        unpin(folder, &name)?;
+        removed.push(folder.join(name).display().to_string());
+    }
+    fs::remove_dir(folder)?;
+    Ok(removed)
+}
+
+/// Removes a pin; what it holds on its hook is off it when this returns.
+pub(super) fn unpin(folder: &Path, name: &str) -> io::Result<()> {
+    filter::remove(name)?;
+    let path = folder.join(name);
+    // What is no link has nothing to be taken off.
+    if let Err(error) = sys::detach_link(sys::open_pin(&path)?)
+        && error.raw_os_error() != Some(libc::EINVAL)
+    {
+        tracing::debug!(%error, name, "its end takes it off");
+    }
+    fs::remove_file(path)
+}
+
+/// The names of the pins in a folder, in the order to remove them in.
+pub(super) fn pins(folder: &Path) -> io::Result<Vec<String>> {
+    let entries = fs::read_dir(folder)?;
+    let name = |entry: io::Result<fs::DirEntry>| {
+        entry.map(|entry| entry.file_name().to_string_lossy().into_owned())
+    };
+    let mut names = entries.map(name).collect::<io::Result<Vec<_>>>()?;
+    // What opens flows goes before what answers them.
+    names.sort_by_key(|name| (filter::is_place(name), name.starts_with("egress@")));
+    Ok(names)
+}
