@@ -50,7 +50,7 @@ struct File {
     port_range: Option<IgnoredAny>,
     show_hidden_metrics_for_version: Option<IgnoredAny>,
     udp_idle_timeout: Option<IgnoredAny>,
-    window_runs_as_user: Option<IgnoredAny>,
+    windows_run_as_service: Option<IgnoredAny>,
     winkernel: Option<IgnoredAny>,
 }
 
@@ -120,9 +120,7 @@ impl Reader<'_> {
         let node_addresses: Vec<IpAddr> =
             bind.into_iter().filter(|address| !address.is_unspecified()).collect();
         let given = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-        let masquerade_all =
-            [read.nftables.masquerade_all, read.iptables.masquerade_all].into_iter().flatten();
-        let masquerade_all = masquerade_all.reduce(|one, other| one || other);
+        let masquerade_all = self.masquerade_all(&read);
         let pod_cidrs = self.pod_cidrs(&read)?;
         let node_port_addresses = match read.node_port_addresses.filter(|list| !list.is_empty()) {
             Some(list) => Some(self.all::<NodePortAddress>("nodePortAddresses", &list)?),
@@ -149,6 +147,19 @@ impl Reader<'_> {
             ..Options::default()
         };
         Ok(Reading { options, without_effect: self.without_effect })
+    }
+
+    /// That of the mode in force; IPVS has iptables'.
+    fn masquerade_all(&mut self, read: &File) -> Option<bool> {
+        let (nftables, iptables) = (&read.nftables, &read.iptables);
+        let (own, other, name) = match read.mode.as_str() {
+            "nftables" => (nftables, iptables, "iptables.masqueradeAll"),
+            _ => (iptables, nftables, "nftables.masqueradeAll"),
+        };
+        if other.masquerade_all == Some(true) {
+            self.no_effect(name, "it is not the mode's");
+        }
+        own.masquerade_all
     }
 
     /// Pods by their address: that is what packets show here.
@@ -214,7 +225,7 @@ impl Reader<'_> {
                 "no metrics are hidden",
             ),
             ("udpIdleTimeout", read.udp_idle_timeout.is_some(), "set --timeout udp="),
-            ("windowRunsAsUser", read.window_runs_as_user.is_some(), "this is Linux"),
+            ("windowsRunAsService", read.windows_run_as_service.is_some(), "this is Linux"),
             ("winkernel", read.winkernel.is_some(), "this is Linux"),
         ];
         for (field, given, why) in here {
@@ -292,9 +303,9 @@ mod tests {
              conntrack:\n  maxPerCore: null\ndetectLocal:\n  bridgeInterface: \"\"\n  \
              interfaceNamePrefix: \"\"\ndetectLocalMode: \"\"\nenableProfiling: false\n\
              healthzBindAddress: \"\"\nhostnameOverride: Node-A\niptables:\n  \
-             masqueradeAll: true\n  masqueradeBit: null\n  minSyncPeriod: 0s\n  syncPeriod: 0s\n\
+             masqueradeAll: false\n  masqueradeBit: null\n  minSyncPeriod: 0s\n  syncPeriod: 0s\n\
              ipvs:\n  scheduler: \"\"\nmetricsBindAddress: 0.0.0.0:10249\nmode: \"nftables\"\n\
-             nftables:\n  masqueradeAll: false\nnodePortAddresses: null\noomScoreAdj: null\n\
+             nftables:\n  masqueradeAll: true\nnodePortAddresses: null\noomScoreAdj: null\n\
              portRange: \"\"\nshowHiddenMetricsForVersion: \"\"\nwinkernel:\n  networkName: \"\"\n",
         )
         .unwrap();
@@ -315,7 +326,22 @@ mod tests {
             .map(|line| line.split(": ").next().unwrap_or_default())
             .collect();
         assert!(fields.contains(&"conntrack") && fields.contains(&"iptables.syncPeriod"));
-        assert!(!fields.contains(&"iptables.masqueradeAll"), "it holds");
+        assert!(!fields.contains(&"nftables.masqueradeAll"), "it holds");
+    }
+
+    #[test]
+    fn what_is_masqueraded_is_said_by_the_mode_in_force() {
+        let both = "iptables:\n  masqueradeAll: true\nnftables:\n  masqueradeAll: false\n";
+        for (mode, all, other) in
+            [("iptables", true, false), ("ipvs", true, false), ("nftables", false, true)]
+        {
+            let reading = read(&format!("mode: {mode}\n{both}")).unwrap();
+            assert_eq!(reading.options.masquerade_all, Some(all), "{mode}");
+            let line = "iptables.masqueradeAll: not applicable: it is not the mode's".to_owned();
+            assert_eq!(reading.without_effect.contains(&line), other, "{mode}");
+        }
+        let windows = read("windowsRunAsService: false\n").unwrap();
+        assert_eq!(windows.without_effect, ["windowsRunAsService: not applicable: this is Linux"]);
     }
 
     #[test]

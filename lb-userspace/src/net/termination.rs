@@ -15,7 +15,10 @@ use netlink_packet_sock_diag::{
     constants::{AF_INET, AF_INET6, IPPROTO_UDP},
     inet::{ExtensionFlags, InetRequest, SocketId, StateFlags},
 };
-use nix::sched::{CloneFlags, setns};
+use nix::{
+    sched::{CloneFlags, setns},
+    sys::statfs::{NSFS_MAGIC, fstatfs},
+};
 use rtnetlink::{
     packet_core::{
         NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
@@ -68,8 +71,12 @@ fn namespaces() -> Vec<File> {
     let of_processes = entries("/proc").map(|entry| entry.path().join("ns/net"));
     let named = entries(NAMES).map(|entry| entry.path());
     let open = |path: PathBuf| {
-        // A process that has ended meanwhile, or no process at all.
+        // A process that has ended meanwhile, or none; a name whose namespace is gone.
         let file = File::open(path).ok()?;
+        let system = fstatfs(&file).ok()?.filesystem_type();
+        if system != NSFS_MAGIC {
+            return None;
+        }
         let known_by = file.metadata().ok()?;
         Some(((known_by.dev(), known_by.ino()), file))
     };
