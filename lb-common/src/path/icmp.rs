@@ -1,10 +1,7 @@
 //! ICMP: errors about flows go to whom the flow's own packets go, with the packet that they quote
 //! translated back; echo is answered for what lives nowhere but here.
 
-use super::{
-    Draft, Family, Hook, Job,
-    ingress::{odd, way_out},
-};
+use super::{Draft, Family, Hook, Job, ingress::odd};
 use crate::{
     abi::{FrontendKey, Kind},
     addr::Addr,
@@ -17,7 +14,9 @@ use crate::{
     world::{Network, Store},
 };
 
-/// An ICMP packet that comes in on an uplink: what becomes of it, with everything looked up.
+/// An ICMP packet that comes in on an uplink: what becomes of it, with everything looked up but the
+/// way out of [`Reason::ErrorRemote`]. That is the caller's to find, for the sake of BPF's stack:
+/// before kernel 6.8 frames count by 32 bytes, and these two under each other are too many.
 #[inline(never)]
 pub fn judge<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     packet: &P,
@@ -92,7 +91,7 @@ fn error<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
         // Beyond this node nobody else's addresses would be accepted.
         (Role::ToRemote | Role::ReplyRemote, _) => {
             job.draft.to.src = entry.to.src;
-            way_out(job).err().unwrap_or(Reason::ErrorRemote)
+            Reason::ErrorRemote
         }
         (Role::ReplyLocal, _) => Reason::NotService,
     }

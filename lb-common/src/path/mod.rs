@@ -252,7 +252,12 @@ fn arrive_in<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
             job.outcome.end(reason);
         }
         Err(Reason::Protocol) if job.draft.segment.tuple.protocol == A::ICMP => {
-            let reason = icmp::judge(packet, &mut job);
+            let reason = match icmp::judge(packet, &mut job) {
+                Reason::ErrorRemote => {
+                    ingress::way_out(&mut job).err().unwrap_or(Reason::ErrorRemote)
+                }
+                reason => reason,
+            };
             job.outcome.end(reason);
         }
         Err(reason) => {
