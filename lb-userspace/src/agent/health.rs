@@ -111,3 +111,26 @@ impl State {
         self.health.wake();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_that_is_taken_is_told_of_the_node() {
+        let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = taken.local_addr().unwrap();
+        let (tx, mut warnings) = mpsc::channel(4);
+        let cancel = CancellationToken::new();
+        let at = Listen(Some(address));
+        let serving = tokio::spawn(serve(Shared::default(), at, tx, cancel.clone()));
+        let Warning { service, reason, message } = warnings.recv().await.unwrap();
+        assert_eq!((service, reason), (None, "FailedToStartProxierHealthcheck"));
+        assert!(message.starts_with(&format!("healthAddress {address}: ")), "{message}");
+        cancel.cancel();
+        serving.await.unwrap();
+        assert_eq!(warnings.recv().await, None, "told once");
+    }
+}
