@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use lb_userspace::lab::{Held, PATIENCE};
+use lb_userspace::lab::{Agent, Held, PATIENCE};
 use serde_json::json;
 
 use super::{
@@ -22,7 +22,7 @@ use super::{
 const FLAGS: &[&str] = &["--xdp-mode", "off", "--pod-interface", "tap-*"];
 
 /// The hooks that there are, as `interface hook`.
-fn hooks(agent: &lb_userspace::lab::Agent) -> Vec<String> {
+fn hooks(agent: &Agent) -> Vec<String> {
     let listed = agent.json(["get", "interfaces"]).unwrap();
     let text = |row: &serde_json::Value, key: &str| row[key].as_str().unwrap().to_owned();
     let rows = listed["items"].as_array().unwrap().iter();
@@ -187,6 +187,31 @@ fn machines_that_come_are_served_and_what_is_left_of_those_that_went_is_removed(
     // An interface that is called otherwise is none of a machine any more.
     world.node(1).ip("link set tap-31 down\nlink set tap-31 name wire\nlink set wire up").unwrap();
     until("it is left alone", || of("wire") + of("tap-31") == 0);
+}
+
+#[test]
+fn a_machine_is_served_by_filters_where_the_kernel_has_no_links_and_none_is_left_behind() {
+    let world = World::new("vm-filters");
+    let (there, machine) = (world.pod(2, 10), world.machine(1, 30));
+    let (web, own) = (Front::new("web", 1), Front::new("own", 2));
+    world.put("web", &web.manifests(&[&there]));
+    world.put("own", &own.manifests(&[&machine]));
+    let mut options = world.options(FLAGS);
+    options.variables.push(("LB_TC_FILTERS", "1".to_owned()));
+    let _agent = Agent::start(&world.lab, world.node(1), options).unwrap();
+    for family in FAMILIES {
+        for over in Over::BOTH {
+            assert_eq!(over.who(&machine.host, web.inside(family)), there.name, "{over:?}");
+            assert_eq!(over.who(&machine.host, own.inside(family)), machine.name, "{over:?}");
+        }
+    }
+    let places = || {
+        let tc = world.node(1).command("tc").unwrap().args(["qdisc", "show"]).output().unwrap();
+        String::from_utf8(tc.stdout).unwrap().matches("clsact").count()
+    };
+    assert_eq!(places(), 2, "at the uplink and at the machine");
+    world.node(1).ip("link set tap-30 down\nlink set tap-30 name wire\nlink set wire up").unwrap();
+    until("it is none of a machine any more", || places() == 1);
 }
 
 #[test]
