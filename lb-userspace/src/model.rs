@@ -75,6 +75,14 @@ impl Family {
             IpAddr::V6(_) => Self::V6,
         }
     }
+
+    /// As Kubernetes writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::V4 => "IPv4",
+            Self::V6 => "IPv6",
+        }
+    }
 }
 
 /// `internalTrafficPolicy` / `externalTrafficPolicy`.
@@ -128,6 +136,18 @@ pub enum Algorithm {
     Maglev,
     RoundRobin,
     LeastConnections,
+}
+
+impl Algorithm {
+    /// As annotations and documents have it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::Maglev => "maglev",
+            Self::RoundRobin => "round-robin",
+            Self::LeastConnections => "least-connections",
+        }
+    }
 }
 
 /// One endpoint of one Service port, conditions already defaulted (row 30).

@@ -30,6 +30,13 @@ impl CidrSet {
         self.flipped[0][0] == 0 && self.masks[0][0] == 0
     }
 
+    /// Every network and its mask, as slots.
+    pub fn networks(&self) -> impl Iterator<Item = [[u8; 16]; 2]> {
+        let entries = self.flipped.iter().zip(&self.masks);
+        let set = entries.filter(|entry| *entry != (&[0; 16], &[0; 16]));
+        set.map(|(flipped, mask)| [flip(*flipped), *mask])
+    }
+
     #[inline(always)]
     pub fn contains<A: Addr>(&self, address: A) -> bool {
         let mut index = 0;

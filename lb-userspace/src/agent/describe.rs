@@ -31,10 +31,11 @@ pub fn describe(state: &State, name: &ObjectName) -> Option<Description> {
         affinity_seconds: service.affinity_seconds,
         source_ranges: service.source_ranges.iter().map(ToString::to_string).collect(),
         health_check_node_port: service.health_check_node_port,
-        slices: state.index.slice_count(name),
+        slices: Some(state.index.slice_count(name)),
         ports: ports.collect(),
         changes: state.changes.of(name),
         problems: problems.map(|ignored| ignored.reason).collect(),
+        from_pins: false,
     })
 }
 
@@ -55,10 +56,7 @@ fn describe_port(state: &State, port: &PortPlan, all: &[Endpoint]) -> PortDescri
     PortDescription {
         port_name: port.port_name.clone(),
         protocol: port.protocol.to_string(),
-        family: match port.family {
-            Family::V4 => "IPv4".to_owned(),
-            Family::V6 => "IPv6".to_owned(),
-        },
+        family: port.family.name().to_owned(),
         frontends: port.frontends.iter().map(|it| frontend(port, it)).collect(),
         endpoints: of_family.map(endpoint).collect(),
     }
@@ -71,11 +69,10 @@ fn frontend(port: &PortPlan, frontend: &crate::plan::Frontend) -> FrontendDescri
         FrontendKind::LoadBalancer => "LoadBalancer",
         FrontendKind::ExternalIp => "ExternalIP",
     };
-    let algorithm = serde_json::to_value(port.algorithm_for(frontend.kind)).unwrap_or_default();
     FrontendDescription {
         kind: kind.to_owned(),
         address: frontend.address,
-        algorithm: algorithm.as_str().unwrap_or_default().to_owned(),
+        algorithm: port.algorithm_for(frontend.kind).name().to_owned(),
     }
 }
 

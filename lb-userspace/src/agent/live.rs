@@ -2,16 +2,18 @@
 
 use std::path::Path;
 
-use super::setup;
+use super::{pinned, setup};
 use crate::{
     api::{Packet, Request, Response},
     bench,
     cli::{Datapath, Each, Exit, Explained, Failure, Sampling},
     config::Config,
     datapath::{
-        frame, inventory, maps::Maps, monitor::Monitor, object, rates::Rates, removal, rows, seen,
+        adopt::ReadError, frame, inventory, layout, maps::Maps, monitor::Monitor, object, rates::Rates,
+        removal, rows, seen,
     },
     explain,
+    model::ObjectName,
 };
 
 /// The real kernel.
@@ -28,9 +30,25 @@ impl Datapath for Live {
     }
 
     fn pinned(&self, bpffs: &Path, request: &Request) -> Result<Response, Failure> {
-        let maps = Maps::from_pins(&object::maps_folder(bpffs));
-        let maps = maps.map_err(|error| unreadable(&error))?;
-        read(&maps, bpffs, None, request).map_err(|error| unreadable(&error))
+        let folder = object::maps_folder(bpffs);
+        if !layout::is_own(&folder).map_err(|error| unreadable(&error))? {
+            let what = format_args!("the maps in {} are of another version", folder.display());
+            return Err(Failure::new(Exit::Error, what, "use the `lb` of the agent that made them"));
+        }
+        let maps = Maps::from_pins(&folder).map_err(|error| unreadable(&error))?;
+        let answer = match request {
+            Request::Status => pinned::status(&maps, bpffs).map(Response::Status),
+            Request::Describe { namespace, name } => {
+                let name = ObjectName::new(namespace, name);
+                let found = pinned::describe(&maps, &name);
+                found.map(|found| Response::Description(found.map(Box::new)))
+            }
+            Request::Explain { packets } => {
+                return pinned::explain(&maps, bpffs, packets).map(Response::Explain);
+            }
+            _ => read(&maps, bpffs, None, request),
+        };
+        answer.map_err(|error| unreadable(&error))
     }
 
     fn bench(&self, wanted: &bench::Wanted, tell: &dyn Fn(&str)) -> Result<bench::Report, Failure> {
@@ -62,6 +80,8 @@ impl Datapath for Live {
 /// Maps that do not answer.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Unread {
+    #[error(transparent)]
+    Read(#[from] ReadError),
     #[error(transparent)]
     Rows(#[from] rows::RowsError),
     #[error(transparent)]
@@ -105,7 +125,7 @@ pub(super) fn read(
     })
 }
 
-fn unreadable(error: &dyn std::error::Error) -> Failure {
+pub(super) fn unreadable(error: &dyn std::error::Error) -> Failure {
     let cause = std::iter::successors(Some(error), |error| error.source()).last().unwrap_or(error);
     Failure::new(
         Exit::Unreachable,

@@ -16,6 +16,7 @@ mod live;
 mod lock;
 mod log;
 mod moving;
+mod pinned;
 mod privileges;
 pub(crate) mod setup;
 mod state;

@@ -8,9 +8,11 @@ use super::{setup, state::State};
 use crate::{
     api::{Level, StatusLine, StatusReport},
     config::SourceKind,
+    datapath::maps::Maps,
     host,
     model::Family,
     net,
+    plan::tables::Use,
 };
 
 /// How the agent is.
@@ -22,17 +24,17 @@ pub fn report(state: &State) -> StatusReport {
         source(state),
         objects(state),
         services(state),
-        flows(state),
+        flows(&state.maps),
         maps(state),
         sync(state),
-        drops(state),
+        drops(&state.maps, Some(state.rates.refused_lately())),
         proxies(state),
     ];
     let lines = lines.into_iter().chain(pods(state)).chain(drained(state)).collect();
     StatusReport { node: state.node.name.clone(), lines }
 }
 
-fn line(key: &str, level: Level, detail: impl Into<String>) -> StatusLine {
+pub(super) fn line(key: &str, level: Level, detail: impl Into<String>) -> StatusLine {
     StatusLine { key: key.to_owned(), level, detail: detail.into() }
 }
 
@@ -150,8 +152,9 @@ fn services(state: &State) -> StatusLine {
     }
 }
 
-fn flows(state: &State) -> StatusLine {
-    let flows = state.maps.flows(setup::ticks());
+/// How full the flow tables are.
+pub(super) fn flows(maps: &Maps) -> StatusLine {
+    let flows = maps.flows(setup::ticks());
     let percent = flows.entries * 100 / flows.capacity.max(1);
     let level = if percent >= 80 { Level::Warn } else { Level::Ok };
     let detail = format!("{} of {} ({percent} %)", flows.entries / 2, flows.capacity / 2);
@@ -162,7 +165,11 @@ fn maps(state: &State) -> StatusLine {
     if let Some(problem) = &state.unpinned {
         return line("Maps", Level::Fail, problem);
     }
-    let usage = state.tables.usage();
+    fullest(&state.tables.usage())
+}
+
+/// The fullest of the maps that the plan is written to.
+pub(super) fn fullest(usage: &[Use]) -> StatusLine {
     let percent = |used: usize, capacity: usize| used * 100 / capacity.max(1);
     let fullest = usage.iter().max_by_key(|of| percent(of.used, of.capacity));
     let Some(fullest) = fullest else { return line("Maps", Level::Ok, "empty") };
@@ -194,8 +201,9 @@ fn sync(state: &State) -> StatusLine {
     }
 }
 
-fn drops(state: &State) -> StatusLine {
-    match state.maps.reason_counts() {
+/// What was refused; only an agent knows how much of it `lately`, in the last minute.
+pub(super) fn drops(maps: &Maps, lately: Option<u64>) -> StatusLine {
+    match maps.reason_counts() {
         Err(error) => line("Drops", Level::Fail, error.to_string()),
         Ok(counts) => {
             let refused = |verdict| matches!(verdict, Verdict::Drop | Verdict::Reject);
@@ -205,8 +213,8 @@ fn drops(state: &State) -> StatusLine {
                 .map(|(reason, count)| format!("{} {}", reason.label(), count.refused))
                 .collect();
             let shown = if shown.is_empty() { "none".to_owned() } else { shown.join(", ") };
-            let lately = state.rates.refused_lately();
-            line("Drops", Level::Ok, format!("{lately} in the last minute; in all: {shown}"))
+            let lately = lately.map_or_else(String::new, |it| format!("{it} in the last minute; "));
+            line("Drops", Level::Ok, format!("{lately}in all: {shown}"))
         }
     }
 }

@@ -15,12 +15,16 @@ pub struct Description {
     pub affinity_seconds: Option<u32>,
     pub source_ranges: Vec<String>,
     pub health_check_node_port: Option<u16>,
-    pub slices: usize,
+    /// As far as an agent tells.
+    pub slices: Option<usize>,
     pub ports: Vec<PortDescription>,
     /// The newest first.
     pub changes: Vec<ChangeRow>,
     /// What was left out of the Service, and why.
     pub problems: Vec<String>,
+    /// Whether the pinned maps told it, for no agent answers: what is in no map is not known then.
+    #[serde(default)]
+    pub from_pins: bool,
 }
 
 /// One port in one family.

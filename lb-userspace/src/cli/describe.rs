@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use super::{
-    Exit, Failure,
+    Datapath, Exit, Failure,
     output::{self, Document, Format, FormatArg, structured},
-    status::SocketArg,
+    place::Place,
 };
-use crate::api::{AskError, Description, PortDescription, Request, Response, ask};
+use crate::api::{AskError, Description, PortDescription, Request, Response};
 
 /// Show all about one thing
 #[derive(Debug, clap::Subcommand)]
@@ -23,16 +23,16 @@ pub struct Service {
     #[arg(value_name = "NAMESPACE/NAME")]
     name: String,
     #[command(flatten)]
-    socket: SocketArg,
+    place: Place,
     #[command(flatten)]
     format: FormatArg,
 }
 
-pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
+pub(super) fn run(args: &Args, datapath: &dyn Datapath) -> Result<Exit, Failure> {
     let Args::Service(args) = args;
     let (namespace, name) = args.name.split_once('/').unwrap_or(("default", &args.name));
     let request = Request::Describe { namespace: namespace.into(), name: name.into() };
-    let Response::Description(found) = ask(&args.socket.socket, &request)? else {
+    let Response::Description(found) = args.place.fetch(&request, datapath)?.or_warn() else {
         return Err(AskError::Answer("it describes nothing".into()).into());
     };
     let Some(found) = found else {
@@ -68,7 +68,9 @@ fn text(found: &Description) -> String {
     if let Some(port) = found.health_check_node_port {
         line("Health-check node port", &port.to_string());
     }
-    line("EndpointSlices", &found.slices.to_string());
+    if let Some(slices) = found.slices {
+        line("EndpointSlices", &slices.to_string());
+    }
     for problem in &found.problems {
         line("Problem", problem);
     }
@@ -77,7 +79,11 @@ fn text(found: &Description) -> String {
     }
     let _ = writeln!(text, "\nLast changes:");
     if found.changes.is_empty() {
-        let _ = writeln!(text, "  none since this agent started");
+        let none = match found.from_pins {
+            true => "not known: an agent remembers them",
+            false => "none since this agent started",
+        };
+        let _ = writeln!(text, "  {none}");
     }
     for change in &found.changes {
         let _ = writeln!(
@@ -99,6 +105,8 @@ fn describe_port(port: &PortDescription, text: &mut String) {
     if port.endpoints.is_empty() {
         let _ = writeln!(text, "  no endpoints: no pod matches, or none is running");
     }
+    let addresses = port.endpoints.iter().map(|endpoint| endpoint.address.to_string().len());
+    let width = addresses.max().unwrap_or(0);
     for endpoint in &port.endpoints {
         let mark = if endpoint.used { "+" } else { "-" };
         let address = endpoint.address.to_string();
@@ -106,7 +114,7 @@ fn describe_port(port: &PortDescription, text: &mut String) {
         let pod = endpoint.pod.as_deref().unwrap_or("-");
         let _ = writeln!(
             text,
-            "  {mark} {address:<22} {pod:<20} {node:<12} {:>6} conns  {}",
+            "  {mark} {address:<width$}  {pod:<20} {node:<12} {:>6} conns  {}",
             endpoint.connections, endpoint.why
         );
     }

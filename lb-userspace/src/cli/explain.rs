@@ -13,16 +13,18 @@ use clap::ValueEnum;
 use super::{
     Datapath, Exit, Failure,
     output::{self, Document, Format, FormatArg, structured},
+    place::Place,
+    status::SocketArg,
 };
 use crate::{
-    api::{AskError, Explanation, Packet, Request, Response, ask},
+    api::{AskError, Explanation, Packet, Request, Response},
     config::{Config, Options, SourceKind},
     explain, host,
 };
 
 /// Show what would become of a packet, as the kernel programs decide it
 ///
-/// On the running agent, or with -f on a private instance for those manifests:
+/// On the running agent or what it left pinned, or with -f on a private instance for those manifests:
 /// lb explain tcp 203.0.113.9:40000 10.96.0.10:80
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -102,10 +104,13 @@ pub(super) fn run(args: Args, datapath: &dyn Datapath) -> Result<Exit, Failure> 
     let began = Instant::now();
     let (answers, took) = match config.source {
         SourceKind::Files => datapath.explain(&config, &packets)?,
-        SourceKind::Kubernetes => match ask(&config.socket, &Request::Explain { packets })? {
-            Response::Explain(answers) => (answers, began.elapsed()),
-            _ => return Err(AskError::Answer("it explains nothing".into()).into()),
-        },
+        SourceKind::Kubernetes => {
+            let place = Place { socket: SocketArg { socket: config.socket }, bpffs: config.bpffs };
+            match place.fetch(&Request::Explain { packets }, datapath)?.or_warn() {
+                Response::Explain(answers) => (answers, began.elapsed()),
+                _ => return Err(AskError::Answer("it explains nothing".into()).into()),
+            }
+        }
     };
     if args.rate {
         let a_second = answers.len() as f64 / took.as_secs_f64().max(1e-9);

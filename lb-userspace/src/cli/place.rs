@@ -18,17 +18,35 @@ pub struct Place {
     pub bpffs: PathBuf,
 }
 
+/// An answer, and if the pins gave it, why the agent did not.
+pub struct Answer {
+    pub response: Response,
+    pub down: Option<AskError>,
+}
+
+impl Answer {
+    /// The answer; that it is not the agent's is said on standard error.
+    pub fn or_warn(self) -> Response {
+        if let Some(error) = self.down {
+            eprintln!("warning: {error}; this is what its pins tell");
+        }
+        self.response
+    }
+}
+
 impl Place {
     /// Without an agent the pins answer; without pins it is the agent that is missing.
-    pub fn fetch(&self, request: &Request, datapath: &dyn Datapath) -> Result<Response, Failure> {
+    pub fn fetch(&self, request: &Request, datapath: &dyn Datapath) -> Result<Answer, Failure> {
         match ask(&self.socket.socket, request) {
+            Ok(response) => Ok(Answer { response, down: None }),
             Err(error @ AskError::Unreachable { .. }) => {
-                datapath.pinned(&self.bpffs, request).map_err(|failure| match failure.exit {
-                    Exit::Unreachable => error.into(),
-                    _ => failure,
-                })
+                match datapath.pinned(&self.bpffs, request) {
+                    Ok(response) => Ok(Answer { response, down: Some(error) }),
+                    Err(Failure { exit: Exit::Unreachable, .. }) => Err(error.into()),
+                    Err(failure) => Err(failure),
+                }
             }
-            answer => Ok(answer?),
+            Err(error) => Err(error.into()),
         }
     }
 }

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use super::{
-    Exit, Failure,
+    Datapath, Exit, Failure,
     output::{self, Document, Format, FormatArg, structured},
+    place::{Answer, Place},
 };
 use crate::{
-    api::{AskError, Level, Request, Response, StatusReport, ask},
+    api::{AskError, Level, Request, Response, StatusReport},
     config::SOCKET,
 };
 
@@ -22,10 +23,12 @@ pub struct SocketArg {
 }
 
 /// Show how the agent and the datapath are
+///
+/// Without an agent it is what the pins tell of the datapath, and the exit code is 3.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(flatten)]
-    socket: SocketArg,
+    place: Place,
     #[command(flatten)]
     format: FormatArg,
     /// One line in all
@@ -33,11 +36,15 @@ pub struct Args {
     brief: bool,
 }
 
-pub(super) fn run(args: &Args) -> Result<Exit, Failure> {
-    let Response::Status(report) = ask(&args.socket.socket, &Request::Status)? else {
+pub(super) fn run(args: &Args, datapath: &dyn Datapath) -> Result<Exit, Failure> {
+    let Answer { response, down } = args.place.fetch(&Request::Status, datapath)?;
+    let Response::Status(report) = response else {
         return Err(AskError::Answer("it is not about the status".into()).into());
     };
     output::write(&render(&report, args.format.output, args.brief, output::colour())?)?;
+    if let Some(error) = down {
+        return Err(error.into());
+    }
     Ok(if report.level() < Level::Fail { Exit::Fine } else { Exit::Degraded })
 }
 

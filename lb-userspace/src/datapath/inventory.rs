@@ -9,7 +9,7 @@ use std::{
 use aya::maps::{MapData, MapType};
 use lb_common::limits::FLOW_WAYS;
 
-use super::{attach::links_folder, maps::Maps, object::maps_folder};
+use super::{attach::links_folder, filter, maps::Maps, object::maps_folder};
 use crate::api::{InterfaceRow, MapRow};
 
 /// Every pinned map. `maps` are handles of the same, `now` the tick of the programs.
@@ -98,21 +98,45 @@ const fn kind_of(kind: MapType) -> &'static str {
 pub fn links(bpffs: &Path) -> io::Result<Vec<InterfaceRow>> {
     let mut rows = Vec::new();
     for entry in fs::read_dir(links_folder(bpffs))? {
-        let name = entry?.file_name().to_string_lossy().into_owned();
-        let Some((hook, index)) = name.split_once('@') else { continue };
-        let Ok(index) = index.parse::<u64>() else { continue };
-        // `clsact` and the filters are what tc has before kernel 6.6.
-        let of_interface = matches!(
-            hook,
-            "xdp" | "ingress" | "egress" | "ingress-filter" | "egress-filter" | "clsact"
-        );
-        let interface = match u32::try_from(index).ok().filter(|_| of_interface) {
-            Some(index) => nix::net::if_::if_indextoname(index)
-                .map_or_else(|_| "(gone)".to_owned(), |name| name.to_string_lossy().into_owned()),
-            None => "cgroup".to_owned(),
-        };
-        rows.push(InterfaceRow { interface, index, hook: hook.to_owned(), mode: None });
+        rows.extend(link(&entry?.file_name().to_string_lossy()));
     }
     rows.sort();
     Ok(rows)
+}
+
+/// What the pin of that name holds on its hook, if it holds anything.
+fn link(pin: &str) -> Option<InterfaceRow> {
+    let (hook, index) = pin.split_once('@')?;
+    let index = index.parse().ok()?;
+    let (hook, mode) = match hook.strip_suffix("-filter") {
+        Some(hook) => (hook, Some("filter".to_owned())),
+        None if filter::is_place(pin) => return None,
+        None => (hook, None),
+    };
+    let is_uplink = matches!(hook, "xdp" | "ingress" | "egress");
+    let interface = match u32::try_from(index).ok().filter(|_| is_uplink) {
+        Some(index) => nix::net::if_::if_indextoname(index)
+            .map_or_else(|_| "(gone)".to_owned(), |name| name.to_string_lossy().into_owned()),
+        None => "cgroup".to_owned(),
+    };
+    Some(InterfaceRow { interface, index, hook: hook.to_owned(), mode })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pin_is_named_by_its_hook_and_by_what_it_is_on() {
+        // Loopback is the first interface everywhere.
+        let row = |interface: &str, index, hook: &str, mode: Option<&str>| {
+            let (interface, hook) = (interface.to_owned(), hook.to_owned());
+            Some(InterfaceRow { interface, index, hook, mode: mode.map(str::to_owned) })
+        };
+        assert_eq!(link("xdp@1"), row("lo", 1, "xdp", None));
+        assert_eq!(link("egress-filter@1"), row("lo", 1, "egress", Some("filter")));
+        assert_eq!(link("connect4@77"), row("cgroup", 77, "connect4", None));
+        assert_eq!(link("ingress@2147483647"), row("(gone)", 2_147_483_647, "ingress", None));
+        assert_eq!((link("clsact@1"), link("connect4"), link("connect4@x")), (None, None, None));
+    }
 }

@@ -99,6 +99,14 @@ pub(super) fn fields_of(map: &str) -> impl Iterator<Item = &'static str> {
 /// A name of the map `LAYOUT`: UTF-8, zeros behind it.
 pub(super) type LayoutKey = [u8; 32];
 
+/// Whether the maps pinned in `folder` lie as this program's do, as far as anything is written there.
+///
+/// # Errors
+/// If it cannot be read.
+pub fn is_own(folder: &Path) -> io::Result<bool> {
+    Ok(Layout::read(folder)?.is_none_or(|layout| layout == Layout::own()))
+}
+
 /// The map itself.
 pub(super) const NAME: &str = "LAYOUT";
 

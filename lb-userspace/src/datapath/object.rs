@@ -76,6 +76,8 @@ pub enum LoadError {
     Folder { path: PathBuf, source: io::Error },
     #[error("{} is not on a BPF file system: mount one with `mount -t bpf bpf {}`", .0.display(), .0.display())]
     NoBpffs(PathBuf),
+    #[error("{} is not pinned", .0.display())]
+    Unpinned(PathBuf),
     #[error("not allowed to use BPF")]
     NotAllowed,
     #[error("the maps under {} are of a version that did not write down their layout", .0.display())]
@@ -138,6 +140,19 @@ pub fn load_pinned(sizes: Sizes, bpffs: &Path) -> Result<(Object, Option<Moving>
             Err(error)
         }
     }
+}
+
+/// The programs that explain, on the maps pinned under `bpffs`, of which none is made or changed.
+///
+/// # Errors
+/// As [`load_private`], and if a map is not pinned.
+pub fn load_explaining_pinned(bpffs: &Path) -> Result<Object, LoadError> {
+    let folder = maps_folder(bpffs);
+    // The loader would make what is missing.
+    if let Some(missing) = MAPS.iter().map(|map| folder.join(map.name)).find(|pin| !pin.exists()) {
+        return Err(LoadError::Unpinned(missing));
+    }
+    load(Sizes::SMALL, Some(&folder), Programs::Explaining)
 }
 
 /// Which programs are loaded.

@@ -168,7 +168,8 @@ fn share(part: u64, whole: u64) -> f64 {
     if whole == 0 { 0.0 } else { part as f64 * 100.0 / whole as f64 }
 }
 
-const fn name_of(kind: Kind) -> Option<&'static str> {
+/// What a frontend that clients dial is called; addresses alone are none.
+pub const fn name_of(kind: Kind) -> Option<&'static str> {
     match kind {
         Kind::ClusterIp => Some("ClusterIP"),
         Kind::NodePort => Some("NodePort"),
@@ -178,7 +179,8 @@ const fn name_of(kind: Kind) -> Option<&'static str> {
     }
 }
 
-fn state_of(row: &Backend, at: &SocketAddr, uid: &str, drains: &Drains) -> &'static str {
+/// A backend's state in one word; who drained one that another pod got the place of drained nobody.
+pub fn state_of(row: &Backend, at: &SocketAddr, uid: &str, drains: &Drains) -> &'static str {
     let is_same = |drained: &String| drained.is_empty() || uid.is_empty() || drained == uid;
     match row.state() {
         BackendState::Active => "active",

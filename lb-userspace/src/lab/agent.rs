@@ -103,7 +103,8 @@ impl Agent {
                 self.process = None;
                 bail!("lb agent on {} ended: {status}\n{}", self.node.name(), self.log_tail());
             }
-            let answer = self.lb(["status", "-o", "json"])?;
+            // Nor is it an answer what the agent before has left pinned.
+            let answer = self.lb(["status", "-o", "json", "--bpffs", "/nonexistent"])?;
             if answer.status.success() && has_synced(&answer.stdout) {
                 return Ok(());
             }

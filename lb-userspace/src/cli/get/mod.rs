@@ -100,7 +100,7 @@ pub(super) fn run(args: &Args, datapath: &dyn Datapath) -> Result<Exit, Failure>
             rows!($common, $request, $variant, |rows| Ok::<_, Failure>(rows))
         };
         ($common:expr, $request:expr, $variant:ident, $pick:expr) => {
-            watched($common, || match $common.place.fetch(&$request, datapath)? {
+            watched($common, || match $common.place.fetch(&$request, datapath)?.or_warn() {
                 Response::$variant(rows) => List($pick(rows)?).shown($common),
                 _ => Err(AskError::Answer("it is about something else".into()).into()),
             })

@@ -35,7 +35,7 @@ type Part = (&'static str, fn(&Here<'_>) -> Got);
 pub(super) fn parts() -> [Part; 16] {
     [
         ("version.txt", |_| one("version.txt", format!("lb {}\n", env!("CARGO_PKG_VERSION")))),
-        ("status.json", |from| agent(from, "status.json", &Request::Status)),
+        ("status.json", |from| list(from, "status.json", &Request::Status)),
         ("services.json", |from| list(from, "services.json", &Request::Services)),
         ("backends.json", |from| list(from, "backends.json", &Request::Backends)),
         ("drops.json", |from| list(from, "drops.json", &Request::Drops)),
@@ -72,14 +72,16 @@ fn agent(from: &Here<'_>, name: &str, request: &Request) -> Got {
 
 /// What the agent answers, or else the pins.
 fn list(from: &Here<'_>, name: &str, request: &Request) -> Got {
-    match ask(&from.config.socket, request) {
-        Ok(response) => written(name, response),
-        Err(error) => match from.datapath.pinned(&from.config.bpffs, request) {
-            Ok(response) => written(name, response),
-            Err(failure) if failure.exit == Exit::Unreachable => Err(error.to_string()),
-            Err(failure) => Err(failure.what),
-        },
-    }
+    written(name, answer(from, request)?)
+}
+
+fn answer(from: &Here<'_>, request: &Request) -> Result<Response, String> {
+    ask(&from.config.socket, request).or_else(|error| {
+        from.datapath.pinned(&from.config.bpffs, request).map_err(|failure| match failure.exit {
+            Exit::Unreachable => error.to_string(),
+            _ => failure.what,
+        })
+    })
 }
 
 fn written(name: &str, response: Response) -> Got {
@@ -103,9 +105,7 @@ fn written(name: &str, response: Response) -> Got {
 
 /// A file for each Service.
 fn descriptions(from: &Here<'_>) -> Got {
-    let socket = &from.config.socket;
-    let answer = ask(socket, &Request::Services).map_err(|error| error.to_string())?;
-    let Response::Services(rows) = answer else {
+    let Response::Services(rows) = answer(from, &Request::Services)? else {
         return Err("the agent's answer is about something else".to_owned());
     };
     let mut names: Vec<_> = rows.into_iter().map(|row| (row.namespace, row.name)).collect();
@@ -113,7 +113,7 @@ fn descriptions(from: &Here<'_>) -> Got {
     let mut files = Vec::new();
     for (namespace, name) in names.into_iter().take(DESCRIBED) {
         let file = format!("services/{namespace}/{name}.json");
-        files.extend(agent(from, &file, &Request::Describe { namespace, name })?);
+        files.extend(list(from, &file, &Request::Describe { namespace, name })?);
     }
     Ok(files)
 }

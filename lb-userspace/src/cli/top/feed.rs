@@ -26,7 +26,7 @@ impl Feed<'_> {
             Self::Recorded(frames) => return Ok(frames.next()),
             Self::Live { place, datapath, before } => (place, datapath, before),
         };
-        let Response::Frame(frame) = place.fetch(&Request::Frame, *datapath)? else {
+        let Response::Frame(frame) = place.fetch(&Request::Frame, *datapath)?.response else {
             return Err(AskError::Answer("it is about something else".into()).into());
         };
         let frame = match before {

@@ -45,7 +45,7 @@ pub use self::{
     look::Member,
     names::{BackendName, NAME_LENGTH, PortKey},
     op::{Op, Place, RULES_WORD},
-    settings::{TooManyCidrs, settings},
+    settings::{TooManyCidrs, pod_networks, settings},
 };
 use super::{ServicePlan, arena::Arena, ids::Ids};
 use crate::model::ObjectName;

@@ -1,6 +1,9 @@
+use std::net::IpAddr;
+
 use ipnet::IpNet;
 use lb_common::{
     abi::{CidrSet, Settings},
+    addr::{Addr as _, V4, V6},
     limits::CIDRS,
 };
 
@@ -58,10 +61,17 @@ fn sets(what: &'static str, networks: &[IpNet]) -> Result<[CidrSet; 2], TooManyC
     }
 }
 
+/// The networks whose sources count as pods: what [`settings`] wrote of the node.
+pub fn pod_networks(settings: &Settings) -> Vec<IpNet> {
+    let Settings { pods_v4, pods_v6, .. } = settings;
+    let v4 = pods_v4.networks().map(|pair| pair.map(|slot| V4::from_slot(&slot).0.into()));
+    let v6 = pods_v6.networks().map(|pair| pair.map(|slot| V6::from_slot(&slot).0.into()));
+    let network = |[network, mask]: [IpAddr; 2]| IpNet::with_netmask(network, mask).ok();
+    v4.chain(v6).filter_map(network).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use lb_common::addr::{V4, V6};
-
     use super::*;
 
     fn node(service_cidrs: &[&str]) -> Node {
@@ -80,6 +90,16 @@ mod tests {
         );
         assert!(settings.pods_v4.is_empty() && settings.pods_v6.is_empty());
         assert_eq!(settings.masquerade_all, 1);
+    }
+
+    #[test]
+    fn the_networks_of_pods_can_be_read_back() {
+        let pod_cidrs = ["0.0.0.0/0", "fd00:1::/64", "fd00:3::/64"];
+        let pod_cidrs: Vec<IpNet> = pod_cidrs.iter().map(|net| net.parse().unwrap()).collect();
+        let node = Node { pod_cidrs: pod_cidrs.clone(), ..Node::default() };
+        let settings = settings(Settings::default(), &node).unwrap();
+        assert_eq!(pod_networks(&settings), pod_cidrs);
+        assert_eq!(pod_networks(&Settings::default()), []);
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::{
 };
 
 use lb_userspace::lab::{Agent, Held, PATIENCE};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::{
     nodes::go_on,
@@ -168,6 +168,98 @@ fn bad_names_are_not_found_and_an_agent_that_was_not_told_so_changes_nothing() {
     let (code, said) = lb(&agent, &["drain", "it/pod-1-10", "--force"]);
     assert!(code == 1 && said.contains("--enable-drain"), "{code} {said}");
     assert_eq!(Over::Tcp.who(&world.client, front.outside(V4)[0]), pod.name);
+}
+
+#[test]
+fn where_no_agent_answers_the_pins_do_and_say_the_same() {
+    let world = World::new("pins");
+    let [near, far] = [world.pod(1, 10), world.pod(2, 10)];
+    let (web, local) = (Front::new("web", 1), Front::new("local", 2));
+    let local = local.with(json!({
+        "externalTrafficPolicy": "Local", "sessionAffinity": "ClientIP",
+        "loadBalancerSourceRanges": ["203.0.113.0/24"],
+    }));
+    world.put("web", &web.manifests(&[&near, &far]));
+    world.put("local", &local.manifests(&[&near]));
+    let mut agent = world.agent(1, &["--enable-drain", "--xdp-mode", "native"]);
+    assert_eq!(lb(&agent, &["drain", "it/pod-2-10"]).0, 0);
+    for family in FAMILIES {
+        assert_eq!(Over::Tcp.who(&world.client, web.outside(family)[1]), near.name);
+    }
+    let asked = |agent: &Agent| {
+        let pairs = [
+            ("203.0.113.9", web.outside(V4)[1]),
+            ("2001:db8::9", web.outside(V6)[0]),
+            ("2001:db8::9", local.outside(V6)[2]),
+            ("198.51.100.99", local.outside(V4)[1]),
+            ("10.244.1.77", local.inside(V4)),
+            ("192.168.10.1", web.inside(V4)),
+            ("203.0.113.9", SocketAddr::new(web.cluster_ip(V4), 99)),
+        ];
+        pairs.map(|(from, to)| agent.json(["explain", "tcp", from, &to.to_string()]).unwrap())
+    };
+    let dialled = |agent: &Agent, name: &str| {
+        let mut ports = agent.json(["describe", "service", name]).unwrap();
+        let mut frontends: Vec<String> = ports["ports"]
+            .as_array_mut()
+            .unwrap()
+            .iter_mut()
+            .flat_map(|port| port["frontends"].take().as_array().unwrap().clone())
+            .map(|frontend| frontend.to_string())
+            .collect();
+        frontends.sort();
+        frontends
+    };
+    let (before, of_web) = (asked(&agent), dialled(&agent, "it/web"));
+    let verdicts = before.each_ref().map(|answer| answer["verdict"].as_str().unwrap());
+    assert_eq!(verdicts[..3], ["forward"; 3]);
+    assert_eq!(verdicts[3..], ["drop", "forward", "forward", "reject"], "{before:#?}");
+    agent.kill().unwrap();
+
+    // Fates, and what is dialled, are the same word for word.
+    assert_eq!(asked(&agent), before);
+    assert_eq!(dialled(&agent, "it/web"), of_web);
+    let (code, said) = lb(&agent, &["describe", "service", "it/web"]);
+    assert_eq!(code, 0, "{said}");
+    for part in [
+        "the agent is not reachable at",
+        " conns  active\n",
+        "drained here by an operator: it keeps what it has",
+        "not known: an agent remembers them",
+    ] {
+        assert!(said.contains(part), "{part}\n{said}");
+    }
+    let (_, said) = lb(&agent, &["describe", "service", "it/local"]);
+    let policy = "External traffic policy:  Local";
+    assert!(said.contains(policy) && said.contains("203.0.113.0/24"), "{said}");
+    assert_eq!(lb(&agent, &["describe", "service", "it/nobody"]).0, 4);
+
+    // How it is: the datapath is well, and the agent is missing.
+    let (code, said) = lb(&agent, &["status"]);
+    assert_eq!(code, 3, "{said}");
+    for part in [
+        "Agent:    Fail",
+        "eth0 (egress, ingress, xdp)",
+        "2, with ",
+        "Drained:  Ok",
+        "error: the agent is not reachable at",
+    ] {
+        assert!(said.contains(part), "{part}\n{said}");
+    }
+    let Output { status, stdout, .. } = agent.lb(["status", "-o", "json"]).unwrap();
+    let document: Value = serde_json::from_slice(&stdout).unwrap();
+    assert_eq!((status.code(), &document["level"]), (Some(3), &"fail".into()));
+    let (code, said) = lb(&agent, &["get", "services", "it/web"]);
+    assert!(code == 0 && said.contains("this is what its pins tell"), "{code} {said}");
+    // What only an agent can do is still refused for want of one.
+    for words in [&["plan"][..], &["ready", "it/pod-2-10"]] {
+        let (code, said) = lb(&agent, words);
+        assert!(code == 3 && said.contains("not reachable"), "{code} {said}");
+    }
+
+    // Nobody who asked left a trace: the next agent finds what it left.
+    agent.restart().unwrap();
+    assert_eq!(asked(&agent), before);
 }
 
 #[test]
