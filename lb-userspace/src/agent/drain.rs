@@ -12,7 +12,7 @@ use super::state::State;
 use crate::{
     api::{BackendRef, DrainAnswer, DrainRow},
     datapath::apply::WriteError,
-    model::{Endpoint, Node, ObjectName},
+    model::{Drains, Endpoint, Node, ObjectName},
     plan::{PortPlan, Scope, ServicePlan, service},
 };
 
@@ -94,27 +94,31 @@ fn forget(state: &mut State, at: SocketAddr) -> Result<(), WriteError> {
 
 /// Forgets drains of backends whose place somebody else has got.
 pub fn forget_replaced(state: &mut State) {
-    if state.drains.values().all(String::is_empty) {
-        return;
-    }
-    let mut there: BTreeMap<SocketAddr, BTreeSet<&str>> = BTreeMap::new();
-    for port in state.plan.services().flat_map(|plan| &plan.ports) {
-        let sets = port.cluster.backends.iter().chain(&port.local.backends).chain(&port.retired);
-        for backend in sets.filter(|backend| state.drains.contains_key(&backend.address)) {
-            there.entry(backend.address).or_default().insert(&backend.uid);
-        }
-    }
-    let replaced = |(at, uid): &(&SocketAddr, &String)| {
-        let is_other = |it: &&str| !it.is_empty() && *it != uid.as_str();
-        !uid.is_empty() && there.get(at).is_some_and(|uids| uids.iter().all(is_other))
-    };
-    let gone: Vec<_> = state.drains.iter().filter(replaced).map(|(at, _)| *at).collect();
-    for at in gone {
+    for at in replaced(state.plan.services(), &state.drains) {
         match forget(state, at) {
             Ok(()) => tracing::info!(backend = %at, "is another pod now: no longer drained"),
             Err(error) => tracing::warn!("{error}"),
         }
     }
+}
+
+/// Drained places where only others are now. One that nobody is at may come back.
+fn replaced<'a>(plans: impl Iterator<Item = &'a ServicePlan>, drains: &Drains) -> Vec<SocketAddr> {
+    if drains.values().all(String::is_empty) {
+        return Vec::new();
+    }
+    let mut there: BTreeMap<SocketAddr, BTreeSet<&str>> = BTreeMap::new();
+    for port in plans.flat_map(|plan| &plan.ports) {
+        let sets = port.cluster.backends.iter().chain(&port.local.backends).chain(&port.retired);
+        for backend in sets.filter(|backend| drains.contains_key(&backend.address)) {
+            there.entry(backend.address).or_default().insert(&backend.uid);
+        }
+    }
+    let is_replaced = |(at, uid): &(&SocketAddr, &String)| {
+        let is_other = |it: &&str| !it.is_empty() && *it != uid.as_str();
+        !uid.is_empty() && there.get(at).is_some_and(|uids| uids.iter().all(is_other))
+    };
+    drains.iter().filter(is_replaced).map(|(at, _)| *at).collect()
 }
 
 /// Service ports that have no backend for new connections because of drains.
@@ -217,4 +221,70 @@ fn rows(
         changed: fresh.contains(&address),
     };
     found.into_iter().map(row).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Protocol, Service, ServicePort, TrafficPolicy};
+
+    /// A Service whose endpoints are at these places and have these uids.
+    fn plan_of(endpoints: &[(u8, &str)]) -> ServicePlan {
+        let service = Service {
+            name: ObjectName::new("ns", "web"),
+            cluster_ips: vec![[10, 96, 0, 1].into()],
+            load_balancer_ips: vec![],
+            external_ips: vec![],
+            ports: vec![ServicePort {
+                name: String::new(),
+                protocol: Protocol::Tcp,
+                port: 80,
+                node_port: None,
+            }],
+            internal_policy: TrafficPolicy::Cluster,
+            external_policy: TrafficPolicy::Cluster,
+            source_ranges: vec![],
+            affinity_seconds: None,
+            health_check_node_port: None,
+            algorithm: None,
+            has_selector: true,
+        };
+        let endpoint = |(last, uid): &(u8, &str)| Endpoint {
+            address: place(*last),
+            ready: true,
+            serving: true,
+            terminating: false,
+            node: None,
+            zone: None,
+            zone_hints: BTreeSet::new(),
+            node_hints: BTreeSet::new(),
+            uid: (*uid).to_owned(),
+            pod: None,
+            weight: 1,
+        };
+        let endpoints = endpoints.iter().map(endpoint).collect();
+        let endpoints = BTreeMap::from([((String::new(), Protocol::Tcp), endpoints)]);
+        service::plan(&service, &endpoints, &Node::default())
+    }
+
+    fn place(last: u8) -> SocketAddr {
+        ([10, 0, 0, last], 80).into()
+    }
+
+    #[test]
+    fn a_drain_is_forgotten_once_another_pod_has_the_place_and_only_then() {
+        let plan = plan_of(&[(1, "the-next"), (2, "the-same"), (3, ""), (4, "somebody")]);
+        let drains = [(1, "the-first"), (2, "the-same"), (3, "unnamed-now"), (4, ""), (5, "gone")];
+        let drains: Drains =
+            drains.into_iter().map(|(last, uid)| (place(last), uid.to_owned())).collect();
+        assert_eq!(replaced([&plan].into_iter(), &drains), [place(1)]);
+    }
+
+    #[test]
+    fn two_services_may_still_know_the_one_that_was_drained() {
+        let [old, new] = [plan_of(&[(1, "the-first")]), plan_of(&[(1, "the-next")])];
+        let drains: Drains = [(place(1), "the-first".to_owned())].into();
+        assert_eq!(replaced([&old, &new].into_iter(), &drains), []);
+        assert_eq!(replaced([&new].into_iter(), &drains), [place(1)]);
+    }
 }
