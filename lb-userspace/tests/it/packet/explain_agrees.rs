@@ -1,9 +1,13 @@
 //! What `lb explain` says of a packet is what then becomes of it, and to ask leaves nothing behind: a
 //! thousand random packets, each asked about and then let in.
 
-use std::collections::BTreeMap;
+use std::{cell::Cell, collections::BTreeMap};
 
-use aya::{TestRun as _, TestRunOptions, maps::HashMap, programs::SchedClassifier};
+use aya::{
+    TestRun as _, TestRunOptions,
+    maps::HashMap,
+    programs::{Program as Loaded, ProgramError},
+};
 use lb_common::{
     abi::{AffinityEntry, AffinityKey, Count},
     verdict::{Reason, Verdict as Ends},
@@ -19,6 +23,7 @@ use serde_json::{Value, json};
 
 use super::{
     explain_live::Agent,
+    kernel::Program,
     network::{Network, UPLINK},
     random::Dice,
 };
@@ -27,6 +32,7 @@ use crate::support::objects::{
 };
 
 const CASES: usize = 1000;
+const XDP_PASS: u32 = 2;
 /// Services and backends of the world have smaller ids.
 const IDS: u32 = 128;
 
@@ -93,33 +99,56 @@ fn town() -> (Node, Plan) {
 /// The programs on tables of their own, in a network where remote backends are reached.
 struct Rig {
     agent: Agent,
+    /// Whether packets meet XDP first, as where the driver has it.
+    native: bool,
+    /// How many came to their end there.
+    ended_at_xdp: Cell<usize>,
     _network: Network,
 }
 
 impl Rig {
-    fn new() -> Self {
+    fn new(native: bool) -> Self {
         let network = Network::enter();
-        Self { agent: Agent::in_charge_of(town()), _network: network }
+        let mut agent = Agent::in_charge_of(town());
+        agent.maps.set_uplinks(&[UPLINK].into(), u32::from(native)).unwrap();
+        Self { agent, native, ended_at_xdp: Cell::new(0), _network: network }
     }
 
     /// Lets a packet come in on the uplink; the Reason that it was counted for, and the backend.
     fn arrives(&self, packet: &Packet) -> (Option<Reason>, Option<u32>) {
         let before = self.agent.maps.sample(IDS, IDS).unwrap();
-        let frame = Asked::new(packet).unwrap().frame();
-        let program: &SchedClassifier =
-            self.agent.object.program("uplink_ingress").unwrap().try_into().unwrap();
-        // `__sk_buff`: ingress_ifindex and ifindex are its tenth and eleventh words.
-        let context = [0, 0, 0, 0, 0, 0, 0, 0, 0, UPLINK, UPLINK];
-        let context: Vec<u8> = context.iter().flat_map(|word| word.to_ne_bytes()).collect();
+        let mut frame = Asked::new(packet).unwrap().frame();
+        let mut goes_on = true;
+        if self.native {
+            let (code, after) = self.run(Program::Xdp, &frame);
+            (goes_on, frame) = (code == XDP_PASS, after);
+        }
+        if goes_on {
+            self.run(Program::Ingress, &frame);
+        } else {
+            self.ended_at_xdp.set(self.ended_at_xdp.get() + 1);
+        }
+        counted(&before, &self.agent.maps.sample(IDS, IDS).unwrap())
+    }
+
+    /// What a program returns for a frame, and the frame after it.
+    fn run(&self, program: Program, frame: &[u8]) -> (u32, Vec<u8>) {
+        let context = program.context(frame.len());
         let mut out = vec![0; frame.len() + 128];
         let options = TestRunOptions {
-            data_in: Some(&frame),
+            data_in: Some(frame),
             data_out: Some(&mut out),
             ctx_in: Some(&context),
             ..TestRunOptions::new()
         };
-        program.test_run(options).unwrap();
-        counted(&before, &self.agent.maps.sample(IDS, IDS).unwrap())
+        let result = match self.agent.object.program(program.name()).unwrap() {
+            Loaded::Xdp(program) => program.test_run(options),
+            Loaded::SchedClassifier(program) => program.test_run(options),
+            _ => Err(ProgramError::UnexpectedProgramType),
+        };
+        let result = result.unwrap();
+        out.truncate(result.data_size_out as usize);
+        (result.return_value, out)
     }
 
     /// Everything that packets change.
@@ -188,9 +217,8 @@ fn packet(dice: &mut Dice) -> Packet {
     }
 }
 
-#[test]
-fn what_is_said_of_a_thousand_random_packets_is_what_becomes_of_them() {
-    let rig = Rig::new();
+/// Asks about each of a thousand random packets, and lets it come in.
+fn hold_against_what_happens(rig: &Rig) {
     let mut dice = Dice(20_260_926);
     let mut reasons: BTreeMap<&str, usize> = BTreeMap::new();
     for case in 0..CASES {
@@ -230,8 +258,22 @@ fn what_is_said_of_a_thousand_random_packets_is_what_becomes_of_them() {
 }
 
 #[test]
+fn what_is_said_of_a_thousand_random_packets_is_what_becomes_of_them() {
+    hold_against_what_happens(&Rig::new(false));
+}
+
+#[test]
+fn it_is_what_becomes_of_them_too_where_they_meet_xdp_first() {
+    let rig = Rig::new(true);
+    hold_against_what_happens(&rig);
+    let ended = rig.ended_at_xdp.get();
+    println!("{ended} of {CASES} ended at XDP");
+    assert!(ended > CASES / 4 && ended < CASES, "{ended}");
+}
+
+#[test]
 fn a_thousand_questions_leave_flows_counts_clients_and_source_ports_as_they_were() {
-    let rig = Rig::new();
+    let rig = Rig::new(false);
     let mut dice = Dice(7);
     for _ in 0..200 {
         rig.arrives(&packet(&mut dice));

@@ -482,6 +482,16 @@ fn a_living_flow_is_listed_with_both_its_directions() {
     );
     assert_eq!(rows(filter("ns/empty")), []);
     assert_eq!(rows(FlowFilter { limit: 1, ..filter("ns/web") }).len(), 1);
+    let any = FlowFilter { limit: 10, ..FlowFilter::default() };
+    for picks_there in [
+        FlowFilter { src: Some(flow.src), ..any.clone() },
+        FlowFilter { dst: Some(flow.dst), ..any.clone() },
+    ] {
+        let found = rows(picks_there);
+        assert!(!found.is_empty() && found.iter().all(|row| row.role == "to-local"), "{found:?}");
+    }
+    let of_state = |state: &str| rows(FlowFilter { state: Some(state.into()), ..any.clone() });
+    assert_eq!((of_state("half-open").len(), of_state("closing").len()), (rows(any).len(), 0));
 }
 
 #[test]

@@ -60,7 +60,7 @@ impl Program {
         matches!(self, Self::Egress | Self::PodEgress)
     }
 
-    const fn name(self) -> &'static str {
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Xdp => "uplink_xdp",
             Self::Ingress => "uplink_ingress",
@@ -71,7 +71,7 @@ impl Program {
     }
 
     /// The context that says on which interface the frame is.
-    fn context(self, length: usize) -> Vec<u8> {
+    pub fn context(self, length: usize) -> Vec<u8> {
         let words: &[u32] = match self {
             // `xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index.
             Self::Xdp => &[0, length as u32, 0, UPLINK, 0],

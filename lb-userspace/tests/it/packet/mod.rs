@@ -26,7 +26,7 @@ mod network;
 mod odd;
 mod pods;
 mod race;
-mod random;
+pub mod random;
 mod reject;
 mod remote;
 mod sctp;
