@@ -82,12 +82,19 @@ fn documents_that_are_made_from_the_code_are_up_to_date() {
 }
 
 #[test]
-fn every_verb_has_a_man_page_and_every_key_a_row() {
+fn every_verb_has_a_man_page_with_its_flags_and_every_key_a_row() {
     let folder = tempfile::tempdir().unwrap();
     super::lb(&["docs", folder.path().to_str().unwrap()]);
-    for page in ["lb", "lb-agent", "lb-get", "lb-get-drops", "lb-describe-service", "lb-doctor"] {
-        let page = folder.path().join(format!("man/{page}.1"));
-        assert!(std::fs::read_to_string(&page).unwrap().contains(".TH"), "{}", page.display());
+    for (verb, flags) in super::verbs::verbs() {
+        let page = folder.path().join(format!("man/lb-{}.1", verb.replace(' ', "-")));
+        let text = std::fs::read_to_string(&page);
+        let text = text.unwrap_or_else(|error| panic!("{}: {error}", page.display()));
+        assert!(text.contains(".TH"), "{}", page.display());
+        // As roff writes dashes.
+        let text = text.replace("\\-", "-");
+        for flag in flags {
+            assert!(text.contains(&format!("--{flag}")), "--{flag} in {}", page.display());
+        }
     }
     let keys = super::lb(&["agent", "--print-config"]).stdout;
     let keys = keys

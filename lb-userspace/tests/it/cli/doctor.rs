@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use super::lb;
+use super::{Outcome, lb};
 
 /// A host that is well, as files.
 struct Host(tempfile::TempDir);
@@ -55,14 +55,13 @@ impl Host {
         self.write(&format!("sys/class/net/{name}/ifindex"), "2");
     }
 
-    /// What is not well, with its level and fix; a living agent answers unless another socket is
-    /// named.
-    fn unwell(&self, flags: &[&str]) -> Vec<(String, String, String)> {
+    /// What doctor says of it; a living agent answers unless another socket is named.
+    fn doctor(&self, flags: &[&str], format: &str) -> Outcome {
         let live = self.path("lb.sock");
         let _listener = std::os::unix::net::UnixListener::bind(&live).unwrap();
         let (root, bpffs, seed) = (self.path(""), self.path("bpffs"), self.path("seed"));
         let given = |flag: &str| flags.contains(&flag);
-        let mut words = vec!["doctor", "-o", "json", "--root", &root];
+        let mut words = vec!["doctor", "-o", format, "--root", &root];
         for (flag, value) in [("--bpffs", &bpffs), ("--socket", &live), ("--seed-file", &seed)] {
             if !given(flag) {
                 words.extend([flag, value]);
@@ -71,6 +70,12 @@ impl Host {
         words.extend(flags);
         let found = lb(&words);
         fs::remove_file(&live).unwrap();
+        found
+    }
+
+    /// What is not well, with its level and fix.
+    fn unwell(&self, flags: &[&str]) -> Vec<(String, String, String)> {
+        let found = self.doctor(flags, "json");
         let document = found.json();
         let items = document["items"].as_array().unwrap();
         let text = |value: &serde_json::Value| value.as_str().unwrap_or_default().to_owned();
@@ -103,6 +108,25 @@ fn with(path: &str, text: &str) -> Host {
 #[test]
 fn a_host_that_is_well_is_left_alone() {
     assert_eq!(Host::new().unwell(&[]), []);
+}
+
+#[test]
+fn every_format_says_the_same() {
+    let host = with("proc/sys/net/ipv4/ip_forward", "0");
+    let shown = |format| host.doctor(&[], format);
+    let document = shown("json").json();
+    assert_eq!((&document["apiVersion"], &document["kind"]), (&"lb/v1".into(), &"Doctor".into()));
+    let yaml: serde_json::Value = serde_saphyr::from_str(&shown("yaml").stdout).unwrap();
+    assert_eq!(yaml, document);
+    assert_eq!(shown("name").stdout, "Forwarding IPv4\n");
+    let (table, wide) = (shown("table").stdout, shown("wide").stdout);
+    for text in [&table, &wide] {
+        let head: Vec<_> = text.lines().next().unwrap().split_whitespace().collect();
+        assert_eq!(head, ["CHECK", "STATE", "DETAIL", "FIX"]);
+        assert_eq!(text.lines().count(), document["items"].as_array().unwrap().len() + 1);
+    }
+    assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
+    assert!(wide.contains("sysctl -w net.ipv4.ip_forward=1"), "{wide}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod config;
 mod docs;
 mod doctor;
+mod formats;
 mod operators;
 mod page;
 mod plan;
