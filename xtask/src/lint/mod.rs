@@ -1,6 +1,7 @@
 //! `cargo xtask lint`: all that can be said about the code without running it.
 
 mod invariants;
+mod links;
 mod matches;
 mod source;
 
@@ -19,6 +20,7 @@ pub(crate) fn run(timings: &mut Timings) -> Result<()> {
     timings.part("setup for lint", || setup::ensure(Scope::Lint))?;
     timings.part("fmt", || process::run(&mut process::cargo(["fmt", "--all", "--check"])))?;
     timings.part("invariants", check_invariants)?;
+    timings.part("links", check_links)?;
     timings.part("clippy", || process::run(&mut clippy_host()))?;
     timings.part("clippy for BPF", || process::run(&mut clippy_bpf()))?;
     timings.part("xtask's own tests", || {
@@ -79,5 +81,16 @@ fn check_invariants() -> Result<()> {
     match broken.len() {
         0 => Ok(()),
         number => bail!("invariants of ARCHITECTURE.md broken: {number}"),
+    }
+}
+
+fn check_links() -> Result<()> {
+    let broken = links::check(repo::root())?;
+    for line in &broken {
+        eprintln!("{line}");
+    }
+    match broken.len() {
+        0 => Ok(()),
+        number => bail!("links that lead nowhere: {number}"),
     }
 }
