@@ -9,6 +9,7 @@ mod lint;
 mod mutants;
 mod process;
 mod repo;
+mod session;
 mod setup;
 mod sudo;
 mod test;
@@ -61,6 +62,8 @@ enum Verb {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Ask an operator's questions in a real terminal and browser, and write docs/operators.md
+    Session,
     /// Feed random inputs to the programs and the rules, for longer than `test` does
     Fuzz {
         #[arg(value_enum)]
@@ -74,7 +77,7 @@ enum Verb {
     },
     /// Make a container image of one static binary, and its bill of materials
     Image,
-    /// Formatting, clippy for host and BPF, the invariants, licences
+    /// Formatting, clippy for host and BPF, the invariants, links, licences
     Lint,
     /// Plant faults in a copy of the tree; the tests must notice each of them
     Mutants(Selection),
@@ -103,6 +106,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Test { levels } => test::run(&levels, &mut timings),
         Verb::Demo { args } => demo::exec(&args),
         Verb::Chaos { args } => chaos::run(&args),
+        Verb::Session => session::run(),
         Verb::Fuzz { target, inputs, seed } => fuzz::run(target, inputs, seed),
         Verb::Image => image::run(&mut timings),
         Verb::Lint => lint::run(&mut timings).map(|()| timings.print("lint")),

@@ -37,7 +37,7 @@ pub(super) fn status(maps: &Maps, bpffs: &Path) -> Result<StatusReport, Unread> 
         status::line("Agent", Level::Fail, agent),
         status::line("Kernel", Level::Ok, host::kernel_release()),
         sockets(&links),
-        uplinks(&links),
+        interfaces(&links),
         services(&image),
         status::flows(maps),
         status::fullest(&Tables::adopt(maps.capacities, &image).usage()),
@@ -58,7 +58,8 @@ fn sockets(links: &[InterfaceRow]) -> StatusLine {
     }
 }
 
-fn uplinks(links: &[InterfaceRow]) -> StatusLine {
+/// Pins do not tell which of them are uplinks, and behind which there are pods.
+fn interfaces(links: &[InterfaceRow]) -> StatusLine {
     let mut hooks: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
     for row in links.iter().filter(|row| row.interface != "cgroup") {
         hooks.entry(&row.interface).or_default().push(&row.hook);
@@ -66,8 +67,8 @@ fn uplinks(links: &[InterfaceRow]) -> StatusLine {
     let shown: Vec<_> =
         hooks.into_iter().map(|(name, hooks)| format!("{name} ({})", hooks.join(", "))).collect();
     match shown.is_empty() {
-        true => status::line("Uplinks", Level::Warn, "none"),
-        false => status::line("Uplinks", Level::Ok, shown.join(", ")),
+        true => status::line("Interfaces", Level::Warn, "none"),
+        false => status::line("Interfaces", Level::Ok, shown.join(", ")),
     }
 }
 

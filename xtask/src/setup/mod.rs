@@ -133,6 +133,14 @@ const NEEDS: &[Need] = &[
         by_hand: || cargo_tools::by_hand("cargo-cyclonedx"),
     },
     Need {
+        name: "tmux",
+        why: "tests type in a real terminal",
+        scopes: &[Scope::Test],
+        is_here: || process::find("tmux").is_some(),
+        install: || apt::install(&["tmux"]),
+        by_hand: || apt::by_hand(&["tmux"]),
+    },
+    Need {
         name: "Chromium",
         why: "tests look at the live page in a real browser; fetching it takes a minute",
         scopes: &[Scope::Test],

@@ -238,10 +238,10 @@ fn where_no_agent_answers_the_pins_do_and_say_the_same() {
     let (code, said) = lb(&agent, &["status"]);
     assert_eq!(code, 3, "{said}");
     for part in [
-        "Agent:    Fail",
+        "Agent:      Fail",
         "eth0 (egress, ingress, xdp)",
         "2, with ",
-        "Drained:  Ok",
+        "Drained:    Ok",
         "error: the agent is not reachable at",
     ] {
         assert!(said.contains(part), "{part}\n{said}");
