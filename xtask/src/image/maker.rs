@@ -74,6 +74,12 @@ impl Maker {
         };
         process::run(&mut command)
     }
+
+    /// Removes the image from where the program keeps images.
+    #[cfg(test)]
+    pub(super) fn forget(self, label: &Label) -> Result<()> {
+        process::run(Command::new(self.name()).args(["rmi", &tag(label)]))
+    }
 }
 
 fn tag(label: &Label) -> String {

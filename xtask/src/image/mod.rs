@@ -89,3 +89,37 @@ fn bills(folder: &Path, label: &Label) -> Result<Vec<PathBuf>> {
     }
     Ok(written)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sudo;
+
+    /// All but the long build of the binary, for which a small one stands in.
+    #[test]
+    fn an_image_is_made_written_unpacked_and_started() {
+        let Some(maker) = Maker::find().filter(|_| sudo::is_root()) else {
+            println!("SKIPPED: no root, or none of buildah, podman and docker works here");
+            return;
+        };
+        let folder = tempfile::tempdir().unwrap();
+        let (context, source) = (folder.path().join("context"), folder.path().join("lb.rs"));
+        fs::create_dir(&context).unwrap();
+        fs::copy(repo::root().join(CONTAINERFILE), context.join("Containerfile")).unwrap();
+        let program = "fn main() { println!(\"lb says {:?}\", std::env::args().nth(1)); }";
+        fs::write(&source, program).unwrap();
+        let mut rustc = Command::new("rustc");
+        rustc.args(["-Ctarget-feature=+crt-static", "--target", &binary::host().unwrap(), "-o"]);
+        process::run(rustc.arg(context.join("lb")).arg(&source)).unwrap();
+
+        let version = format!("test-{}", std::process::id());
+        let label = Label { version, revision: "abc".into(), time: "1700000000".into() };
+        let archive = folder.path().join("lb.tar");
+        maker.build(&context, &label).unwrap();
+        let written = maker.save(&label, &archive);
+        maker.forget(&label).unwrap();
+        written.unwrap();
+        let said = archive::check(&archive).unwrap();
+        assert_eq!(said, "/usr/bin/lb says: lb says Some(\"version\")");
+    }
+}
