@@ -9,8 +9,8 @@ use crate::{
     cli::{Datapath, Each, Exit, Explained, Failure, Sampling},
     config::Config,
     datapath::{
-        adopt::ReadError, frame, inventory, layout, maps::Maps, monitor::Monitor, object, rates::Rates,
-        removal, rows, seen,
+        adopt::ReadError, frame, inventory, layout, maps::Maps, monitor::Monitor, object,
+        rates::Rates, removal, rows, seen,
     },
     explain,
     model::ObjectName,
@@ -33,7 +33,11 @@ impl Datapath for Live {
         let folder = object::maps_folder(bpffs);
         if !layout::is_own(&folder).map_err(|error| unreadable(&error))? {
             let what = format_args!("the maps in {} are of another version", folder.display());
-            return Err(Failure::new(Exit::Error, what, "use the `lb` of the agent that made them"));
+            return Err(Failure::new(
+                Exit::Error,
+                what,
+                "use the `lb` of the agent that made them",
+            ));
         }
         let maps = Maps::from_pins(&folder).map_err(|error| unreadable(&error))?;
         let answer = match request {
