@@ -10,7 +10,10 @@ use aya::maps::{MapData, MapType};
 use lb_common::limits::FLOW_WAYS;
 
 use super::{attach::links_folder, filter, maps::Maps, object::maps_folder};
-use crate::api::{InterfaceRow, MapRow};
+use crate::{
+    api::{InterfaceRow, MapRow},
+    net,
+};
 
 /// Every pinned map. `maps` are handles of the same, `now` the tick of the programs.
 ///
@@ -115,8 +118,7 @@ fn link(pin: &str) -> Option<InterfaceRow> {
     };
     let is_uplink = matches!(hook, "xdp" | "ingress" | "egress");
     let interface = match u32::try_from(index).ok().filter(|_| is_uplink) {
-        Some(index) => nix::net::if_::if_indextoname(index)
-            .map_or_else(|_| "(gone)".to_owned(), |name| name.to_string_lossy().into_owned()),
+        Some(index) => net::interface_name(index).unwrap_or_else(|| "(gone)".to_owned()),
         None => "cgroup".to_owned(),
     };
     Some(InterfaceRow { interface, index, hook: hook.to_owned(), mode })

@@ -40,8 +40,9 @@ async fn remove(index: i32) -> Result<(), rtnetlink::Error> {
     }
 }
 
-/// What an interface is called now.
+/// What an interface is called now; `None` if it is gone.
 pub fn interface_name(index: u32) -> Option<String> {
     let name = nix::net::if_::if_indextoname(index).ok()?;
-    name.into_string().ok()
+    // nix takes only -1 for a failure, and this call says NULL.
+    name.into_string().ok().filter(|name| !name.is_empty())
 }
