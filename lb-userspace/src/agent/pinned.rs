@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use lb_common::abi::{Backend, BackendState, Kind, Scope, Service};
+use lb_common::abi::{Backend, BackendState, Frontend, Kind, Scope, Service};
 
 use super::{
     live::{Unread, unreadable},
@@ -74,7 +74,7 @@ fn interfaces(links: &[InterfaceRow]) -> StatusLine {
 
 fn services(image: &Image) -> StatusLine {
     let dialled = image.frontends.values().filter(|it| it.kind().and_then(rows::name_of).is_some());
-    let ids: Vec<u32> = dialled.map(|frontend| frontend.service()).collect();
+    let ids: Vec<u32> = dialled.map(Frontend::service).collect();
     let keys = ids.iter().filter_map(|id| PortKey::parse(image.service_names.get(id)?));
     let names: BTreeSet<ObjectName> = keys.map(|key| key.service).collect();
     let active = |(_, row): &(u32, &Backend)| row.state() == BackendState::Active;
@@ -144,7 +144,7 @@ fn policy(scope: Scope) -> String {
 
 fn frontends(image: &Image, id: u32, row: &Service) -> Vec<FrontendDescription> {
     let of_service = image.frontends.iter().filter(|(_, frontend)| frontend.service() == id);
-    let describe = |(place, frontend): (&crate::plan::tables::Place, &lb_common::abi::Frontend)| {
+    let describe = |(place, frontend): (&crate::plan::tables::Place, &Frontend)| {
         let kind = frontend.kind()?;
         Some(FrontendDescription {
             kind: rows::name_of(kind)?.to_owned(),
