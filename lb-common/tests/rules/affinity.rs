@@ -176,6 +176,21 @@ fn an_address_that_another_pod_took_is_a_stranger() {
 }
 
 #[test]
+fn clients_of_a_pod_whose_address_another_took_are_spread_anew() {
+    for mut town in towns(2, 0) {
+        town.only(&[10]);
+        let clients: Vec<_> = (0..20).map(|number| other(&town, number)).collect();
+        assert!(clients.iter().all(|client| answers(&town, client, 40_000) == 10));
+        town.only(&[10, 11]);
+        assert!(clients.iter().all(|client| answers(&town, client, 40_001) == 10), "kept");
+        town.set_backend(10, 2);
+        // All stay by chance once in a million times.
+        let moved = clients.iter().filter(|client| answers(&town, client, 40_002) == 11).count();
+        assert!(moved > 0, "the new pod inherited its clients");
+    }
+}
+
+#[test]
 fn affinity_switched_off_ends_at_once_and_what_was_remembered_does_not_come_back() {
     for mut town in towns(3, 3) {
         let client = town.names.client;
