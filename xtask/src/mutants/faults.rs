@@ -54,18 +54,11 @@ pub(super) const FAULTS: &[Fault] = &[
         level: Level::Rules,
     },
     Fault {
-        name: "a-quoted-later-fragment-has-ports",
-        file: "lb-common/src/icmp.rs",
-        find: "let later_fragment = u16::from_be_bytes(ip.flags_fragment) & 0x1fff != 0;",
-        replace: "let later_fragment = false;",
-        level: Level::Rules,
-    },
-    Fault {
         name: "the-quoted-checksum-stays",
         file: "lb-common/src/icmp.rs",
         find: "let whole = key.protocol != proto::SCTP;",
         replace: "let whole = false;",
-        level: Level::Rules,
+        level: Level::Packet,
     },
     Fault {
         name: "fragments-have-ports",
@@ -86,7 +79,7 @@ pub(super) const FAULTS: &[Fault] = &[
         file: "lb-common/src/path/fragment.rs",
         find: "return (known.sport, known.dport) == (sport, dport);",
         replace: "return true;",
-        level: Level::Rules,
+        level: Level::Packet,
     },
     Fault {
         name: "a-datagram-without-room-is-dropped",
@@ -163,7 +156,7 @@ pub(super) const FAULTS: &[Fault] = &[
         file: "lb-common/src/reject.rs",
         find: "if complaint.mtu != 0 && old.flags_fragment",
         replace: "if complaint.mtu == 1 && old.flags_fragment",
-        level: Level::Rules,
+        level: Level::Packet,
     },
     Fault {
         name: "ttl-stays",
