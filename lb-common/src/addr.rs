@@ -3,6 +3,7 @@
 use crate::{
     abi::{FlowWords, WORDS_V4, WORDS_V6, Word},
     checksum::Delta,
+    wire::proto,
 };
 
 /// An IPv4 address, big-endian.
@@ -24,6 +25,8 @@ pub trait Addr: Copy + Eq + Default + core::fmt::Debug + 'static {
     const PAIR_WORDS: usize;
     /// The IP version.
     const IS_V4: bool;
+    /// The protocol number of a packet of this family inside another.
+    const IN_ITSELF: u8;
 
     /// The address in a slot that fits either family; an IPv4 address is in its first bytes.
     fn to_slot(self) -> [u8; 16];
@@ -46,6 +49,7 @@ impl Addr for V4 {
     type Words = [Word; WORDS_V4];
     const PAIR_WORDS: usize = 1;
     const IS_V4: bool = true;
+    const IN_ITSELF: u8 = proto::IPIP;
 
     #[inline(always)]
     fn to_slot(self) -> [u8; 16] {
@@ -120,6 +124,7 @@ impl Addr for V6 {
     type Words = [Word; WORDS_V6];
     const PAIR_WORDS: usize = 4;
     const IS_V4: bool = false;
+    const IN_ITSELF: u8 = proto::IP6IP6;
 
     #[inline(always)]
     fn to_slot(self) -> [u8; 16] {

@@ -73,12 +73,16 @@ fn kept<'a, W: World>(
 #[inline(always)]
 fn of_client<W: World>(world: &W, key: &AffinityKey, pick: Pick) -> Pick {
     match (pick, world.settings()) {
-        (Pick::Hash(_), Some(settings)) => {
-            let [low, high] = key.client_words();
-            Pick::Hash(hash::finish(hash::mix(hash::mix(settings.seed, low), high)))
-        }
+        (Pick::Hash(_), Some(settings)) => Pick::Hash(hash_of(settings.seed, key)),
         _ => pick,
     }
+}
+
+/// The hash of a client, whatever it dials.
+#[inline(always)]
+pub fn hash_of(seed: u64, key: &AffinityKey) -> u64 {
+    let [low, high] = key.client_words();
+    hash::finish(hash::mix(hash::mix(seed, low), high))
 }
 
 /// Seconds as ticks of the programs' clock.

@@ -30,7 +30,8 @@ impl Plane {
             | Kind::ExternalIp
             | Kind::ClusterAddress
             | Kind::VirtualAddress
-            | Kind::AnyNodePort => Self::Address,
+            | Kind::AnyNodePort
+            | Kind::PeerAddress => Self::Address,
         }
     }
 }

@@ -16,6 +16,7 @@ pub mod addr;
 pub mod affinity;
 pub mod checksum;
 pub mod crc32c;
+pub mod envelope;
 pub mod flow;
 pub mod gate;
 pub mod hash;

@@ -29,6 +29,9 @@ pub const SOCKETS: u32 = 65_536;
 pub const AFFINITY: u32 = 65_536;
 /// Addresses and ports of local backends whose replies are looked at on the way out.
 pub const LOCAL_BACKENDS: u32 = 32_768;
+/// Nodes of the cluster that run an agent, for DSR: 64 B each, 256 KiB. Fewer than
+/// [`crate::abi::NodeSlot::REST`].
+pub const NODES: u32 = 4096;
 /// Uplinks.
 pub const UPLINKS: u32 = 256;
 /// CIDRs of each kind and family in [`crate::abi::Settings`].

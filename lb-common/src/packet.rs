@@ -1,6 +1,10 @@
 //! The one seam between bytes that the verifier guards and bytes that a test owns.
 
-use crate::{checksum::Delta, crc32c, wire::Header};
+use crate::{
+    checksum::Delta,
+    crc32c,
+    wire::{Eth, Header},
+};
 
 /// A frame that rules read and change.
 pub trait Packet {
@@ -47,6 +51,20 @@ pub trait Packet {
     ///
     /// `None` where there is no room.
     fn resize(&mut self, len: usize) -> Option<()>;
+
+    /// Makes room for an IP header of `by` bytes behind the Ethernet header, which stays in front; the
+    /// bytes gained are arbitrary. `ipv4`: the family, of both headers then.
+    ///
+    /// `None`, with nothing changed, where there is no room.
+    fn grow(&mut self, by: usize, ipv4: bool) -> Option<()>;
+
+    /// Takes away the IP header of `by` bytes behind the Ethernet header, for the one behind it.
+    ///
+    /// `None`, with nothing changed, where that cannot be.
+    fn shrink(&mut self, by: usize) -> Option<()>;
+
+    /// Has the headers of a packet in the packet where they can be read.
+    fn pull_inner(&mut self) {}
 }
 
 /// A transport checksum in a frame that holds it whole.
@@ -122,5 +140,18 @@ impl Packet for Frame<'_> {
 
     fn resize(&mut self, len: usize) -> Option<()> {
         (len <= self.buffer.len()).then(|| self.len = len)
+    }
+
+    fn grow(&mut self, by: usize, _ipv4: bool) -> Option<()> {
+        let old = self.len;
+        self.resize(old.checked_add(by)?)?;
+        self.buffer.copy_within(Eth::LEN..old, Eth::LEN + by);
+        Some(())
+    }
+
+    fn shrink(&mut self, by: usize) -> Option<()> {
+        let len = self.len.checked_sub(by).filter(|len| *len >= Eth::LEN)?;
+        self.buffer.copy_within(Eth::LEN + by..self.len, Eth::LEN);
+        self.resize(len)
     }
 }

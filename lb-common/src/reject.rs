@@ -239,7 +239,7 @@ fn checked_tcp(tcp: Tcp, sum: Sum) -> Tcp {
 }
 
 #[inline(always)]
-fn sum_v4(sum: Sum, ip: &Ipv4) -> Sum {
+pub(crate) fn sum_v4(sum: Sum, ip: &Ipv4) -> Sum {
     sum.add2([ip.version_ihl, ip.tos])
         .add2(ip.total_length)
         .add2(ip.id)

@@ -1,7 +1,7 @@
 //! From a service to one of its backends.
 
 use crate::{
-    abi::{Answer, Backend, BackendState, Line, Scope, Service, SizeClass},
+    abi::{Answer, Backend, BackendState, Line, NodeSlot, Scope, Service, SizeClass},
     hash,
     verdict::Reason,
     world::World,
@@ -93,6 +93,16 @@ pub fn choose<W: World>(
     Err(Reason::StaleAnswer)
 }
 
+/// The head of the segment that an answer leads to, if it is still the service's.
+#[inline(always)]
+fn head_of<W: World>(world: &W, service_id: u32, answer: Answer) -> Option<&Line> {
+    let head = world.line(answer.line())?;
+    if head.service() != service_id || head.generation() != answer.generation() {
+        return None;
+    }
+    Some(head)
+}
+
 /// The backend in the slot that `pick` names, if segment and backend are still the service's.
 #[inline(always)]
 fn look_up<W: World>(
@@ -101,17 +111,51 @@ fn look_up<W: World>(
     answer: Answer,
     pick: Pick,
 ) -> Option<(u32, &Backend)> {
-    let head = world.line(answer.line())?;
-    if head.service() != service_id || head.generation() != answer.generation() {
-        return None;
-    }
-    let slots = head.slots();
+    let slots = head_of(world, service_id, answer)?.slots();
     let slot = match pick {
         Pick::Hash(hash) | Pick::Random(hash) => hash::scale(hash, slots),
         Pick::Turn(turn) => turn.checked_rem(u64::from(slots))? as u32,
         Pick::Better(random) => return better(world, service_id, answer, slots, random),
     };
     in_slot(world, service_id, answer, slot)
+}
+
+/// What a ring over nodes says.
+#[derive(Clone, Copy, Debug)]
+pub struct Led {
+    pub slot: NodeSlot,
+    /// The tick in which some slot of the ring last led somewhere else.
+    pub changed: u32,
+}
+
+/// Where a flow with this hash is led by the ring over nodes (DSR). As [`choose`] it looks again, once.
+///
+/// # Errors
+/// As those of [`choose`].
+#[inline(always)]
+pub fn node<W: World>(world: &W, service_id: u32, hash: u64) -> Result<Led, Reason> {
+    let mut tries = 0;
+    while tries < 2 {
+        let service = world.service(service_id).ok_or(Reason::StaleAnswer)?;
+        let answer = service.answer(Scope::Nodes, true);
+        if matches!(answer.class(), SizeClass::Reject) {
+            return Err(Reason::NoEndpoints);
+        }
+        if let Some(led) = node_in(world, service_id, answer, hash) {
+            return Ok(led);
+        }
+        tries += 1;
+    }
+    Err(Reason::StaleAnswer)
+}
+
+#[inline(always)]
+fn node_in<W: World>(world: &W, service_id: u32, answer: Answer, hash: u64) -> Option<Led> {
+    let head = head_of(world, service_id, answer)?;
+    let (line, place) = Line::place(hash::scale(hash, head.slots()));
+    let line = world.line(answer.line().wrapping_add(line))?;
+    let word = line.0[place % crate::abi::SLOTS_PER_LINE];
+    Some(Led { slot: NodeSlot::from_word(word), changed: head.changed() })
 }
 
 /// The backend in a slot, if it is the service's own.

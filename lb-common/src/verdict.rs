@@ -59,6 +59,8 @@ reasons! {
     ReplyLocal = "reply-local": Deliver,
     /// To a backend on another node, or out of a pod to itself.
     ToRemote = "to-remote": Forward,
+    /// With DSR, in an envelope, to the node that has a backend for it.
+    ToNode = "to-node": Forward,
     /// The reply of a backend on another node, back to the client.
     ReplyRemote = "reply-remote": Forward,
     /// An ICMP error about a flow, to or from a backend on this node.

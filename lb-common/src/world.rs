@@ -4,12 +4,16 @@
 use crate::{
     abi::{
         AffinityEntry, AffinityKey, Backend, FlowSet, FragmentKey, FragmentPorts, Frontend,
-        FrontendKey, HopSlot, Line, NextHop, PoolKey, PortPool, Service, Settings,
+        FrontendKey, HopSlot, Line, NextHop, Node, PoolKey, PortPool, Service, Settings, Word,
     },
     addr::Addr,
     flow::Tuple,
     hops,
-    path::{Course, Draft, Hook, Outcome, Trace, fragment, look_up, steps},
+    path::{
+        Course, Draft, Hook, Outcome, Trace,
+        dsr::{self, Lead},
+        fragment, look_up, steps,
+    },
     ports::{self, Lease},
     table::{self, Entry, Found, Insert},
     tracking::Side,
@@ -36,6 +40,17 @@ pub trait World: Sized {
     #[inline(always)]
     fn remember(&self, hop: &NextHop) -> u64 {
         hops::remember(self, hop)
+    }
+
+    // For DSR; a world without it knows no other node.
+
+    /// A node of the cluster.
+    fn node(&self, _id: u32) -> Option<&Node> {
+        None
+    }
+    /// The ways to a node, of each family: see [`crate::hops`].
+    fn way_to_node(&self, _id: u32) -> Option<&[Word; 2]> {
+        None
     }
 
     // What choices may depend on beside the tables; a world without it has no clients to remember.
@@ -121,6 +136,12 @@ pub trait Store<A: Addr>: World {
     #[inline(always)]
     fn look_up(&self, draft: &mut Draft<A>, outcome: &mut Outcome, trace: &mut Trace) -> Course {
         look_up::look_up(self, draft, outcome, trace)
+    }
+
+    /// [`dsr::lead`].
+    #[inline(always)]
+    fn lead(&self, draft: &mut Draft<A>, outcome: &mut Outcome, trace: &mut Trace) -> Lead {
+        dsr::lead(self, draft, outcome, trace)
     }
 
     /// [`steps::decide`].

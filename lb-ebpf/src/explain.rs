@@ -23,6 +23,9 @@ pub fn packet(context: &XdpContext) -> Option<()> {
     let notes = maps::notes(&maps::EXPLAIN_NOTES)?;
     notes.trace = Trace::default();
     arrive(&mut XdpPacket(context), &READING, &Anywhere, notes);
+    if matches!(notes.outcome.reason, Reason::ToNode) {
+        notes.outcome.backend = notes.trace.node;
+    }
     report(context, notes.outcome.reason, &notes.outcome, &notes.trace)
 }
 

@@ -24,7 +24,7 @@ use aya_ebpf::{
 use lb_common::{
     abi::EventHook,
     packet::Packet as _,
-    path::{Hook, arrive, leave},
+    path::{arrive, leave},
     verdict::Verdict,
 };
 
@@ -38,9 +38,10 @@ use crate::{
 
 /// Uplink, before the stack: finishes a packet, or leaves it unmodified to `uplink_ingress`.
 #[xdp]
+#[inline(always)]
 pub fn uplink_xdp(context: XdpContext) -> u32 {
     let interface = context.ingress_ifindex() as u32;
-    let place = Place::<false>::new(Context::new(context.as_ptr()), interface, Hook::Xdp);
+    let place = Place::<true, false>::new(Context::new(context.as_ptr()), interface);
     let mut frame = XdpPacket(&context);
     let bytes = frame.len();
     let Some(notes) = maps::notes(&maps::NOTES) else { return xdp_action::XDP_PASS };
@@ -90,7 +91,7 @@ fn comes_in<const PODS: bool>(context: &TcContext) -> i32 {
         return TC_ACT_UNSPEC;
     }
     let interface = packet::interface(context);
-    let place = Place::<PODS>::new(Context::new(context.as_ptr()), interface, Hook::Tc);
+    let place = Place::<false, PODS>::new(Context::new(context.as_ptr()), interface);
     let place = place.joined(packet::joined(context));
     let mut frame = TcPacket(context);
     frame.pull(packet::HEADERS);
@@ -103,6 +104,8 @@ fn comes_in<const PODS: bool>(context: &TcContext) -> i32 {
         // Whoever is next on this hook sees it.
         Verdict::Pass | Verdict::Deliver => TC_ACT_UNSPEC,
         Verdict::Forward => helpers::redirect_neighbour(outcome.hop.interface),
+        // What was in an envelope is answered to the client, who is not where that came from.
+        Verdict::Reject if notes.was_opened() => helpers::redirect_neighbour(outcome.hop.interface),
         Verdict::Answer | Verdict::Reject => helpers::redirect(interface),
         Verdict::Drop => TC_ACT_SHOT,
     }
@@ -114,7 +117,7 @@ fn goes_out<const PODS: bool>(context: &TcContext) -> i32 {
         return TC_ACT_UNSPEC;
     }
     let interface = packet::interface(context);
-    let place = Place::<PODS>::new(Context::new(context.as_ptr()), interface, Hook::Tc);
+    let place = Place::<false, PODS>::new(Context::new(context.as_ptr()), interface);
     let mut frame = TcPacket(context);
     frame.pull(packet::HEADERS);
     let bytes = frame.len();

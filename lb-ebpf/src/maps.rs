@@ -8,8 +8,8 @@ use aya_ebpf::{
 use lb_common::{
     abi::{
         AffinityEntry, AffinityKey, Backend, Count, Event, FlowSet, FragmentKey, FragmentPorts,
-        Frontend, FrontendKey, HopSlot, Line, PoolKey, PortPool, Service, Settings, SocketBackend,
-        SocketChoice, SocketKey, SocketPeer, SourceKey, Watch, Word,
+        Frontend, FrontendKey, HopSlot, Line, Node, PoolKey, PortPool, Service, Settings,
+        SocketBackend, SocketChoice, SocketKey, SocketPeer, SourceKey, Watch, Word,
     },
     addr::{V4, V6},
     limits,
@@ -83,6 +83,13 @@ pub static GATE: Array<Word> = Array::with_max_entries(limits::GATE_WORDS, BPF_F
 #[map]
 pub static HOPS: Array<HopSlot> = Array::with_max_entries(limits::HOPS, 0);
 
+/// Nodes of the cluster that run an agent, for DSR.
+#[map]
+pub static NODES: Array<Node> = Array::with_max_entries(limits::NODES, BPF_F_MMAPABLE);
+/// The ways to them, of each family; nobody's loss when they go with the programs.
+#[map]
+pub static WAYS_TO_NODES: Array<[Word; 2]> = Array::with_max_entries(limits::NODES, 0);
+
 /// The backends that connected sockets talk to, by the sockets' cookies.
 #[map]
 pub static SOCKET_BACKENDS: LruHashMap<u64, SocketBackend> =
@@ -128,6 +135,10 @@ pub static SERVICE_NAMES: HashMap<u32, [u8; 256]> =
 #[map]
 pub static BACKEND_NAMES: HashMap<u32, [u8; 256]> =
     HashMap::with_max_entries(limits::BACKENDS, BPF_F_NO_PREALLOC);
+/// For user space: name and addresses of each node.
+#[map]
+pub static NODE_NAMES: HashMap<u32, [u8; 256]> =
+    HashMap::with_max_entries(limits::NODES, BPF_F_NO_PREALLOC);
 /// For user space: address and port of each backend that an operator took out of new choices, and the
 /// uid that it had.
 #[map]

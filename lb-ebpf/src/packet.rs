@@ -2,14 +2,20 @@
 
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::{BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR},
-    helpers::{bpf_csum_update, bpf_l4_csum_replace, bpf_skb_change_tail, bpf_xdp_adjust_tail},
+    bindings::{
+        BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_FIXED_GSO,
+        BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+    },
+    helpers::{
+        bpf_csum_update, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail,
+        bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+    },
     programs::{TcContext, XdpContext},
 };
 use lb_common::{
     checksum::Delta,
     packet::{Packet, whole_checksum},
-    wire::Header,
+    wire::{Eth, Header, Ipv6},
 };
 
 use crate::steps;
@@ -111,9 +117,38 @@ impl Packet for XdpPacket<'_> {
         // anew by every `get`.
         (unsafe { bpf_xdp_adjust_tail(self.0.ctx, by) } == 0).then_some(())
     }
+
+    #[inline(always)]
+    fn grow(&mut self, by: usize, _ipv4: bool) -> Option<()> {
+        let eth = *self.get::<Eth>(0)?;
+        // SAFETY: as in `resize`.
+        if unsafe { bpf_xdp_adjust_head(self.0.ctx, -(by as i32)) } != 0 {
+            return None;
+        }
+        *self.get_mut(0)? = eth;
+        Some(())
+    }
+
+    /// Envelopes are for tc.
+    #[inline(always)]
+    fn shrink(&mut self, _by: usize) -> Option<()> {
+        None
+    }
 }
 
 impl TcPacket<'_> {
+    /// Makes the IP header's place longer or shorter by `by` bytes, behind the Ethernet header
+    /// (kernel 5.2).
+    #[inline(always)]
+    fn adjust(&self, by: i32, flags: u32) -> Option<()> {
+        // SAFETY: the helper takes this program's own context; pointers into the frame are read
+        // anew by every `get`.
+        let failed = unsafe {
+            bpf_skb_adjust_room(self.0.as_ptr().cast(), by, BPF_ADJ_ROOM_MAC, u64::from(flags))
+        };
+        (failed == 0).then_some(())
+    }
+
     /// Makes the first `len` bytes readable where they lie, as far as the frame has them.
     #[inline(always)]
     pub fn pull(&self, len: usize) {
@@ -189,5 +224,22 @@ impl Packet for TcPacket<'_> {
     fn resize(&mut self, len: usize) -> Option<()> {
         // SAFETY: as for `XdpPacket`.
         (unsafe { bpf_skb_change_tail(self.0.as_ptr().cast(), len as u32, 0) } == 0).then_some(())
+    }
+
+    /// Of packets that hardware joined each keeps its length: whether they fit was asked for.
+    #[inline(always)]
+    fn grow(&mut self, by: usize, ipv4: bool) -> Option<()> {
+        let family = if ipv4 { BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 } else { BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 };
+        self.adjust(by as i32, family | BPF_F_ADJ_ROOM_FIXED_GSO)
+    }
+
+    #[inline(always)]
+    fn shrink(&mut self, by: usize) -> Option<()> {
+        self.adjust(-(by as i32), BPF_F_ADJ_ROOM_FIXED_GSO)
+    }
+
+    #[inline(always)]
+    fn pull_inner(&mut self) {
+        self.pull(HEADERS + Ipv6::LEN);
     }
 }

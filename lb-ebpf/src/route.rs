@@ -26,19 +26,19 @@ const AF_INET6: u8 = 10;
 #[repr(align(8))]
 struct Aligned(Params);
 
-/// Where a packet came in; `PODS`: an interface that pods are behind.
-pub struct Place<const PODS: bool> {
+/// Where a packet came in: at `XDP` or at tc, on an uplink or, with `PODS`, on an interface that pods are
+/// behind. The compiler knows which, and what only others do is not in the program.
+pub struct Place<const XDP: bool, const PODS: bool> {
     context: Context,
     interface: u32,
     /// Bytes of payload in each of the packets that hardware joined to one; zero: it is one.
     joined: u16,
-    hook: Hook,
 }
 
-impl<const PODS: bool> Place<PODS> {
+impl<const XDP: bool, const PODS: bool> Place<XDP, PODS> {
     #[inline(always)]
-    pub const fn new(context: Context, interface: u32, hook: Hook) -> Self {
-        Self { context, interface, joined: 0, hook }
+    pub const fn new(context: Context, interface: u32) -> Self {
+        Self { context, interface, joined: 0 }
     }
 
     /// At tc a packet may be many that were joined: each part must fit the way out.
@@ -54,15 +54,15 @@ impl<const PODS: bool> Place<PODS> {
     }
 }
 
-impl<A: Addr, const PODS: bool> Network<A> for Place<PODS> {
+impl<A: Addr, const XDP: bool, const PODS: bool> Network<A> for Place<XDP, PODS> {
     #[inline(always)]
     fn hook(&self) -> Hook {
-        self.hook
+        if XDP { Hook::Xdp } else { Hook::Tc }
     }
 
     #[inline(always)]
     fn takes_shortcuts(&self) -> bool {
-        matches!(self.hook, Hook::Xdp)
+        XDP
     }
 
     #[inline(always)]
@@ -93,7 +93,7 @@ impl<A: Addr, const PODS: bool> Network<A> for Place<PODS> {
         let result = self.context.fib_lookup(params);
         let mtu = helpers::mtu(params);
         let hop = NextHop::new(params.ifindex, mtu, params.smac, params.dmac);
-        match (result, self.hook) {
+        match (result, <Self as Network<A>>::hook(self)) {
             (BPF_FIB_LKUP_RET_SUCCESS, Hook::Xdp) if self.reaches(hop.interface) => Route::Hop(hop),
             (BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH, Hook::Tc) => Route::Hop(hop),
             (BPF_FIB_LKUP_RET_FRAG_NEEDED, _) => Route::TooBig(mtu),

@@ -9,7 +9,11 @@ use lb_common::{
     flow::Tuple,
     hops,
     limits::SNAT_PORTS,
-    path::{Course, Draft, Outcome, Trace, fragment, look_up, steps},
+    path::{
+        Course, Draft, Outcome, Trace,
+        dsr::{self, Lead},
+        fragment, look_up, steps,
+    },
     ports,
     table::{self, Entry, Found, Insert},
     tracking::Side,
@@ -63,7 +67,8 @@ pub extern "C" fn crc_change(difference: u32, length: u32) -> u32 {
 macro_rules! steps {
     (
         $family:ty, $find:ident, $insert:ident, $look_up:ident, $decide:ident, $record:ident,
-        $track:ident, $reclaim:ident, $lease:ident, $note:ident, $recall:ident
+        $track:ident, $reclaim:ident, $lease:ident, $note:ident, $recall:ident,
+        $lead:ident
     ) => {
         /// [`table::find`]; non-zero if there is one.
         #[unsafe(no_mangle)]
@@ -105,6 +110,22 @@ macro_rules! steps {
                 return Course::Ends as u32;
             };
             look_up::look_up(&READING, draft, outcome, trace) as u32
+        }
+
+        /// [`dsr::lead`]; a [`Lead`] as a number.
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub extern "C" fn $lead(
+            draft: *mut Draft<$family>,
+            outcome: *mut Outcome,
+            trace: *mut Trace,
+        ) -> u32 {
+            let (Some(draft), Some(outcome), Some(trace)) =
+                (given_mut(draft), given_mut(outcome), given_mut(trace))
+            else {
+                return Lead::Ends as u32;
+            };
+            dsr::lead(&READING, draft, outcome, trace) as u32
         }
 
         /// [`steps::decide`]; non-zero if there is a choice.
@@ -186,9 +207,9 @@ macro_rules! steps {
 
 steps!(
     V4, find_v4, insert_v4, look_up_v4, decide_v4, record_v4, track_v4, reclaim_v4, lease_v4,
-    note_v4, recall_v4
+    note_v4, recall_v4, lead_v4
 );
 steps!(
     V6, find_v6, insert_v6, look_up_v6, decide_v6, record_v6, track_v6, reclaim_v6, lease_v6,
-    note_v6, recall_v6
+    note_v6, recall_v6, lead_v6
 );

@@ -4,11 +4,12 @@ use aya_ebpf::maps::lpm_trie::Key;
 use lb_common::{
     abi::{
         AffinityEntry, AffinityKey, Backend, FlowSet, FragmentKey, FragmentPorts, Frontend,
-        FrontendKey, HopSlot, Line, NextHop, PoolKey, PortPool, Service, Settings, SourceKey, Word,
+        FrontendKey, HopSlot, Line, NextHop, Node, PoolKey, PortPool, Service, Settings, SourceKey,
+        Word,
     },
     addr::{V4, V6},
     flow::Tuple,
-    path::{Course, Draft, Outcome, Trace},
+    path::{Course, Draft, Outcome, Trace, dsr::Lead},
     ports::Lease,
     table::{Entry, Found, Insert},
     tracking::Side,
@@ -46,6 +47,16 @@ impl<const LIVE: bool> World for Kernel<LIVE> {
     #[inline(always)]
     fn hop(&self, place: u32) -> Option<&HopSlot> {
         maps::HOPS.get(place)
+    }
+
+    #[inline(always)]
+    fn node(&self, id: u32) -> Option<&Node> {
+        maps::NODES.get(id)
+    }
+
+    #[inline(always)]
+    fn way_to_node(&self, id: u32) -> Option<&[Word; 2]> {
+        maps::WAYS_TO_NODES.get(id)
     }
 
     #[inline(always)]
@@ -111,7 +122,7 @@ macro_rules! store {
     (
         $family:ty, $frontend:ident, $locals:ident, $sources:ident, $flows:ident,
         $find:ident, $insert:ident, $look_up:ident, $decide:ident, $record:ident, $track:ident,
-        $reclaim:ident, $lease:ident, $note:ident, $recall:ident
+        $reclaim:ident, $lease:ident, $note:ident, $recall:ident, $lead:ident
     ) => {
         impl<const LIVE: bool> Store<$family> for Kernel<LIVE> {
             #[inline(always)]
@@ -208,6 +219,16 @@ macro_rules! store {
             }
 
             #[inline(always)]
+            fn lead(
+                &self,
+                draft: &mut Draft<$family>,
+                outcome: &mut Outcome,
+                trace: &mut Trace,
+            ) -> Lead {
+                Lead::from_number(steps::$lead(draft, outcome, trace))
+            }
+
+            #[inline(always)]
             fn decide(
                 &self,
                 draft: &mut Draft<$family>,
@@ -251,7 +272,8 @@ store!(
     reclaim_v4,
     lease_v4,
     note_v4,
-    recall_v4
+    recall_v4,
+    lead_v4
 );
 store!(
     V6,
@@ -268,5 +290,6 @@ store!(
     reclaim_v6,
     lease_v6,
     note_v6,
-    recall_v6
+    recall_v6,
+    lead_v6
 );

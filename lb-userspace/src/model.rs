@@ -6,7 +6,8 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    sync::Arc,
 };
 
 use ipnet::IpNet;
@@ -190,6 +191,8 @@ pub struct Node {
     pub service_cidrs: Vec<IpNet>,
     pub masquerade_all: bool,
     pub drains: Drains,
+    /// The cluster's nodes by their names, where packets are forwarded by DSR.
+    pub nodes: Option<Arc<ClusterNodes>>,
 }
 
 impl Node {
@@ -198,6 +201,29 @@ impl Node {
     pub fn drains(&self, endpoint: &Endpoint) -> bool {
         let same = |uid: &String| uid.is_empty() || endpoint.uid.is_empty() || *uid == endpoint.uid;
         self.drains.get(&endpoint.address).is_some_and(same)
+    }
+}
+
+/// Nodes by their names.
+pub type ClusterNodes = BTreeMap<String, ClusterNode>;
+
+/// A node of the cluster, as DSR must know it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterNode {
+    /// Its first address of each family.
+    pub v4: Option<Ipv4Addr>,
+    pub v6: Option<Ipv6Addr>,
+    /// Whether an agent there forwards by DSR.
+    pub forwards: bool,
+}
+
+impl ClusterNode {
+    /// Its address of a family.
+    pub fn address(&self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::V4 => self.v4.map(IpAddr::from),
+            Family::V6 => self.v6.map(IpAddr::from),
+        }
     }
 }
 

@@ -22,9 +22,11 @@ pub const fn hint(reason: Reason) -> &'static str {
         Reason::NotService => "is the address right? `lb get services` lists those that are served",
         Reason::NeedsStack => "nothing: tc sees it next",
         Reason::Takeover => "nothing: connections from before the installation are let through",
-        Reason::ToLocal | Reason::ToRemote | Reason::ReplyLocal | Reason::ReplyRemote => {
-            "nothing: it goes its way"
-        }
+        Reason::ToLocal
+        | Reason::ToRemote
+        | Reason::ToNode
+        | Reason::ReplyLocal
+        | Reason::ReplyRemote => "nothing: it goes its way",
         Reason::ErrorLocal | Reason::ErrorRemote => "nothing: an ICMP error found its connection",
         Reason::Echo => "nothing: the address answers pings",
         Reason::NoEndpoints => "start pods that are ready: `lb describe service` shows each",

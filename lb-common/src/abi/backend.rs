@@ -129,8 +129,10 @@ impl Backend {
     #[inline(always)]
     pub const fn is_in(&self, scope: Scope) -> bool {
         let set = match scope {
-            Scope::Cluster => Self::IN_CLUSTER,
+            // Who was somewhere without an agent is in the cluster's.
+            Scope::Cluster | Scope::Rest => Self::IN_CLUSTER,
             Scope::Local => Self::IN_LOCAL,
+            Scope::Nodes => 0,
         };
         self.flags & set != 0
     }

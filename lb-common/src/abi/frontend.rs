@@ -1,7 +1,7 @@
 use crate::addr::{Addr, V4, V6};
 
 /// What clients dial: address, port and protocol. With port and protocol zero it stands for the
-/// address itself ([`Kind::ClusterAddress`], [`Kind::NodeAddress`]).
+/// address itself ([`Kind::ClusterAddress`], [`Kind::NodeAddress`], [`Kind::PeerAddress`]).
 ///
 /// Aligned, because the verifier wants stores to BPF's stack aligned.
 #[repr(C, align(4))]
@@ -59,6 +59,9 @@ pub enum Kind {
     VirtualAddress = 7,
     /// A NodePort, whatever the address: its key's is unspecified. For sockets that bind there.
     AnyNodePort = 8,
+    /// The address of another node of the cluster: with DSR, envelopes come from there, and packets
+    /// to its NodePorts in them.
+    PeerAddress = 9,
 }
 
 impl Kind {
@@ -73,6 +76,7 @@ impl Kind {
             6 => Self::NodeAddress,
             7 => Self::VirtualAddress,
             8 => Self::AnyNodePort,
+            9 => Self::PeerAddress,
             _ => return None,
         })
     }

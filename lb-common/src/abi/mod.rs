@@ -14,6 +14,7 @@ mod flow;
 mod fragment;
 mod frontend;
 mod hop;
+mod node;
 mod ports;
 mod report;
 mod service;
@@ -29,6 +30,7 @@ pub use flow::{FlowSet, FlowWords, WORDS_V4, WORDS_V6, Word};
 pub use fragment::{FragmentKey, FragmentPorts};
 pub use frontend::{Frontend, FrontendKey, Kind, SourceKey};
 pub use hop::{HopSlot, NextHop};
+pub use node::{Node, NodeSlot};
 pub use ports::{PoolKey, PortPool};
 pub use report::{Question, Report};
 pub use service::{Answer, Line, SLOTS_PER_LINE, Scope, Service, SizeClass};
@@ -86,8 +88,8 @@ impl Count {
 mod pod {
     use super::{
         AffinityEntry, AffinityKey, Backend, Count, Event, Frontend, FrontendKey, Line, NextHop,
-        PoolKey, Service, Settings, SocketBackend, SocketChoice, SocketKey, SocketPeer, SourceKey,
-        Watch,
+        Node, PoolKey, Service, Settings, SocketBackend, SocketChoice, SocketKey, SocketPeer,
+        SourceKey, Watch,
     };
     use crate::addr::{V4, V6};
 
@@ -109,6 +111,7 @@ mod pod {
         FrontendKey<V6>,
         Line,
         NextHop,
+        Node,
         PoolKey,
         Service,
         Settings,

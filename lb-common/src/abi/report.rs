@@ -9,7 +9,8 @@ header! {
         reason: [u8; 4],
         /// The frontend's service, or [`crate::path::Outcome::NOBODY`].
         service: [u8; 4],
-        /// The chosen backend, or [`crate::path::Outcome::NOBODY`].
+        /// The chosen backend, or [`crate::path::Outcome::NOBODY`]; of a packet that another node shall
+        /// have (`Reason::ToNode`), that [`super::Node`].
         backend: [u8; 4],
         /// [`super::Kind`] of the frontend, or zero.
         kind: u8,

@@ -1,10 +1,14 @@
 use super::Words;
 
-/// Which of a service's two backend sets.
+/// Which of a service's sets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
     Cluster,
     Local,
+    /// With DSR, the nodes that have backends: a ring of [`super::NodeSlot`]s, as long as its head says.
+    Nodes,
+    /// With DSR: the backends that live where no agent runs.
+    Rest,
 }
 
 /// One service port in one family. An unset slot is all zeros: [`Answer::UNSET`].
@@ -23,7 +27,8 @@ pub struct Service {
     /// Tells one owner of this slot from the next.
     generation: u32,
     zero: u32,
-    spare: [u64; 2],
+    nodes: Answer,
+    rest: Answer,
 }
 
 const _: () = assert!(size_of::<Service>() == 64);
@@ -38,6 +43,7 @@ impl Service {
     const SOURCE_RANGES: u32 = 16;
     const TURNS: u32 = 32;
     const LEAST: u32 = 64;
+    const USABLE_HERE: u32 = 128;
     /// 86,400 seconds fit.
     const SECONDS_BITS: u32 = 17;
 
@@ -48,6 +54,8 @@ impl Service {
             (Scope::Cluster, true) => 1,
             (Scope::Local, false) => 2,
             (Scope::Local, true) => 3,
+            (Scope::Nodes, _) => 6,
+            (Scope::Rest, _) => 7,
         }
     }
 
@@ -61,7 +69,8 @@ impl Service {
             affinity: affinity_seconds & ((1 << Self::SECONDS_BITS) - 1),
             generation,
             zero: 0,
-            spare: [0; 2],
+            nodes: Answer::UNSET,
+            rest: Answer::UNSET,
         }
     }
 
@@ -105,6 +114,12 @@ impl Service {
         self
     }
 
+    /// See [`Service::is_usable_here`].
+    pub const fn with_usable_here(mut self) -> Self {
+        self.flags |= Self::USABLE_HERE;
+        self
+    }
+
     /// Sources at load-balancer addresses are checked against the source-range maps.
     pub const fn with_source_ranges(mut self) -> Self {
         self.flags |= Self::SOURCE_RANGES;
@@ -117,6 +132,8 @@ impl Service {
             (Scope::Cluster, true) => self.cluster_ring = answer,
             (Scope::Local, false) => self.local_list = answer,
             (Scope::Local, true) => self.local_ring = answer,
+            (Scope::Nodes, _) => self.nodes = answer,
+            (Scope::Rest, _) => self.rest = answer,
         }
         self
     }
@@ -128,7 +145,22 @@ impl Service {
             (Scope::Cluster, true) => self.cluster_ring,
             (Scope::Local, false) => self.local_list,
             (Scope::Local, true) => self.local_ring,
+            (Scope::Nodes, _) => self.nodes,
+            (Scope::Rest, _) => self.rest,
         }
+    }
+
+    /// Whether packets from outside are spread over nodes (DSR).
+    #[inline(always)]
+    pub const fn is_spread(&self) -> bool {
+        !matches!(self.nodes.class(), SizeClass::Unset)
+    }
+
+    /// With DSR: whether this node's backends may get flows that are spread. Those of its local set
+    /// may not where they are all terminating and others are ready.
+    #[inline(always)]
+    pub const fn is_usable_here(&self) -> bool {
+        self.flags & Self::USABLE_HERE != 0
     }
 
     #[inline(always)]
@@ -263,7 +295,8 @@ impl Answer {
 pub const SLOTS_PER_LINE: usize = 16;
 
 /// One cache line of the arena. A segment is some lines in a row; the first four slots of its first
-/// line are its head: service, generation, number of slots, zero. Slots hold backend ids.
+/// line are its head: service, generation, number of slots, and the tick in which a ring over nodes
+/// last changed. Slots hold backend ids, or [`super::NodeSlot`]s.
 #[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Line(pub [u32; SLOTS_PER_LINE]);
@@ -291,6 +324,12 @@ impl Line {
     #[inline(always)]
     pub const fn slots(&self) -> u32 {
         self.0[2]
+    }
+
+    /// The tick in which a ring over nodes last led somewhere else.
+    #[inline(always)]
+    pub const fn changed(&self) -> u32 {
+        self.0[3]
     }
 
     /// How many lines a segment of `slots` slots takes.

@@ -95,6 +95,9 @@ pub struct Settings {
     pub masquerade_all: u32,
     /// Until this tick no flow is opened, for the agent is moving them to other maps; zero: they are.
     pub paused_until: u32,
+    /// With DSR, this node's own [`super::Node`]; zero: packets are forwarded by SNAT alone.
+    pub own_node: u32,
+    pub zero: u32,
     /// What sockets of the node itself dial from (slots), as far as anybody knows before the kernel
     /// picks; zero: nobody knows.
     pub own_v4: [u8; 16],
@@ -189,6 +192,8 @@ impl Default for Settings {
             reset_gone: 1,
             masquerade_all: 0,
             paused_until: 0,
+            own_node: 0,
+            zero: 0,
             own_v4: [0; 16],
             own_v6: [0; 16],
             namespace: 0,

@@ -2,7 +2,10 @@ use std::vec::Vec;
 
 use super::{Tables, TestWorld};
 use crate::{
-    abi::{Answer, Backend, Frontend, FrontendKey, Kind, Line, SLOTS_PER_LINE, Scope, Service},
+    abi::{
+        Answer, Backend, Frontend, FrontendKey, Kind, Line, NodeSlot, SLOTS_PER_LINE, Scope,
+        Service,
+    },
     addr::{Addr, V4, V6},
 };
 
@@ -103,6 +106,18 @@ impl TestWorld {
         self.change_service(service, |service| {
             service.with_answer(scope, false, list).with_answer(scope, true, ring)
         });
+    }
+
+    /// Spreads a service over nodes: the slots of its ring, the smallest there is, take turns by these;
+    /// `changed` is when it last did otherwise.
+    pub fn set_nodes(&mut self, service: u32, slots: &[NodeSlot], changed: u32) {
+        let generation = self.lines.len() as u32 + 1;
+        let turns = slots.iter().map(|slot| slot.to_word()).cycle();
+        let words: Vec<u32> = turns.take(Answer::RINGS[0] as usize).collect();
+        let line = self.add_segment(service, generation, &words);
+        self.lines[line as usize].0[3] = changed;
+        let answer = Answer::ring(line, generation, 0);
+        self.change_service(service, |service| service.with_answer(Scope::Nodes, true, answer));
     }
 
     /// Publishes an answer without backends, [`Answer::REJECT`] or [`Answer::DROP`].

@@ -17,11 +17,11 @@ use std::{collections::BTreeMap, vec::Vec};
 
 use crate::{
     abi::{
-        AffinityEntry, AffinityKey, Backend, FragmentKey, FragmentPorts, HopSlot, Line, Service,
-        Settings,
+        AffinityEntry, AffinityKey, Backend, FragmentKey, FragmentPorts, HopSlot, Line, Node,
+        Service, Settings, Word,
     },
     addr::{V4, V6},
-    limits::HOPS,
+    limits::{HOPS, NODES},
     path::{Hook, Notes},
 };
 
@@ -40,6 +40,10 @@ pub struct TestWorld {
     pub lines: Vec<Line>,
     /// Next hops that are remembered.
     pub hops: Vec<HopSlot>,
+    /// Nodes of the cluster, for DSR.
+    pub nodes: BTreeMap<u32, Node>,
+    /// The ways to them, of each family.
+    pub ways_to_nodes: Vec<[Word; 2]>,
     pub v4: Tables<V4>,
     pub v6: Tables<V6>,
     /// Source ports towards backends elsewhere, of both families.
@@ -76,6 +80,8 @@ impl TestWorld {
             backends: BTreeMap::new(),
             lines: Vec::new(),
             hops: (0..HOPS).map(|_| HopSlot::default()).collect(),
+            nodes: BTreeMap::new(),
+            ways_to_nodes: (0..NODES).map(|_| Default::default()).collect(),
             v4: Tables::new(Self::FLOW_SETS),
             v6: Tables::new(Self::FLOW_SETS),
             pools: Pools::default(),

@@ -4,7 +4,7 @@ use super::TestWorld;
 use crate::{
     abi::{
         AffinityEntry, AffinityKey, Backend, FlowSet, FragmentKey, FragmentPorts, Frontend,
-        FrontendKey, HopSlot, Line, PoolKey, PortPool, Service, Settings,
+        FrontendKey, HopSlot, Line, Node, PoolKey, PortPool, Service, Settings, Word,
     },
     addr::Addr,
     packet::Frame,
@@ -92,6 +92,14 @@ impl World for Explaining<'_> {
 
     fn hop(&self, place: u32) -> Option<&HopSlot> {
         self.0.hop(place)
+    }
+
+    fn node(&self, id: u32) -> Option<&Node> {
+        self.0.node(id)
+    }
+
+    fn way_to_node(&self, id: u32) -> Option<&[Word; 2]> {
+        self.0.way_to_node(id)
     }
 
     fn gate(&self, index: u32) -> u64 {

@@ -10,11 +10,11 @@ use super::TestWorld;
 use crate::{
     abi::{
         AffinityEntry, AffinityKey, Backend, FlowSet, FragmentKey, FragmentPorts, Frontend,
-        FrontendKey, HopSlot, Line, NextHop, PoolKey, PortPool, Service, Settings,
+        FrontendKey, HopSlot, Line, NextHop, Node, PoolKey, PortPool, Service, Settings, Word,
     },
     addr::{Addr, V4, V6},
     flow::Tuple,
-    limits::{BACKENDS, SERVICES},
+    limits::{BACKENDS, NODES, SERVICES},
     path::Hook,
     table::Entry,
     world::{Network, Route, Store, World},
@@ -125,6 +125,15 @@ impl World for TestWorld {
 
     fn hop(&self, place: u32) -> Option<&HopSlot> {
         self.hops.get(place as usize)
+    }
+
+    fn node(&self, id: u32) -> Option<&Node> {
+        static ZERO: LazyLock<Node> = LazyLock::new(Node::default);
+        (id < NODES).then(|| self.nodes.get(&id).unwrap_or(&ZERO))
+    }
+
+    fn way_to_node(&self, id: u32) -> Option<&[Word; 2]> {
+        self.ways_to_nodes.get(id as usize)
     }
 
     /// Open: what is behind it decides.

@@ -1,7 +1,7 @@
 //! ICMP: errors about flows go to whom the flow's own packets go, with the packet that they quote
 //! translated back; echo is answered for what lives nowhere but here.
 
-use super::{Draft, Family, Hook, Job, ingress::odd};
+use super::{Draft, Family, Hook, Job, dsr, ingress::odd};
 use crate::{
     abi::{FrontendKey, Kind},
     addr::Addr,
@@ -56,10 +56,10 @@ fn echo<A: Addr, S: Store<A>, N: Network<A>>(job: &Job<'_, A, S, N>) -> Reason {
     }
 }
 
-/// Finds the flow of the packet that an error quotes, which was an answer in it: its key is left in
-/// `draft.reply`, its entry in `draft.found`.
+/// Reads the packet that an error quotes, which was an answer in its flow: the flow's key is left in
+/// `draft.reply`. `false` if it quotes none of whom the error goes to.
 #[inline(always)]
-fn find_flow<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
+fn quotes<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     packet: &P,
     job: &mut Job<'_, A, S, N>,
 ) -> bool {
@@ -68,7 +68,16 @@ fn find_flow<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     draft.span = Span { ip_header, length: draft.segment.length };
     // An error goes to who sent the packet.
     draft.reply.dst == draft.segment.tuple.dst
-        && job.store.find_flow(&draft.reply, &mut draft.found)
+}
+
+/// Finds the flow of the packet that an error quotes: see [`quotes`]. Its entry is left in
+/// `draft.found`.
+#[inline(always)]
+fn find_flow<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
+    packet: &P,
+    job: &mut Job<'_, A, S, N>,
+) -> bool {
+    quotes(packet, job) && job.store.find_flow(&job.draft.reply, &mut job.draft.found)
 }
 
 #[inline(always)]
@@ -77,24 +86,29 @@ fn error<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     job: &mut Job<'_, A, S, N>,
 ) -> Reason {
     let key = FrontendKey::of_address(job.draft.segment.tuple.dst);
-    if job.store.frontend(&key).is_none() || !find_flow(packet, job) {
+    if job.store.frontend(&key).is_none() || !quotes(packet, job) {
         return odd(job, Reason::ErrorUnknown);
     }
-    let entry = &job.draft.found.entry;
-    job.draft.to = job.draft.segment.tuple;
-    job.draft.to.dst = entry.to.dst;
-    job.outcome.backend = entry.backend;
-    match (entry.role, job.network.hook()) {
-        (Role::ToLocal, Hook::Xdp) => Reason::NeedsStack,
-        // The one who found the error stays its source: the backend knows the client too.
-        (Role::ToLocal, Hook::Tc) => Reason::ErrorLocal,
-        // Beyond this node nobody else's addresses would be accepted.
-        (Role::ToRemote | Role::ReplyRemote, _) => {
-            job.draft.to.src = entry.to.src;
-            Reason::ErrorRemote
+    let mut reason = Reason::ToNode;
+    if !dsr::error_goes_on(job) {
+        if !job.store.find_flow(&job.draft.reply, &mut job.draft.found) {
+            return odd(job, Reason::ErrorUnknown);
         }
-        (Role::ReplyLocal, _) => Reason::NotService,
+        let entry = &job.draft.found.entry;
+        job.draft.to = job.draft.segment.tuple;
+        job.draft.to.dst = entry.to.dst;
+        job.outcome.backend = entry.backend;
+        match (entry.role, job.network.hook()) {
+            (Role::ToLocal, Hook::Xdp) => return Reason::NeedsStack,
+            // The one who found the error stays its source: the backend knows the client too.
+            (Role::ToLocal, Hook::Tc) => return Reason::ErrorLocal,
+            // Beyond this node nobody else's addresses would be accepted.
+            (Role::ToRemote | Role::ReplyRemote, _) => job.draft.to.src = entry.to.src,
+            (Role::ReplyLocal, _) => return Reason::NotService,
+        }
+        reason = Reason::ErrorRemote;
     }
+    reason
 }
 
 /// An ICMP packet that leaves on an uplink: perhaps about a packet to a backend on this node, of

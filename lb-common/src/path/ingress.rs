@@ -1,7 +1,8 @@
-use super::{Course, Hook, Job};
+use super::{Course, Hook, Job, dsr};
 use crate::{
     abi::{FrontendKey, Kind},
     addr::Addr,
+    envelope::Envelope,
     hops::{self, Way},
     parse::Part,
     ports::Lease,
@@ -13,7 +14,7 @@ use crate::{
 
 /// A packet that comes in on an uplink: what becomes of it, with everything looked up.
 #[inline(always)]
-pub fn judge<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) {
+pub fn judge<A: Envelope, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) {
     let (reason, side) = match job.store.look_up(job.draft, job.outcome, job.trace) {
         Course::ToLocal if matches!(job.network.hook(), Hook::Xdp) => {
             return job.outcome.end(Reason::NeedsStack);
@@ -21,6 +22,7 @@ pub fn judge<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) {
         Course::ToLocal => (Reason::ToLocal, Side::Client),
         Course::ToRemote => (Reason::ToRemote, Side::Client),
         Course::FromRemote => (Reason::ReplyRemote, Side::Server),
+        Course::ToNode => (Reason::ToNode, Side::Client),
         Course::Ends => return,
     };
     if !matches!(reason, Reason::ToLocal)
@@ -29,7 +31,10 @@ pub fn judge<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) {
         return job.outcome.end(reason);
     }
     if !S::LIVE {
-        job.trace.source = job.draft.to.src.to_slot();
+        (job.trace.source, job.trace.node) = (job.draft.to.src.to_slot(), job.draft.node);
+    }
+    if matches!(reason, Reason::ToNode) {
+        return job.outcome.end(reason);
     }
     if job.outcome.opened {
         if !lease(job) || !job.store.record(job.draft, job.outcome) {
@@ -60,11 +65,13 @@ fn lease<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) -> boo
 
 /// A fragment that is not the first: it follows the first if that was seen and its flow is known.
 #[inline(always)]
-pub fn judge_later<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) -> Reason {
-    let follows = matches!(job.draft.segment.part, Part::Later)
-        && job.store.recall_first(job.draft)
-        && job.store.find_flow(&job.draft.segment.tuple, &mut job.draft.found);
-    if !follows {
+pub fn judge_later<A: Envelope, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) -> Reason {
+    let recalled =
+        matches!(job.draft.segment.part, Part::Later) && job.store.recall_first(job.draft);
+    if recalled && dsr::follows(job) {
+        return way_out(job).err().unwrap_or(Reason::ToNode);
+    }
+    if !recalled || !job.store.find_flow(&job.draft.segment.tuple, &mut job.draft.found) {
         return odd(job, Reason::Fragment);
     }
     let entry = &job.draft.found.entry;
@@ -98,23 +105,26 @@ pub fn odd<A: Addr, S: Store<A>, N: Network<A>>(job: &Job<'_, A, S, N>, reason: 
     }
 }
 
-/// Finds the way out of what the packet becomes: `outcome.hop`. XDP remembers it for a second; tc,
-/// which hands packets to the neighbour's queue, asks each time. A function of its own, for the sake
-/// of BPF's stack.
+/// Finds the way out of what the packet becomes, or of its envelope: `outcome.hop`. XDP remembers it for
+/// a second, by its flow or by the envelope's node; tc, which hands packets to the neighbour's queue,
+/// asks each time. A function of its own, for the sake of BPF's stack.
 #[inline(never)]
-pub fn way_out<A: Addr, S: Store<A>, N: Network<A>>(
+pub fn way_out<A: Envelope, S: Store<A>, N: Network<A>>(
     job: &mut Job<'_, A, S, N>,
 ) -> Result<(), Reason> {
     let segment = &job.draft.segment;
     if segment.ttl <= 1 {
         return Err(Reason::TtlExpired);
     }
+    let node = job.draft.node;
+    let outer = if node == 0 { 0 } else { A::OUTER as u16 };
+    let length = segment.length.saturating_add(outer);
     let remembers = matches!(job.network.hook(), Hook::Xdp);
     let known = !job.outcome.opened;
-    let before = job.draft.found.entry.way;
+    let before = if node == 0 { job.draft.found.entry.way } else { dsr::way_to(job.store, node) };
     if remembers && known {
         match hops::recall(job.store, before, job.store.now()) {
-            Way::Hop(hop) if segment.length <= hop.mtu => {
+            Way::Hop(hop) if length <= hop.mtu => {
                 job.outcome.hop = hop;
                 return Ok(());
             }
@@ -123,7 +133,7 @@ pub fn way_out<A: Addr, S: Store<A>, N: Network<A>>(
             Way::Unknown => hops::asks(job.store, before),
         }
     }
-    let route = job.network.route(&job.draft.to, segment.length, segment.headers);
+    let route = job.network.route(&job.draft.to, length, segment.headers.saturating_add(outer));
     let (way, word) = match (route, job.network.hook()) {
         (Route::Hop(hop), Hook::Xdp) => {
             job.outcome.hop = hop;
@@ -134,18 +144,31 @@ pub fn way_out<A: Addr, S: Store<A>, N: Network<A>>(
             return Ok(());
         }
         (Route::TooBig(mtu), _) => {
-            job.outcome.mtu = mtu;
+            // Zero would say that nobody takes it, whatever its length.
+            job.outcome.mtu = mtu.saturating_sub(outer).max(1);
             return Err(Reason::TooBig);
         }
         (Route::Stack, Hook::Xdp) => (Err(Reason::NeedsStack), hops::by_stack(job.store)),
         (Route::None, Hook::Xdp) => (Err(Reason::NeedsStack), 0),
         (Route::Stack | Route::None, Hook::Tc) => return Err(Reason::NoRoute),
     };
-    if known {
+    remember(job, before, word);
+    way
+}
+
+/// Takes note of a way that was asked for.
+#[inline(never)]
+fn remember<A: Addr, S: Store<A>, N: Network<A>>(
+    job: &mut Job<'_, A, S, N>,
+    before: u64,
+    word: u64,
+) {
+    if job.draft.node != 0 {
+        dsr::set_way(job.store, job.draft.node, before, word);
+    } else if job.outcome.opened {
+        job.draft.entry.way = word;
+    } else {
         hops::changed(job.store, before, word);
         table::set_way(job.store, &job.draft.found, word);
-    } else {
-        job.draft.entry.way = word;
     }
-    way
 }

@@ -1,8 +1,12 @@
 //! What a packet that comes in is: of a known flow, the first of a new one, or nobody's here.
 
-use super::{Course, Draft, Keep, Outcome, Trace, steps};
+use super::{
+    Course, Draft, Keep, Outcome, Step, Trace,
+    dsr::{self, Lead},
+    steps,
+};
 use crate::{
-    abi::{FrontendKey, Kind, Settings},
+    abi::{FrontendKey, Kind, Scope, Settings},
     addr::Addr,
     flow::Tuple,
     gate::{Plane, ground, passes},
@@ -22,7 +26,15 @@ pub fn look_up<A: Addr, S: Store<A>>(
     trace: &mut Trace,
 ) -> Course {
     let Some(settings) = store.settings() else { return ends(outcome, Reason::NotService) };
-    if passes_dialled(store, &draft.segment.tuple) {
+    let opened = !matches!(draft.step, Step::First);
+    let dialled = opened || passes_dialled(store, &draft.segment.tuple);
+    if dialled && settings.own_node != 0 && !draft.from_pod {
+        let lead = if opened { Lead::Here } else { store.lead(draft, outcome, trace) };
+        if let Some(course) = led(store, draft, outcome, trace, lead) {
+            return course;
+        }
+    }
+    if dialled {
         // A connection that is under way needs no frontend, only its flow; it may outlive a Service.
         let under_way =
             has_connections(draft.segment.tuple.protocol) && !opens(draft.segment.tcp_flags);
@@ -55,6 +67,36 @@ pub fn look_up<A: Addr, S: Store<A>>(
     ends(outcome, reason)
 }
 
+/// With DSR, what comes of what the ring over nodes says; `None` if the packet is not one that is
+/// spread.
+#[inline(always)]
+fn led<A: Addr, S: Store<A>>(
+    store: &S,
+    draft: &mut Draft<A>,
+    outcome: &mut Outcome,
+    trace: &mut Trace,
+    lead: Lead,
+) -> Option<Course> {
+    let set = match lead {
+        Lead::Nowhere => return None,
+        Lead::Ends => return Some(Course::Ends),
+        Lead::Node => return Some(Course::ToNode),
+        Lead::NodeUnlessKnown if !find_from_client(store, draft) => return Some(Course::ToNode),
+        Lead::NodeUnlessKnown => {
+            let course = match steps::keeps(store, draft) {
+                Keep::Yes => hit(store, draft, outcome),
+                Keep::Gone => gone(store, draft, outcome),
+                Keep::No => return Some(Course::ToNode),
+            };
+            draft.node = 0;
+            return Some(course);
+        }
+        Lead::Here => Scope::Local,
+        Lead::Rest => Scope::Rest,
+    };
+    Some(dsr::serve(store, draft, outcome, trace, set))
+}
+
 // Functions of their own, for the sake of BPF's stack: keys are large.
 
 #[inline(never)]
@@ -68,7 +110,7 @@ fn passes_node<A: Addr, S: Store<A>>(store: &S, address: A) -> bool {
 }
 
 #[inline(never)]
-fn find_frontend<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>) -> bool {
+pub(super) fn find_frontend<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>) -> bool {
     let Tuple { dst, dport, protocol, .. } = draft.segment.tuple;
     let Some(frontend) = store.frontend(&FrontendKey::new(dst, dport, protocol)) else {
         return false;
@@ -102,7 +144,7 @@ fn place_of<A: Addr, S: Store<A>>(store: &S, settings: &Settings, address: A) ->
 }
 
 #[inline(always)]
-fn find_from_client<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>) -> bool {
+pub(super) fn find_from_client<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>) -> bool {
     store.find_flow(&draft.segment.tuple, &mut draft.found)
         && matches!(draft.found.entry.role, Role::ToLocal | Role::ToRemote)
 }
@@ -131,7 +173,11 @@ fn to_frontend<A: Addr, S: Store<A>>(
 
 /// A packet of a flow that is known, from the client.
 #[inline(always)]
-fn hit<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>, outcome: &mut Outcome) -> Course {
+pub(super) fn hit<A: Addr, S: Store<A>>(
+    store: &S,
+    draft: &mut Draft<A>,
+    outcome: &mut Outcome,
+) -> Course {
     attribute(store, draft, outcome);
     draft.to = draft.found.entry.to;
     to(draft.found.entry.role)
@@ -139,7 +185,11 @@ fn hit<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>, outcome: &mut Outc
 
 /// A packet of a connection whose backend is gone for good.
 #[inline(always)]
-fn gone<A: Addr, S: Store<A>>(store: &S, draft: &Draft<A>, outcome: &mut Outcome) -> Course {
+pub(super) fn gone<A: Addr, S: Store<A>>(
+    store: &S,
+    draft: &Draft<A>,
+    outcome: &mut Outcome,
+) -> Course {
     attribute(store, draft, outcome);
     ends(outcome, Reason::BackendGone)
 }
@@ -157,12 +207,12 @@ fn attribute<A: Addr, S: Store<A>>(store: &S, draft: &Draft<A>, outcome: &mut Ou
 }
 
 #[inline(always)]
-fn to(role: Role) -> Course {
+pub(super) fn to(role: Role) -> Course {
     if role == Role::ToLocal { Course::ToLocal } else { Course::ToRemote }
 }
 
 #[inline(always)]
-const fn ends(outcome: &mut Outcome, reason: Reason) -> Course {
+pub(super) const fn ends(outcome: &mut Outcome, reason: Reason) -> Course {
     outcome.end(reason);
     Course::Ends
 }

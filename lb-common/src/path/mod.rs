@@ -1,28 +1,30 @@
 //! What happens to a packet from its arrival to its verdict: the same function in XDP, in tc and in
 //! tests.
 
+pub mod dsr;
 mod egress;
 pub mod fragment;
 mod icmp;
 mod ingress;
 pub mod look_up;
+mod notes;
+mod opening;
 pub mod quick;
 mod source;
 pub mod steps;
 
+pub use notes::{Course, Draft, Keep, Notes, Outcome, Step, Trace};
 pub use source::{SourceClass, is_barred, masquerade};
 
 use crate::{
-    abi::{AffinityKey, Answer, Event, Frontend, Kind, NextHop},
     addr::{V4, V6},
-    flow::Tuple,
-    icmp::{Messages, Span},
+    envelope::{self, Envelope, Inner},
+    icmp::Messages,
     packet::Packet,
-    parse::{Ip, Part, Segment, version},
+    parse::{Ip, Part, version},
     reject::{Complaint, Reject},
     rewrite::{link, translate},
     sctp,
-    table::{Entry, Found},
     verdict::{Reason, Verdict},
     wire::proto,
     world::{Network, Store},
@@ -36,167 +38,8 @@ pub enum Hook {
     Tc,
 }
 
-/// What came of a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Outcome {
-    pub reason: Reason,
-    /// The reason's. It is worked out where the reason is known: of one that comes from memory the
-    /// verifier knows nothing, and would not let it choose from a table.
-    pub verdict: Verdict,
-    /// Index of the service, or [`Outcome::NOBODY`].
-    pub service: u32,
-    /// Id of the backend, or [`Outcome::NOBODY`].
-    pub backend: u32,
-    /// For packets that are forwarded.
-    pub hop: NextHop,
-    /// What would have fitted, for a packet that is too big.
-    pub mtu: u16,
-    /// Whether this packet made a flow.
-    pub opened: bool,
-}
-
-impl Outcome {
-    /// No service or backend has a part in it.
-    pub const NOBODY: u32 = u32::MAX;
-
-    /// This is what becomes of the packet, as far as it can be done.
-    #[inline(always)]
-    pub const fn end(&mut self, reason: Reason) {
-        self.reason = reason;
-        self.verdict = reason.verdict();
-    }
-}
-
-impl Default for Outcome {
-    #[inline(always)]
-    fn default() -> Self {
-        Self {
-            reason: Reason::NotIp,
-            verdict: Verdict::Pass,
-            service: Self::NOBODY,
-            backend: Self::NOBODY,
-            hop: NextHop::default(),
-            mtu: 0,
-            opened: false,
-        }
-    }
-}
-
-/// How a choice came about, for `lb explain`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Trace {
-    pub kind: Option<Kind>,
-    pub class: SourceClass,
-    pub masquerade: bool,
-    pub answer: Answer,
-    /// The source address that the backend sees (a slot).
-    pub source: [u8; 16],
-}
-
-impl Default for Trace {
-    #[inline(always)]
-    fn default() -> Self {
-        Self {
-            kind: None,
-            class: SourceClass::Outside,
-            masquerade: false,
-            answer: Answer::UNSET,
-            source: [0; 16],
-        }
-    }
-}
-
-/// The rules' notes on one packet. They are the caller's, because BPF's stack of 512 bytes is too
-/// small for them; what an earlier packet left in them does not matter.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Notes {
-    pub outcome: Outcome,
-    pub trace: Trace,
-    /// Which of the two drafts is this packet's.
-    is_v6: bool,
-    v4: Draft<V4>,
-    v6: Draft<V6>,
-}
-
-impl Notes {
-    /// Tells what came of the packet; the caller knows when and where that was.
-    #[inline(always)]
-    pub fn tell(&self, event: &mut Event) {
-        let Outcome { reason, service, backend, opened, verdict: _, hop: _, mtu: _ } = self.outcome;
-        event.reason = reason as u32;
-        event.service = service;
-        event.backend = backend;
-        event.opened = u8::from(opened);
-        if self.is_v6 {
-            event.set_tuple(&self.v6.segment.tuple);
-        } else {
-            event.set_tuple(&self.v4.segment.tuple);
-        }
-    }
-}
-
-/// The part of the notes that depends on the family.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Draft<A> {
-    pub(crate) segment: Segment<A>,
-    /// Whether it came out of a pod of this node ([`Network::faces_pods`]).
-    from_pod: bool,
-    /// To session affinity.
-    client: AffinityKey,
-    /// The frontend that the packet is to.
-    frontend: Frontend,
-    pub(crate) found: Found<A>,
-    /// Whether `found` is to make room for the flow's new entry.
-    reselects: bool,
-    /// What the packet becomes.
-    pub(crate) to: Tuple<A>,
-    /// The key of the flow's other entry.
-    pub(crate) reply: Tuple<A>,
-    pub(crate) entry: Entry<A>,
-    pub(crate) other: Found<A>,
-    /// Of an ICMP error.
-    span: Span,
-}
-
-/// Whether a flow keeps its backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Keep {
-    Yes,
-    /// Choose again.
-    No,
-    /// The backend is gone for good: the client shall know.
-    Gone,
-}
-
-/// What look-ups found of a packet.
-#[repr(u32)]
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Course {
-    /// From a client to a backend on this node.
-    ToLocal = 0,
-    /// From a client to a backend elsewhere.
-    ToRemote = 1,
-    /// From a backend elsewhere to its client.
-    FromRemote = 2,
-    /// Not to be sent anywhere: the outcome says why.
-    Ends = 3,
-}
-
-impl Course {
-    /// The reverse of `as u32`.
-    #[inline(always)]
-    pub const fn from_number(number: u32) -> Self {
-        match number {
-            0 => Self::ToLocal,
-            1 => Self::ToRemote,
-            2 => Self::FromRemote,
-            _ => Self::Ends,
-        }
-    }
-}
-
 /// A family that the rules can be run for.
-pub trait Family: Reject + Messages + quick::Quick {}
+pub trait Family: Reject + Messages + Envelope + quick::Quick {}
 impl Family for V4 {}
 impl Family for V6 {}
 
@@ -236,25 +79,35 @@ fn arrive_in<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     mut job: Job<'_, A, S, N>,
 ) -> Verdict {
     if job.network.takes_shortcuts()
-        && let Some(verdict) = quick::run(packet, job.store, job.draft, job.outcome)
+        && let Some(verdict) = quick::run(packet, job.store, job.draft, job.outcome, job.trace)
     {
         return verdict;
     }
     job.draft.from_pod = job.network.faces_pods();
-    match A::parse(packet, &mut job.draft.segment) {
+    (job.draft.step, job.draft.from, job.draft.node) = (Step::First, None, 0);
+    let mut parsed = A::parse(packet, &mut job.draft.segment);
+    if matches!(parsed, Err(Reason::Protocol)) && is_envelope(&job) {
+        parsed = opening::open(packet, &mut job);
+    }
+    match parsed {
         Ok(()) => {
             ingress::judge(&mut job);
             first(&mut job);
         }
-        Err(Reason::NotIp) => job.outcome.end(Reason::NotIp),
+        Err(reason @ (Reason::NotIp | Reason::NotService)) => job.outcome.end(reason),
         Err(Reason::Fragment) => {
             let reason = ingress::judge_later(&mut job);
             job.outcome.end(reason);
         }
         Err(Reason::Protocol) if job.draft.segment.tuple.protocol == A::ICMP => {
-            let reason = match icmp::judge(packet, &mut job) {
-                Reason::ErrorRemote => {
-                    ingress::way_out(&mut job).err().unwrap_or(Reason::ErrorRemote)
+            let reason = if matches!(job.draft.step, Step::First) {
+                icmp::judge(packet, &mut job)
+            } else {
+                icmp::judge(&Inner::of::<A>(packet), &mut job)
+            };
+            let reason = match reason {
+                Reason::ErrorRemote | Reason::ToNode => {
+                    ingress::way_out(&mut job).err().unwrap_or(reason)
                 }
                 reason => reason,
             };
@@ -267,7 +120,24 @@ fn arrive_in<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
             job.outcome.end(reason);
         }
     }
+    if matches!(job.outcome.reason, Reason::ToNode) {
+        return send_on(packet, &mut job);
+    }
+    let opened = !matches!(job.draft.step, Step::First);
+    if job.network.hook() == Hook::Tc && S::LIVE && opened {
+        opening::take_out(packet, &mut job);
+    }
     write(packet, job)
+}
+
+/// Whether the packet is an envelope that may be for us to open (DSR). Only tc can.
+#[inline(always)]
+fn is_envelope<A: Family, S: Store<A>, N: Network<A>>(job: &Job<'_, A, S, N>) -> bool {
+    job.network.hook() == Hook::Tc
+        && S::LIVE
+        && !job.network.faces_pods()
+        && job.draft.segment.tuple.protocol == A::IN_ITSELF
+        && job.store.settings().is_some_and(|settings| settings.own_node != 0)
 }
 
 /// A frame that leaves on an uplink, or to a pod.
@@ -294,6 +164,7 @@ fn leave_in<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     packet: &mut P,
     mut job: Job<'_, A, S, N>,
 ) -> Verdict {
+    job.draft.step = Step::First;
     let parsed = A::parse(packet, &mut job.draft.segment);
     let reason = match parsed {
         Ok(()) => egress::judge(&mut job),
@@ -332,8 +203,8 @@ fn write<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     packet: &mut P,
     job: Job<'_, A, S, N>,
 ) -> Verdict {
-    let Draft { segment, to, .. } = job.draft;
     let verdict = job.outcome.verdict;
+    let Draft { segment, to, .. } = job.draft;
     let written = match verdict {
         Verdict::Pass | Verdict::Drop => return verdict,
         Verdict::Reject => match A::reject(packet, segment, Complaint { mtu: job.outcome.mtu }) {
@@ -371,6 +242,23 @@ fn write<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
             Verdict::Drop
         }
     }
+}
+
+/// Sends the packet to another node. A function of its own, for the sake of BPF's stack.
+#[inline(never)]
+fn send_on<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
+    packet: &mut P,
+    job: &mut Job<'_, A, S, N>,
+) -> Verdict {
+    let Draft { segment, to, step, marked, .. } = &*job.draft;
+    let is_in_one = !matches!(step, Step::First);
+    match envelope::send(packet, to, segment.length, is_in_one, *marked, &job.outcome.hop) {
+        Some(()) => return job.outcome.verdict,
+        // Some drivers leave no room in front.
+        None if job.network.hook() == Hook::Xdp => job.outcome.end(Reason::NeedsStack),
+        None => job.outcome.end(Reason::NotLinear),
+    }
+    job.outcome.verdict
 }
 
 /// As [`translate`], for SCTP and ICMP. A function of its own, for the sake of BPF's stack.

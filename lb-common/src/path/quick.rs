@@ -6,11 +6,15 @@
 //! rules would end as this does, and a test holds the two against each other; everywhere else it
 //! stands back and has changed nothing.
 
-use super::{Draft, Outcome};
+use super::{
+    Draft, Outcome, Trace,
+    dsr::{self, Lead},
+};
 use crate::{
     abi::{BackendState, NextHop},
     addr::{Addr, V4, V6},
     checksum::Delta,
+    envelope::{self, Envelope},
     flow::Tuple,
     gate::{Ground, Plane, ground, passes},
     hops::{self, Way},
@@ -34,7 +38,7 @@ header! {
 }
 
 /// A family whose plain packets are known by one look.
-pub trait Quick: Addr {
+pub trait Quick: Envelope {
     type Plain: Header;
 
     /// Reads addresses and ports of a whole TCP packet without options or extension headers; the
@@ -121,12 +125,13 @@ pub fn run<A: Quick, P: Packet + ?Sized, S: Store<A>>(
     store: &S,
     draft: &mut Draft<A>,
     outcome: &mut Outcome,
+    trace: &mut Trace,
 ) -> Option<Verdict> {
     // A call costs as much as a look-up; but what IPv6 needs has no room on the caller's stack.
     if A::IS_V4 {
-        run_here(packet, store, draft, outcome)
+        run_here(packet, store, draft, outcome, trace)
     } else {
-        run_apart(packet, store, draft, outcome)
+        run_apart(packet, store, draft, outcome, trace)
     }
 }
 
@@ -136,8 +141,9 @@ fn run_apart<A: Quick, P: Packet + ?Sized, S: Store<A>>(
     store: &S,
     draft: &mut Draft<A>,
     outcome: &mut Outcome,
+    trace: &mut Trace,
 ) -> Option<Verdict> {
-    run_here(packet, store, draft, outcome)
+    run_here(packet, store, draft, outcome, trace)
 }
 
 #[inline(always)]
@@ -146,6 +152,7 @@ fn run_here<A: Quick, P: Packet + ?Sized, S: Store<A>>(
     store: &S,
     draft: &mut Draft<A>,
     outcome: &mut Outcome,
+    trace: &mut Trace,
 ) -> Option<Verdict> {
     let room = packet.len() - L3;
     let plain: &mut A::Plain = packet.get_mut(0)?;
@@ -158,7 +165,7 @@ fn run_here<A: Quick, P: Packet + ?Sized, S: Store<A>>(
     if !is_right || !under_way {
         return None;
     }
-    match known(store, draft, outcome) {
+    match known(store, draft, outcome, trace) {
         Known::Perhaps => return None,
         Known::Nobody => {
             outcome.end(Reason::NotService);
@@ -166,6 +173,14 @@ fn run_here<A: Quick, P: Packet + ?Sized, S: Store<A>>(
         }
         Known::Local => {
             outcome.end(Reason::NeedsStack);
+            return Some(outcome.verdict);
+        }
+        Known::Node => {
+            let Draft { segment, to, .. } = draft;
+            // Some drivers leave no room in front.
+            if envelope::send(packet, to, segment.length, false, false, &outcome.hop).is_none() {
+                outcome.end(Reason::NeedsStack);
+            }
             return Some(outcome.verdict);
         }
         Known::Remote => {}
@@ -189,6 +204,8 @@ enum Known {
     /// Of a flow with a backend elsewhere, of which there is nothing to note but that it came: the
     /// outcome says all but the verdict, `draft.found` what the packet becomes.
     Remote,
+    /// To another node, by DSR: `draft.to` has the envelope's addresses.
+    Node,
     /// Of a flow to a backend on this node: tc's.
     Local,
     /// Nobody's here.
@@ -197,9 +214,13 @@ enum Known {
 
 /// Looks the packet up.
 #[inline(always)]
-fn known<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>, outcome: &mut Outcome) -> Known {
-    let Draft { segment, found, .. } = draft;
-    let Tuple { dst, dport, protocol, .. } = segment.tuple;
+fn known<A: Envelope, S: Store<A>>(
+    store: &S,
+    draft: &mut Draft<A>,
+    outcome: &mut Outcome,
+    trace: &mut Trace,
+) -> Known {
+    let Tuple { dst, dport, protocol, .. } = draft.segment.tuple;
     let Some(settings) = store.settings() else { return Known::Perhaps };
     let Ground { frontends, node } = ground(store, dst);
     let snat_port = settings.is_snat_port(dport);
@@ -209,6 +230,14 @@ fn known<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>, outcome: &mut Ou
         let unallocated = settings.services::<A>().contains(dst);
         return if unallocated { Known::Perhaps } else { Known::Nobody };
     }
+    if settings.own_node != 0 && dialled {
+        match store.lead(draft, outcome, trace) {
+            Lead::Nowhere => {}
+            Lead::Node => return to_node(store, draft, outcome),
+            Lead::NodeUnlessKnown | Lead::Here | Lead::Rest | Lead::Ends => return Known::Perhaps,
+        }
+    }
+    let Draft { segment, found, .. } = draft;
     let now = store.now();
     if !table::find_at_home(store, settings, &segment.tuple, now, found) {
         return Known::Perhaps;
@@ -245,4 +274,17 @@ fn known<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>, outcome: &mut Ou
     outcome.end(reason);
     (outcome.service, outcome.backend, outcome.hop) = (service, entry.backend, hop);
     Known::Remote
+}
+
+/// A packet that the ring over nodes leads to another, if the way there is known.
+#[inline(always)]
+fn to_node<A: Envelope, S: Store<A>>(store: &S, draft: &Draft<A>, outcome: &mut Outcome) -> Known {
+    let way = dsr::way_to(store, draft.node);
+    let Way::Hop(hop) = hops::recall(store, way, store.now()) else { return Known::Perhaps };
+    if draft.segment.length.saturating_add(A::OUTER as u16) > hop.mtu {
+        return Known::Perhaps;
+    }
+    outcome.end(Reason::ToNode);
+    outcome.hop = hop;
+    Known::Node
 }

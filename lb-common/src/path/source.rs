@@ -1,6 +1,7 @@
 use crate::{
     abi::{Frontend, FrontendKey, Kind, Scope, Service, Settings},
     addr::Addr,
+    gate::ground,
     world::Store,
 };
 
@@ -20,6 +21,10 @@ impl SourceClass {
     pub fn of<A: Addr, S: Store<A>>(store: &S, settings: &Settings, source: A) -> Self {
         if settings.pods::<A>().contains(source) {
             return Self::Pod;
+        }
+        // Most are nobody's here, and a look at the gate costs less than one at the table.
+        if !ground(store, source).node {
+            return Self::Outside;
         }
         let own = store.frontend(&FrontendKey::of_address(source));
         if matches!(own.and_then(|own| own.kind()), Some(Kind::NodeAddress)) {
@@ -79,7 +84,8 @@ pub fn masquerade<A: Addr>(
         || match kind {
             Kind::ClusterIp => all || (detects && !matches!(class, SourceClass::Pod)),
             _ => match (service.external(), class) {
-                (Scope::Cluster, _) | (Scope::Local, SourceClass::Node) => true,
+                (Scope::Cluster | Scope::Nodes | Scope::Rest, _)
+                | (Scope::Local, SourceClass::Node) => true,
                 (Scope::Local, SourceClass::Pod | SourceClass::Outside) => false,
             },
         }

@@ -5,7 +5,7 @@
 
 use super::{Draft, Keep, Outcome, SourceClass, Trace, is_barred, masquerade};
 use crate::{
-    abi::{AffinityKey, Answer, BackendState, Kind, Settings},
+    abi::{AffinityKey, Answer, BackendState, Kind, Scope, Settings},
     addr::Addr,
     affinity, hash,
     limits::PORT_TRIES,
@@ -96,7 +96,8 @@ fn choice<A: Addr, S: Store<A>>(
     // Field by field: a whole one would be built on the stack.
     (trace.kind, trace.class) = (Some(kind), class);
     (trace.masquerade, trace.answer, trace.source) = (false, Answer::UNSET, [0; 16]);
-    if is_barred(store, &frontend, service, tuple.src) {
+    // Sources were looked at before a node was chosen.
+    if draft.from.is_none() && is_barred(store, &frontend, service, tuple.src) {
         return Err(Reason::SourceRange);
     }
     let now = store.now();
@@ -113,12 +114,15 @@ fn choice<A: Addr, S: Store<A>>(
     let hash = hash::tuple(settings.seed, tuple);
     let pick = Pick::of(store, frontend.service(), service, ring, hash);
     draft.client = AffinityKey::of_address(frontend.service(), tuple.src.to_slot());
+    let scope = draft.from.unwrap_or(class.scope(kind, service));
     let Choice { id, backend, answer } =
-        affinity::choose(store, &draft.client, service, class.scope(kind, service), pick)?;
+        affinity::choose(store, &draft.client, service, scope, pick)?;
     let local = backend.is_local();
     let address = A::from_slot(backend.address());
     let hairpin = local && address == tuple.src;
-    trace.masquerade = masquerade::<A>(settings, kind, class, service, hairpin);
+    // With DSR the backends of this node see the client.
+    trace.masquerade = !matches!(draft.from, Some(Scope::Local))
+        && masquerade::<A>(settings, kind, class, service, hairpin);
     trace.answer = answer;
     outcome.backend = id;
     // Only a local backend that the ring names can have been this flow's all along.
@@ -147,7 +151,7 @@ fn choice<A: Addr, S: Store<A>>(
 
 /// Whether it is before a tick that may be zero, for never.
 #[inline(always)]
-const fn is_before(now: u32, end: u32) -> bool {
+pub(super) const fn is_before(now: u32, end: u32) -> bool {
     end != 0 && end.wrapping_sub(now) as i32 > 0
 }
 

@@ -16,8 +16,10 @@ pub use transport::{Ports, Sctp, Tcp, Udp};
 /// IANA protocol numbers.
 pub mod proto {
     pub const ICMP: u8 = 1;
+    pub const IPIP: u8 = 4;
     pub const TCP: u8 = 6;
     pub const UDP: u8 = 17;
+    pub const IP6IP6: u8 = 41;
     pub const ICMPV6: u8 = 58;
     pub const SCTP: u8 = 132;
 }

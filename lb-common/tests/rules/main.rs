@@ -8,6 +8,8 @@ mod anything;
 mod checksum;
 mod concurrency;
 mod crc32c;
+mod dsr;
+mod envelopes;
 mod gate;
 mod hash;
 mod hops;

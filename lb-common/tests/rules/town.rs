@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use lb_common::{
-    abi::{Answer, Backend, BackendState, Kind, NextHop, Scope, Settings},
+    abi::{Answer, Backend, BackendState, Kind, NextHop, Node, NodeSlot, Scope, Service, Settings},
     addr::{Addr, V4, V6},
     model::{Modelled, Run, Tables, TestWorld},
     path::{Hook, Outcome},
@@ -35,6 +35,8 @@ pub struct Names {
     pub here: [&'static str; 3],
     /// Backends elsewhere, by number.
     pub there: [&'static str; 3],
+    /// Other nodes, with DSR.
+    pub peers: [&'static str; 2],
 }
 
 const NAMES_V4: Names = Names {
@@ -47,6 +49,7 @@ const NAMES_V4: Names = Names {
     unallocated: "10.96.0.99",
     here: ["10.1.0.10", "10.1.0.11", "10.1.0.12"],
     there: ["10.2.0.10", "10.2.0.11", "10.2.0.12"],
+    peers: ["192.0.5.2", "192.0.5.3"],
 };
 
 const NAMES_V6: Names = Names {
@@ -59,6 +62,7 @@ const NAMES_V6: Names = Names {
     unallocated: "fd00:96::99",
     here: ["fd00:1::10", "fd00:1::11", "fd00:1::12"],
     there: ["fd00:2::10", "fd00:2::11", "fd00:2::12"],
+    peers: ["2001:db8:5::2", "2001:db8:5::3"],
 };
 
 pub struct Town {
@@ -147,6 +151,43 @@ impl Town {
             self.world.set_backends(SERVICE, Scope::Local, &here);
         }
         self
+    }
+
+    /// Spreads the service by DSR over this node, 1, and the others, 2 and 3: its ring takes turns by
+    /// these slots, and has done so for an hour. Backends here may get flows if there are any.
+    pub fn spread(mut self, slots: &[(u32, u32)]) -> Self {
+        let names = self.names;
+        if names.v4 {
+            self.meet::<V4>();
+        } else {
+            self.meet::<V6>();
+        }
+        self.world.settings.own_node = 1;
+        for (id, address) in (1..).zip([names.node].into_iter().chain(names.peers)) {
+            let node = if names.v4 {
+                Node::new(ip(address), V6::default())
+            } else {
+                Node::new(V4::default(), ip(address))
+            };
+            self.world.nodes.insert(id, node);
+        }
+        let slots: Vec<_> =
+            slots.iter().map(|(now, before)| NodeSlot { now: *now, before: *before }).collect();
+        let now = self.world.now.get();
+        self.world.set_nodes(SERVICE, &slots, now.wrapping_sub(seconds(3600)));
+        if self.world.backends.keys().any(|id| *id < 20) {
+            self.world.change_service(SERVICE, Service::with_usable_here);
+        }
+        self
+    }
+
+    /// Other nodes, and what tells that somebody has the NodePort everywhere.
+    fn meet<A: Modelled + FromIp>(&mut self) {
+        for peer in self.names.peers {
+            self.world.add_address::<A>(ip(peer), Kind::PeerAddress);
+        }
+        let (port, protocol) = (NODE_PORT, self.protocol);
+        self.world.add_frontend(A::default(), port, protocol, SERVICE, Kind::AnyNodePort);
     }
 
     /// (Re)writes a backend, as one of `generation`.

@@ -29,7 +29,11 @@ impl Told {
         let (count, objects) = match change {
             Change::Service(op) => (&mut self.services, objects(op)),
             Change::EndpointSlice(op) => (&mut self.slices, objects(op)),
-            Change::Endpoints(_) | Change::Pod(_) | Change::Node(_) | Change::ServiceCidr(_) => {
+            Change::Endpoints(_)
+            | Change::Pod(_)
+            | Change::Node(_)
+            | Change::ServiceCidr(_)
+            | Change::Lease(_) => {
                 return;
             }
         };

@@ -51,9 +51,9 @@ use crate::{
     cluster::{
         Change,
         events::{self, Warning},
-        files, watch,
+        files, lease, watch,
     },
-    config::{Config, SourceKind},
+    config::{Config, Forwarding, SourceKind},
     doctor::beside,
     net, observe, page,
 };
@@ -339,8 +339,10 @@ async fn source(
             let client = client.await.map_err(|error| {
                 Failure::new(Exit::Error, error, "see --kubeconfig, or -f for manifests")
             })?;
+            let spreads = config.forwarding == Forwarding::Dsr;
             let options = watch::Options {
                 mirror_endpoints: config.mirror_endpoints,
+                leases: spreads,
                 ..watch::Options::default()
             };
             let (batches, mut from) = mpsc::channel(16);
@@ -355,7 +357,14 @@ async fn source(
             let (node, to) = (config.node_name, client.clone());
             let publish = async move {
                 events::started(to.clone(), &node).await;
-                events::publish(to, node, warnings).await;
+                let leased = async {
+                    if spreads {
+                        lease::hold(to.clone(), &node).await;
+                    } else {
+                        lease::give_up(to.clone(), &node).await;
+                    }
+                };
+                tokio::join!(events::publish(to.clone(), node.clone(), warnings), leased);
             };
             let publish = cancel.clone().run_until_cancelled_owned(publish);
             tokio::join!(watch::run(client, options, batches, sources, cancel), forward, publish);

@@ -137,7 +137,7 @@ fn beginning(name: &ObjectName, row: &Service) -> Description {
 
 fn policy(scope: Scope) -> String {
     match scope {
-        Scope::Cluster => "Cluster".to_owned(),
+        Scope::Cluster | Scope::Nodes | Scope::Rest => "Cluster".to_owned(),
         Scope::Local => "Local".to_owned(),
     }
 }

@@ -20,16 +20,6 @@ pub fn check(config: &Config) -> Result<(), Failure> {
     if let Ok(kernel) = host::local_ports() {
         config::check_local_ports(config.snat_ports, kernel)?;
     }
-    let missing = |what: &str| {
-        Failure::new(
-            Exit::Usage,
-            format!("{what} is not built yet"),
-            "leave it at its default; see the limits in the README",
-        )
-    };
-    if config.forwarding == config::Forwarding::Dsr {
-        return Err(missing("forwarding: dsr"));
-    }
     if config.socket_termination {
         net::can_end_udp().map_err(|error| {
             Failure::new(

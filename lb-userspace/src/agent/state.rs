@@ -17,7 +17,7 @@ use super::{
 use crate::{
     cli::{Exit, Failure},
     cluster::{events::Warning, files::Report, index::Index, watch},
-    config::Config,
+    config::{Config, Forwarding},
     datapath::{
         maps::Maps,
         moving::Moving,
@@ -221,7 +221,7 @@ impl State {
         self.hook_up();
         let environment = Surroundings::of(&self.node);
         let ops = match self.settings() {
-            Some(settings) => self.tables.reroute(&environment.with(&settings)),
+            Some(settings) => self.tables.reroute(&environment.with(&settings, &self.node)),
             None => Vec::new(),
         };
         self.write(&ops);
@@ -250,7 +250,9 @@ impl State {
         }
         let own = self.index.node(&self.config.node_name);
         let node = self.config.node(own, self.index.service_cidrs(), &self.interfaces);
-        let node = Node { drains: self.drains.clone(), ..node };
+        let spread = self.config.forwarding == Forwarding::Dsr;
+        let nodes = spread.then(|| self.index.cluster_nodes());
+        let node = Node { drains: self.drains.clone(), nodes, ..node };
         if node != self.node || !self.in_step {
             self.node = node;
             self.hook_up();
@@ -258,7 +260,7 @@ impl State {
         let changed = self.plan.update(&mut self.index, &self.node);
         let Some(settings) = self.settings() else { return };
         let surroundings = Surroundings::of(&self.node);
-        let environment = surroundings.with(&settings);
+        let environment = surroundings.with(&settings, &self.node);
         let planned = if self.in_step {
             let names: BTreeSet<&ObjectName> = changed.iter().chain(self.refused.keys()).collect();
             let changes: Vec<Change<'_>> = names

@@ -30,7 +30,8 @@ pub fn report(state: &State) -> StatusReport {
         drops(&state.maps, Some(state.rates.refused_lately())),
         proxies(state),
     ];
-    let lines = lines.into_iter().chain(pods(state)).chain(drained(state)).collect();
+    let lines = lines.into_iter().chain(forwarding(state)).chain(pods(state));
+    let lines = lines.chain(drained(state)).collect();
     StatusReport { node: state.node.name.clone(), lines }
 }
 
@@ -92,6 +93,33 @@ fn pods(state: &State) -> Option<StatusLine> {
     let level = if found == 0 { Level::Warn } else { Level::Ok };
     let detail = format!("{found} {}", patterns.join(", "));
     Some(line("Pod interfaces", level, detail))
+}
+
+/// With DSR, who takes part.
+fn forwarding(state: &State) -> Option<StatusLine> {
+    let nodes = state.node.nodes.as_deref()?;
+    let forwards: Vec<&str> =
+        nodes.iter().filter(|(_, node)| node.forwards).map(|(name, _)| name.as_str()).collect();
+    let own = nodes.get(&state.node.name);
+    let shown = match forwards.len() {
+        0 => "nobody".to_owned(),
+        1..=5 => forwards.join(", "),
+        more => format!("{more} nodes"),
+    };
+    let detail = format!("dsr, {} of {} nodes: {shown}", forwards.len(), nodes.len());
+    Some(match own {
+        None => line(
+            "Forwarding",
+            Level::Warn,
+            format!("{detail}; no Node object has this node's name: by snat from here"),
+        ),
+        Some(own) if !own.forwards => line(
+            "Forwarding",
+            Level::Warn,
+            format!("{detail}; not known to others yet: by snat to here"),
+        ),
+        Some(_) => line("Forwarding", Level::Ok, detail),
+    })
 }
 
 fn source(state: &State) -> StatusLine {

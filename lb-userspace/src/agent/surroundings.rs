@@ -6,7 +6,12 @@ use std::{
 
 use lb_common::abi::Settings;
 
-use crate::{model::Node, net, plan::tables::Environment};
+use super::setup;
+use crate::{
+    model::Node,
+    net,
+    plan::tables::{Dsr, Environment},
+};
 
 /// What the tables depend on beside the Services; the ways to backends are asked for once.
 pub struct Surroundings {
@@ -25,7 +30,12 @@ impl Surroundings {
         }
     }
 
-    pub fn with<'a>(&'a self, settings: &'a Settings) -> Environment<'a> {
-        Environment { settings, node_addresses: &self.addresses, source_towards: &*self.source }
+    pub fn with<'a>(&'a self, settings: &'a Settings, node: &'a Node) -> Environment<'a> {
+        Environment {
+            settings,
+            node_addresses: &self.addresses,
+            source_towards: &*self.source,
+            dsr: Dsr::of(node, setup::ticks()),
+        }
     }
 }

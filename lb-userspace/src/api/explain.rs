@@ -55,6 +55,9 @@ pub struct Explanation {
     pub candidates: Vec<SocketAddr>,
     pub masquerade: bool,
     pub via: Option<Via>,
+    /// With DSR, the node that the packet is sent to, which then chooses a backend of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
     /// How it came about; only for a question that is asked alone.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub steps: Vec<Step>,

@@ -13,9 +13,14 @@ use super::{
     harness::{Entry, FLOOR, Harness, TRIVIAL},
     network::{NODE, Network, POD},
     target::Target,
-    world::World,
+    world::{self, World},
 };
-use crate::{cli::Failure, cluster::synthetic::Cluster, datapath::object::Sizes, model::Family};
+use crate::{
+    cli::Failure,
+    cluster::synthetic::Cluster,
+    datapath::object::Sizes,
+    model::{Family, Node},
+};
 
 /// As many flows as there are in the largest case.
 const MANY: u32 = 1 << 20;
@@ -79,7 +84,7 @@ impl Stage {
     /// If the kernel refuses.
     pub fn set_up(wanted: &Wanted, tell: &dyn Fn(&str)) -> Result<Self, Failure> {
         let network = Network::enter()?;
-        let harness = Harness::load(6 * DIALLED, 3 * MANY_V6, MANY)?;
+        let harness = Harness::load(7 * DIALLED, 3 * MANY_V6, MANY)?;
         let mut stage = Self { harness, worlds: Vec::new(), cases: Vec::new(), _network: network };
         let established = wanted.any(&["established-v4", "established-v6"]);
         if established || wanted.any(&["services-10000"]) {
@@ -98,14 +103,27 @@ impl Stage {
             tell("10,000 services, 1,048,576 flows");
             stage.ten_thousand(wanted)?;
         }
+        if wanted.any(&["dsr-v4"]) {
+            tell("one service, spread over nodes");
+            stage.spread()?;
+        }
         tell("the floor, 1,048,576 flows");
         stage.floor()?;
         Ok(stage)
     }
 
     fn world(&mut self, flow_sets_v4: u32, cluster: Cluster) -> Result<(usize, u32), Failure> {
+        self.world_of(flow_sets_v4, cluster, world::node())
+    }
+
+    fn world_of(
+        &mut self,
+        flow_sets_v4: u32,
+        cluster: Cluster,
+        node: Node,
+    ) -> Result<(usize, u32), Failure> {
         let sizes = Sizes { flow_sets_v4, flow_sets_v6: 1 << 18, ..Sizes::with_flow_bytes(0) };
-        let world = World::load(sizes, cluster)?;
+        let world = World::load(sizes, cluster, &node)?;
         let slot = self.harness.admit(world.program()?)?;
         self.worlds.push(world);
         Ok((self.worlds.len() - 1, slot))
@@ -197,6 +215,27 @@ impl Stage {
             Reason::SnatPortsFull,
         ]);
         case.target = Some(Target::Floor(1.25));
+        Ok(())
+    }
+
+    /// The first step of DSR. No packet is of a flow that anybody knows.
+    fn spread(&mut self) -> Result<(), Failure> {
+        let (world, slot) = self.world_of(1 << 18, ONE, world::node_of_many())?;
+        let dst = destination::<V4>(&self.worlds[world], 0)?;
+        let mut stamps: Vec<_> = (0..MANY)
+            .map(|at| {
+                let (src, sport) = V4::client(60, at);
+                V4::stamp(src, sport, dst, Cluster::PORT.to_be_bytes())
+            })
+            .collect();
+        flows::shuffle(&mut stamps);
+        let list = List::write(&mut self.harness, &stamps)?;
+        let few = Target::Case { name: "dsr-v4", flows: 1, services: 1, most: 1.25 };
+        for (count, target) in [(1, Target::Most(70.0)), (MANY, few)] {
+            let case = self.add("dsr-v4", list.take(count), slot, world);
+            case.expect = Expect::Each(&[Reason::ToNode]);
+            case.target = Some(target);
+        }
         Ok(())
     }
 

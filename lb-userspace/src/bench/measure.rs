@@ -105,7 +105,8 @@ fn rows(cases: &[Case], samples: &[Samples]) -> Vec<Row> {
             Some(Target::Case { name, flows, services, .. }) => {
                 find(name, flows, services).map(|other| ratio(&samples.net, &other.net))
             }
-            Some(Target::Floor(_) | Target::Most(_) | Target::Least(_)) | None => ratio_floor,
+            Some(Target::Most(_) | Target::Least(_)) => Some(median(&samples.net)),
+            Some(Target::Floor(_)) | None => ratio_floor,
         };
         Row {
             name: case.name.to_owned(),

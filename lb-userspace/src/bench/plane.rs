@@ -172,6 +172,7 @@ impl Plane {
             settings: &self.settings,
             node_addresses: &addresses,
             source_towards: &source,
+            dsr: None,
         };
         let planned = if self.in_step {
             let change = |name: &'_ ObjectName| self.plan.get(name).map(tables::Change::Put);

@@ -1,6 +1,10 @@
 //! An instance of the datapath, loaded and filled for measuring: the shipped programs, unmodified.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr},
+    sync::Arc,
+};
 
 use aya::programs::{ProgramFd, Xdp};
 use lb_common::{abi::Settings, verdict::Reason};
@@ -13,10 +17,10 @@ use crate::{
         maps::Maps,
         object::{self, Object, Sizes},
     },
-    model::Node,
+    model::{ClusterNode, Node},
     plan::{
         Plan,
-        tables::{self, Environment, Tables},
+        tables::{self, Dsr, Environment, Tables},
     },
 };
 
@@ -36,26 +40,26 @@ impl World {
     ///
     /// # Errors
     /// If the kernel refuses, or something does not fit.
-    pub fn load(sizes: Sizes, cluster: Cluster) -> Result<Self, Failure> {
+    pub fn load(sizes: Sizes, cluster: Cluster, node: &Node) -> Result<Self, Failure> {
         let mut object = object::load_only(sizes, &[PROGRAM])?;
         let mut maps = Maps::from_object(&mut object).map_err(|error| broken("maps", &error))?;
         let mut index = Index::default();
         cluster.listings().into_iter().for_each(|listing| index.apply(listing));
-        let node = node();
         let mut plan = Plan::default();
-        plan.update(&mut index, &node);
+        plan.update(&mut index, node);
         let base = Settings {
             jiffy: crate::host::jiffy(),
             flow_mask_v4: sizes.flow_sets_v4 - 1,
             flow_mask_v6: sizes.flow_sets_v6 - 1,
             ..Settings::default()
         };
-        let settings = tables::settings(base, &node).map_err(|error| broken("settings", &error))?;
+        let settings = tables::settings(base, node).map_err(|error| broken("settings", &error))?;
         let addresses: BTreeSet<IpAddr> = node.addresses.iter().copied().collect();
         let environment = Environment {
             settings: &settings,
             node_addresses: &addresses,
             source_towards: &|to| Some(source_towards(to)),
+            dsr: Dsr::of(node, 0),
         };
         let plans: Vec<_> = plan.services().collect();
         let planned = Tables::new(maps.capacities).reset(&environment, &plans);
@@ -117,6 +121,22 @@ pub fn node() -> Node {
         service_cidrs: ["10.96.0.0/12", "fd00:1::/64"].into_iter().filter_map(range).collect(),
         ..Node::default()
     }
+}
+
+/// The same where packets are spread over the nodes of a synthetic cluster; this one has no endpoints.
+pub fn node_of_many() -> Node {
+    let own = node();
+    let address = |at: u32| Ipv4Addr::from_bits(0x0ac8_0000 + at);
+    let others = (0..Cluster::NODES).map(|at| {
+        let node = ClusterNode { v4: Some(address(at + 1)), v6: None, forwards: true };
+        (Cluster::node_name(at), node)
+    });
+    let v4 = own.addresses.iter().find_map(|own| match own {
+        IpAddr::V4(v4) => Some(*v4),
+        IpAddr::V6(_) => None,
+    });
+    let here = (own.name.clone(), ClusterNode { v4, v6: None, forwards: true });
+    Node { nodes: Some(Arc::new(others.chain([here]).collect())), ..own }
 }
 
 /// The node's own address of the family.

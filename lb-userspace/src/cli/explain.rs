@@ -137,6 +137,7 @@ pub fn render(answer: &Explanation, format: Format) -> Result<String, Failure> {
         candidates,
         masquerade,
         via,
+        node,
         steps,
     } = answer;
     let verdict = word(verdict);
@@ -149,6 +150,7 @@ pub fn render(answer: &Explanation, format: Format) -> Result<String, Failure> {
         ("frontend", frontend.clone()),
         ("candidates", Some(candidates.join(" ")).filter(|text| !text.is_empty())),
         ("backend", backend.map(|backend| backend.to_string())),
+        ("node", node.clone()),
         ("source", source.map(|source| source.to_string())),
         ("masquerade", Some(masquerade.to_string())),
         ("via", via.as_ref().map(word)),

@@ -8,7 +8,7 @@ use crate::{
         files::{Batch, Report, STANDARD_INPUT, Severity, Source},
         index::Index,
     },
-    config::Config,
+    config::{Config, Forwarding},
     host,
     model::{Ignored, Node},
     plan::Plan,
@@ -45,6 +45,8 @@ pub fn read(config: &Config) -> Result<Manifests, Failure> {
     let here = config.node_name == host::name();
     let interfaces = if here { host::addresses().unwrap_or_default() } else { vec![] };
     let node = config.node(index.node(&config.node_name), index.service_cidrs(), &interfaces);
+    let nodes = (config.forwarding == Forwarding::Dsr).then(|| index.cluster_nodes());
+    let node = Node { nodes, ..node };
     let mut plan = Plan::default();
     plan.update(&mut index, &node);
     let ignored = index.ignored().into_iter().chain(faulty).collect();

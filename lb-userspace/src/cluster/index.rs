@@ -10,17 +10,18 @@ use std::{
 
 use ipnet::IpNet;
 use jiff::Timestamp;
-use k8s_openapi::api::{core::v1, discovery::v1::EndpointSlice};
+use k8s_openapi::api::{coordination::v1::Lease, core::v1, discovery::v1::EndpointSlice};
 
 use super::{
     Change, Op,
     endpoints::{self, Group, Names, Slice},
+    lease,
     mirror::{self, Mirror},
     node::{self, NodeInfo},
     pods::{Pod, PodRule},
     service,
 };
-use crate::model::{Endpoints, Ignored, ObjectName, Service};
+use crate::model::{ClusterNodes, Endpoints, Ignored, ObjectName, Service};
 
 /// The objects seen so far. See the module.
 #[derive(Debug, Default)]
@@ -31,6 +32,11 @@ pub struct Index {
     mirrors: BTreeMap<ObjectName, Mirror>,
     pods: BTreeMap<ObjectName, Option<Pod>>,
     nodes: BTreeMap<ObjectName, NodeInfo>,
+    /// The nodes that Leases say forward by DSR.
+    leases: BTreeMap<ObjectName, String>,
+    holders: BTreeSet<String>,
+    /// Nodes as DSR must know them.
+    cluster: Arc<ClusterNodes>,
     service_cidrs: BTreeMap<ObjectName, (Vec<IpNet>, Vec<String>)>,
     names: Names,
     pending: Pending,
@@ -69,6 +75,7 @@ impl Index {
             Change::Endpoints(op) => self.apply_mirrors(op),
             Change::Pod(op) => self.apply_pods(op),
             Change::Node(op) => self.apply_nodes(op),
+            Change::Lease(op) => self.apply_leases(op),
             Change::ServiceCidr(op) => {
                 for (name, object) in op.steps(self.service_cidrs.keys()) {
                     put(&mut self.service_cidrs, name, object.as_ref().map(node::service_cidrs));
@@ -135,6 +142,11 @@ impl Index {
     /// Every node of the cluster with its name.
     pub fn nodes(&self) -> impl Iterator<Item = (&str, &NodeInfo)> {
         self.nodes.iter().map(|(name, node)| (name.name.as_str(), node))
+    }
+
+    /// Every node of the cluster, as DSR must know it.
+    pub fn cluster_nodes(&self) -> Arc<ClusterNodes> {
+        Arc::clone(&self.cluster)
     }
 
     /// The ranges of all ServiceCIDR objects, each once.
@@ -288,11 +300,41 @@ impl Index {
         }
     }
 
+    fn apply_leases(&mut self, op: Op<Lease>) {
+        for (name, object) in op.steps(self.leases.keys()) {
+            let holder = object.as_ref().and_then(lease::holder).map(str::to_owned);
+            let old = put(&mut self.leases, name.clone(), holder);
+            let new = self.leases.get(&name).cloned();
+            for holder in old.into_iter().chain(new) {
+                if self.leases.values().any(|other| *other == holder) {
+                    self.holders.insert(holder.clone());
+                } else {
+                    self.holders.remove(&holder);
+                }
+                self.see(&ObjectName::new("", holder));
+            }
+        }
+    }
+
+    /// Brings what DSR must know of a node up to date.
+    fn see(&mut self, name: &ObjectName) {
+        let leased = self.holders.contains(&name.name);
+        let seen = self.nodes.get(name).map(|node| node::as_seen_by_others(node, leased));
+        if self.cluster.get(&name.name) != seen.as_ref() {
+            let cluster = Arc::make_mut(&mut self.cluster);
+            match seen {
+                Some(seen) => drop(cluster.insert(name.name.clone(), seen)),
+                None => drop(cluster.remove(&name.name)),
+            }
+        }
+    }
+
     fn apply_nodes(&mut self, op: Op<v1::Node>) {
         for (name, object) in op.steps(self.nodes.keys()) {
             let new = object.map(|object| node::read(&object, &mut self.names));
             let zone = new.as_ref().and_then(|node| node.zone.clone());
-            let old = put(&mut self.nodes, name, new).and_then(|node| node.zone);
+            let old = put(&mut self.nodes, name.clone(), new).and_then(|node| node.zone);
+            self.see(&name);
             if zone != old && !self.pods.is_empty() {
                 let selecting = self.services.iter().filter(|(_, entry)| entry.pods.is_some());
                 self.pending.endpoints.extend(selecting.map(|(name, _)| name.clone()));

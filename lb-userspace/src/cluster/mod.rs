@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::{
     Metadata,
     api::{
+        coordination::v1::Lease,
         core::v1::{Endpoints, Node, Pod, Service},
         discovery::v1::EndpointSlice,
         networking::v1::ServiceCIDR,
@@ -21,6 +22,7 @@ pub mod endpoints;
 pub mod events;
 pub mod files;
 pub mod index;
+pub mod lease;
 pub mod mirror;
 pub mod node;
 mod parse;
@@ -40,6 +42,7 @@ pub enum Change {
     Pod(Op<Pod>),
     Node(Op<Node>),
     ServiceCidr(Op<ServiceCIDR>),
+    Lease(Op<Lease>),
 }
 
 /// What happened to the objects of one kind.

@@ -5,11 +5,13 @@ use std::{net::IpAddr, sync::Arc};
 use ipnet::IpNet;
 use k8s_openapi::api::{core::v1, networking::v1::ServiceCIDR};
 
-use super::{endpoints::Names, label, parse::Problems};
-use crate::model::Family;
+use super::{annotation, endpoints::Names, label, parse::Problems};
+use crate::model::{ClusterNode, Family};
 
 /// The cluster autoscaler's mark on a node that it is about to remove.
 const TO_BE_DELETED: &str = "ToBeDeletedByClusterAutoscaler";
+/// Where nobody holds leases, a Node's annotation says how its agent forwards.
+pub const FORWARDING: &str = "lb/forwarding";
 const ZONE: &str = "topology.kubernetes.io/zone";
 
 /// A node of the cluster as its object tells it.
@@ -19,6 +21,8 @@ pub struct NodeInfo {
     /// Internal addresses before external ones, otherwise in the object's order.
     pub addresses: Vec<IpAddr>,
     pub pod_cidrs: Vec<IpNet>,
+    /// Whether it says that its agent forwards by DSR.
+    pub forwards: bool,
     /// Whether it is about to go: load balancers shall send nothing new.
     pub leaving: bool,
     /// What was left out, each naming its field.
@@ -52,7 +56,32 @@ pub fn read(object: &v1::Node, names: &mut Names) -> NodeInfo {
     let taints = spec.and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
     let leaving = object.metadata.deletion_timestamp.is_some()
         || taints.iter().any(|taint| taint.key == TO_BE_DELETED);
-    NodeInfo { zone, addresses, pod_cidrs, leaving, problems: problems.0 }
+    let forwards = match annotation(&object.metadata, FORWARDING) {
+        None | Some("snat") => false,
+        Some("dsr") => true,
+        Some(other) => {
+            let field = format!("metadata.annotations[{FORWARDING}]");
+            problems.0.push(format!("{field}: \"{other}\" is neither snat nor dsr"));
+            false
+        }
+    };
+    NodeInfo { zone, addresses, pod_cidrs, forwards, leaving, problems: problems.0 }
+}
+
+/// A node as DSR must know it, by its first address of each family; `leased`: its agent holds a lease
+/// that says that it forwards by DSR.
+pub fn as_seen_by_others(node: &NodeInfo, leased: bool) -> ClusterNode {
+    ClusterNode {
+        v4: node.addresses.iter().find_map(|address| match address {
+            IpAddr::V4(v4) => Some(*v4),
+            IpAddr::V6(_) => None,
+        }),
+        v6: node.addresses.iter().find_map(|address| match address {
+            IpAddr::V6(v6) => Some(*v6),
+            IpAddr::V4(_) => None,
+        }),
+        forwards: node.forwards || leased,
+    }
 }
 
 /// The ranges of a ServiceCIDR, and what is wrong with the others.

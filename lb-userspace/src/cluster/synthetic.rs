@@ -30,12 +30,17 @@ pub struct Cluster {
 
 /// Endpoints in one slice, as Kubernetes cuts them.
 const SLICE: u32 = 100;
-/// Nodes that the endpoints are spread over.
-const NODES: u32 = 100;
 
 impl Cluster {
     /// The port that every Service is dialled at.
     pub const PORT: u16 = 80;
+    /// Nodes that the endpoints are spread over.
+    pub const NODES: u32 = 100;
+
+    /// The name of node `at`.
+    pub fn node_name(at: u32) -> String {
+        format!("node-{at}")
+    }
 
     /// The complete listings of Services and EndpointSlices.
     pub fn listings(&self) -> [Change; 2] {
@@ -140,7 +145,7 @@ impl Cluster {
                 serving: Some(true),
                 terminating: Some(false),
             }),
-            node_name: Some(format!("node-{}", number % NODES)),
+            node_name: Some(Self::node_name(number % Self::NODES)),
             zone: Some(format!("zone-{}", number % 3)),
             target_ref: Some(ObjectReference {
                 kind: Some("Pod".to_owned()),

@@ -43,6 +43,7 @@ impl Config {
             service_cidrs,
             masquerade_all: self.masquerade_all,
             drains: Drains::new(),
+            nodes: None,
         }
     }
 

@@ -8,12 +8,12 @@ use std::{
 use aya::maps::{HashMap, LpmTrie, MapData, MapError};
 use ipnet::IpNet;
 use lb_common::{
-    abi::{Answer, Backend, FrontendKey, Line, Scope, Service, SizeClass},
+    abi::{Answer, Backend, FrontendKey, Line, Node, Service, SizeClass},
     addr::Addr,
 };
 
 use super::maps::{Maps, Name, text};
-use crate::plan::tables::{Image, Place};
+use crate::plan::tables::{ANSWERS, Image, NodeKey, Place};
 
 /// A map that cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -50,6 +50,8 @@ impl Maps {
             service_names: names("SERVICE_NAMES", &self.service_names)?,
             backends: backends.collect(),
             backend_names: names("BACKEND_NAMES", &self.backend_names)?,
+            nodes: self.nodes.iter().filter(|(_, row)| *row != Node::default()).collect(),
+            node_names: names("NODE_NAMES", &self.node_names)?,
             arena: self.segments(&services),
             services,
             frontends,
@@ -70,16 +72,21 @@ impl Maps {
         }
     }
 
+    /// What the id of a node stands for, if anything.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn node_name(&self, id: u32) -> Result<Option<NodeKey>, ReadError> {
+        match self.node_names.get(&id, 0) {
+            Ok(name) => Ok(NodeKey::parse(&text(&name))),
+            Err(MapError::KeyNotFound) => Ok(None),
+            Err(source) => Err(ReadError { map: "NODE_NAMES", source }),
+        }
+    }
+
     fn segments(&self, services: &BTreeMap<u32, Service>) -> BTreeMap<u32, Line> {
-        let answers = services.values().flat_map(|row| {
-            [
-                (Scope::Cluster, false),
-                (Scope::Cluster, true),
-                (Scope::Local, false),
-                (Scope::Local, true),
-            ]
-            .map(|(scope, ring)| row.answer(scope, ring))
-        });
+        let answers =
+            services.values().flat_map(|row| ANSWERS.map(|(scope, ring)| row.answer(scope, ring)));
         let lines = answers.flat_map(|answer| self.lines(answer));
         lines.filter_map(|line| Some((line, self.arena.get(line)?))).collect()
     }

@@ -74,6 +74,13 @@ impl Maps {
                 check("BACKEND_NAMES", id, absent_is_fine(self.backend_names.remove(id)))
             }
             Op::Backend { id, row } => self.write_backend(*id, row),
+            Op::NameNode { id, name: text } => {
+                check("NODE_NAMES", text, self.node_names.insert(id, name(text), 0))
+            }
+            Op::ForgetNode(id) => {
+                check("NODE_NAMES", id, absent_is_fine(self.node_names.remove(id)))
+            }
+            Op::Node { id, row } => found(self.nodes.write(*id, row), "NODES", *id),
             Op::Segment { first, lines } => self.write_segment(*first, lines),
             Op::PutFrontend { at, frontend } => self.put_frontend(*at, *frontend),
             Op::RemoveFrontend(at) => self.remove_frontend(*at),

@@ -11,7 +11,7 @@ use aya::maps::{HashMap, Map, MapData, MapError};
 use lb_common::{
     abi::{
         AffinityEntry, AffinityKey, Backend, Count, Event, Field, FlowSet, Frontend, FrontendKey,
-        Line, PoolKey, PortPool, Service, Settings, SocketBackend, SocketChoice, SocketKey,
+        Line, Node, PoolKey, PortPool, Service, Settings, SocketBackend, SocketChoice, SocketKey,
         SocketPeer, SourceKey, WORDS_V4, WORDS_V6, Watch, Word,
     },
     addr::{V4, V6},
@@ -77,6 +77,8 @@ pub(super) const MAPS: &[Pinned] = &[
     pinned::<u32, Event>("EVENTS", Traffic),
     pinned::<u32, Name>("SERVICE_NAMES", Plan),
     pinned::<u32, Name>("BACKEND_NAMES", Plan),
+    pinned::<u32, Node>("NODES", Plan),
+    pinned::<u32, Name>("NODE_NAMES", Plan),
     pinned::<DrainKey, Name>("DRAINS", Traffic),
     pinned::<u32, [u64; 2]>("META", Plan),
     pinned::<LayoutKey, u64>(NAME, Plan),

@@ -19,8 +19,8 @@ use aya::{
 };
 use lb_common::{
     abi::{
-        Backend, Count, Event, FlowSet, Frontend, FrontendKey, Line, PoolKey, PortPool, Service,
-        Settings, SocketBackend, WORDS_V4, WORDS_V6, Watch, Words,
+        Backend, Count, Event, FlowSet, Frontend, FrontendKey, Line, Node, PoolKey, PortPool,
+        Service, Settings, SocketBackend, WORDS_V4, WORDS_V6, Watch, Words,
     },
     addr::{V4, V6},
 };
@@ -45,6 +45,7 @@ pub struct Maps {
     pub services: Rows<Service, 8>,
     pub backends: Rows<Backend, 8>,
     pub arena: Rows<Line, 8>,
+    pub nodes: Rows<Node, 8>,
     /// See [`lb_common::gate`].
     pub gate: Mapped,
     /// Whether bits are set that nobody needs.
@@ -73,6 +74,7 @@ pub struct Maps {
     pub watch: Array<MapData, Watch>,
     pub service_names: HashMap<MapData, u32, Name>,
     pub backend_names: HashMap<MapData, u32, Name>,
+    pub node_names: HashMap<MapData, u32, Name>,
     /// By address and port, as text; see [`super::drains`].
     pub drains: HashMap<MapData, DrainKey, Name>,
     /// See [`Birth`].
@@ -181,6 +183,7 @@ impl Maps {
         let backends_size = source.entries;
         let arena = source.rows("ARENA")?;
         let arena_lines = source.entries;
+        let nodes = source.rows("NODES")?;
         let frontends_v4 = source.typed("FRONTENDS_V4")?;
         let mut frontends = source.entries;
         let frontends_v6 = source.typed("FRONTENDS_V6")?;
@@ -206,6 +209,7 @@ impl Maps {
             services,
             backends,
             arena,
+            nodes,
             gate: source.mapped("GATE", 8)?,
             gate_is_loose: true,
             flows_v4: source.mapped("FLOWS_V4", size_of::<FlowSet<V4>>() as u32)?,
@@ -228,6 +232,7 @@ impl Maps {
             watch: source.typed("WATCH")?,
             service_names: source.typed("SERVICE_NAMES")?,
             backend_names: source.typed("BACKEND_NAMES")?,
+            node_names: source.typed("NODE_NAMES")?,
             drains: source.typed("DRAINS")?,
             meta: source.typed("META")?,
             layout: source.typed(layout::NAME)?,

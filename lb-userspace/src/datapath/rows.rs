@@ -175,7 +175,11 @@ pub const fn name_of(kind: Kind) -> Option<&'static str> {
         Kind::NodePort => Some("NodePort"),
         Kind::LoadBalancer => Some("LoadBalancer"),
         Kind::ExternalIp => Some("ExternalIP"),
-        Kind::ClusterAddress | Kind::NodeAddress | Kind::VirtualAddress | Kind::AnyNodePort => None,
+        Kind::ClusterAddress
+        | Kind::NodeAddress
+        | Kind::VirtualAddress
+        | Kind::AnyNodePort
+        | Kind::PeerAddress => None,
     }
 }
 

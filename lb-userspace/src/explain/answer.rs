@@ -64,7 +64,10 @@ impl Finding {
 
     /// Whether the packet goes on as one of a flow that is known: nothing was chosen for it.
     pub fn is_of_known_flow(&self) -> bool {
-        self.verdict() == Verdict::Forward && self.service().is_some() && !self.names_candidates()
+        self.verdict() == Verdict::Forward
+            && self.reason != Reason::ToNode
+            && self.service().is_some()
+            && !self.names_candidates()
     }
 
     /// Whether a backend was chosen from a set.
@@ -96,10 +99,14 @@ impl<'a> Reader<'a> {
             candidates: Vec::new(),
             masquerade: false,
             via: Some(via),
+            node: None,
             steps: Vec::new(),
         };
-        if verdict == Verdict::Forward {
-            explanation.backend = self.backend(u32::from_ne_bytes(found.report.backend));
+        let chosen = u32::from_ne_bytes(found.report.backend);
+        if found.reason == Reason::ToNode {
+            explanation.node = self.maps.node_name(chosen)?.map(|key| key.name);
+        } else if verdict == Verdict::Forward {
+            explanation.backend = self.backend(chosen);
             explanation.source = source(&found.report, asked.dst.is_ipv4());
             let candidates = self.candidates(choice.report.answer());
             // Who may meet itself is masqueraded then: the answer is about all that may come of it.

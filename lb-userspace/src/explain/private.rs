@@ -20,7 +20,7 @@ use crate::{
     model::{Node, ObjectName},
     plan::{
         Plan,
-        tables::{self, Environment, Refusal, Tables},
+        tables::{self, Dsr, Environment, Refusal, Tables},
     },
 };
 
@@ -108,6 +108,7 @@ impl Private {
             settings: &settings,
             node_addresses: &addresses,
             source_towards: &|to| own(to).copied(),
+            dsr: Dsr::of(node, 0),
         };
         let plans: Vec<_> = plan.services().collect();
         let planned = Tables::new(maps.capacities).reset(&environment, &plans);

@@ -27,11 +27,17 @@ pub(super) fn steps(
     steps.extend(kind.and_then(|kind| policy(choice, kind, maps)).map(|it| step("policy", it)));
     steps.extend(choose(found, choice, explanation).map(|it| step("choice", it)));
     steps.extend(rewrite(asked, explanation).map(|it| step("rewrite", it)));
+    steps.extend(explanation.node.as_ref().map(|node| {
+        let how = "the ring over nodes names it; the packet goes there as it is, in an envelope";
+        step("node", format!("{node}: {how}, and meets the backends of that node alone"))
+    }));
     let hop = match explanation.via {
         Some(Via::Socket) => "at the socket: no packet carries the service address",
         _ => "by this node's routes, asked for each flow",
     };
-    steps.extend(explanation.backend.map(|_| step("next hop", hop.to_owned())));
+    if explanation.backend.is_some() || explanation.node.is_some() {
+        steps.push(step("next hop", hop.to_owned()));
+    }
     let Finding { reason, .. } = found;
     steps.push(step("result", format!("{}: {}", reason.label(), meaning(*reason))));
     steps.push(step("hint", hint(*reason).to_owned()));
@@ -73,7 +79,7 @@ fn policy(choice: &Finding, kind: Kind, maps: &Maps) -> Option<String> {
         _ => return Some("inside the cluster: the whole cluster's endpoints".to_owned()),
     };
     let set = match policy {
-        Scope::Cluster => "Cluster: the whole cluster's endpoints",
+        Scope::Cluster | Scope::Nodes | Scope::Rest => "Cluster: the whole cluster's endpoints",
         Scope::Local => "Local: endpoints on this node only",
     };
     Some(format!("{name} {set}"))
@@ -106,13 +112,16 @@ const fn word(kind: Kind) -> &'static str {
         Kind::NodePort | Kind::AnyNodePort => "a NodePort",
         Kind::LoadBalancer => "a load-balancer address",
         Kind::ExternalIp => "an external IP",
-        Kind::ClusterAddress | Kind::NodeAddress | Kind::VirtualAddress => "an address",
+        Kind::ClusterAddress | Kind::NodeAddress | Kind::VirtualAddress | Kind::PeerAddress => {
+            "an address"
+        }
     }
 }
 
 const fn meaning(reason: Reason) -> &'static str {
     use lb_common::verdict::Verdict;
     match reason.verdict() {
+        Verdict::Forward if matches!(reason, Reason::ToNode) => "sent on as it is, to another node",
         Verdict::Pass => "left as it is",
         Verdict::Deliver => "rewritten, to a backend on this node",
         Verdict::Forward => "rewritten and sent on",

@@ -1,7 +1,7 @@
 //! Weighted Maglev: which backend each slot of a ring belongs to.
 //!
-//! A ring is computed from addresses, ports, weights and the cluster's seed alone, so that every
-//! node answers the same; ids of this node play no part, and neither does the order of the members.
+//! A ring is computed from addresses, ports (or names), weights and the cluster's seed alone, so that
+//! every node answers the same; ids of this node play no part, and neither does the order of the members.
 //! Each member walks its own permutation of the slots and takes the next free one in turn, as often
 //! as its weight allows (Eisenbud et al., "Maglev", NSDI 2016, section 3.4).
 //!
@@ -17,11 +17,16 @@ use lb_common::{
     hash::{finish, mix},
 };
 
-/// A backend as rings see it.
+/// Who has slots in a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Member {
-    pub address: SocketAddr,
-    pub weight: u16,
+pub struct Member<W = SocketAddr> {
+    pub who: W,
+    pub weight: u32,
+}
+
+/// What tells members apart, on every node alike.
+pub trait Who: Ord {
+    fn hash(&self, seed: u64) -> u64;
 }
 
 /// Slots that a ring should have for each of its members.
@@ -36,11 +41,11 @@ pub fn step(members: usize, least: u8) -> u8 {
     (fits.unwrap_or(last) as u8).clamp(least.min(last as u8), last as u8)
 }
 
-/// The ring of `slots` (a prime) slots: for each the index of its member.
+/// The ring of `slots` slots: for each the index of its member.
 ///
 /// A member of weight zero has no slot, unless all have weight zero: then all count alike. No
 /// members, no slots.
-pub fn ring(seed: u64, members: &[Member], slots: u32) -> Vec<u32> {
+pub fn ring<W: Who>(seed: u64, members: &[Member<W>], slots: u32) -> Vec<u32> {
     let mut walks = walks(seed, members, slots);
     let most = walks.iter().map(|walk| walk.weight).max().unwrap_or(0);
     let mut ring = vec![FREE; slots as usize];
@@ -70,8 +75,8 @@ struct Walk {
     member: u32,
     at: u32,
     skip: u32,
-    weight: u32,
-    credit: u32,
+    weight: u64,
+    credit: u64,
 }
 
 impl Walk {
@@ -90,37 +95,61 @@ impl Walk {
 }
 
 /// The members in an order that is theirs, not the caller's.
-fn walks(seed: u64, members: &[Member], slots: u32) -> Vec<Walk> {
+fn walks<W: Who>(seed: u64, members: &[Member<W>], slots: u32) -> Vec<Walk> {
     let idle = members.iter().all(|member| member.weight == 0);
     let mut walks: Vec<Walk> = members
         .iter()
         .zip(0..)
         .filter(|(member, _)| idle || member.weight > 0)
         .map(|(member, index)| {
-            let order = hash(seed, member.address);
+            let order = member.who.hash(seed);
             Walk {
                 order,
                 member: index,
                 at: (order % u64::from(slots)) as u32,
-                skip: (finish(mix(order, 1)) % u64::from(slots - 1)) as u32 + 1,
-                weight: if idle { 1 } else { u32::from(member.weight) },
+                skip: skip(finish(mix(order, 1)), slots),
+                weight: if idle { 1 } else { u64::from(member.weight) },
                 credit: 0,
             }
         })
         .collect();
-    walks.sort_unstable_by_key(|walk| (walk.order, members[walk.member as usize].address));
+    walks.sort_unstable_by_key(|walk| (walk.order, &members[walk.member as usize].who));
     walks
 }
 
-fn hash(seed: u64, address: SocketAddr) -> u64 {
-    let (high, low) = match address {
-        SocketAddr::V4(v4) => (4, u64::from(v4.ip().to_bits())),
-        SocketAddr::V6(v6) => {
-            let bits = v6.ip().to_bits();
-            ((bits >> 64) as u64, bits as u64)
-        }
-    };
-    finish(mix(mix(mix(seed, high), low), u64::from(address.port())))
+/// How far a member steps, so that it comes to every slot: a number that shares no divisor with theirs.
+fn skip(hash: u64, slots: u32) -> u32 {
+    let mut skip = (hash % u64::from(slots - 1)) as u32 + 1;
+    while gcd(skip, slots) != 1 {
+        skip = skip % (slots - 1) + 1;
+    }
+    skip
+}
+
+const fn gcd(a: u32, b: u32) -> u32 {
+    if b == 0 { a } else { gcd(b, a % b) }
+}
+
+impl Who for SocketAddr {
+    fn hash(&self, seed: u64) -> u64 {
+        let (high, low) = match self {
+            Self::V4(v4) => (4, u64::from(v4.ip().to_bits())),
+            Self::V6(v6) => {
+                let bits = v6.ip().to_bits();
+                ((bits >> 64) as u64, bits as u64)
+            }
+        };
+        finish(mix(mix(mix(seed, high), low), u64::from(self.port())))
+    }
+}
+
+/// A node by its name.
+impl Who for &str {
+    fn hash(&self, seed: u64) -> u64 {
+        let words = self.as_bytes().chunks(8);
+        let words = words.map(|chunk| chunk.iter().fold(0, |w, byte| w << 8 | u64::from(*byte)));
+        finish(words.fold(mix(seed, self.len() as u64), mix))
+    }
 }
 
 #[cfg(test)]
@@ -130,7 +159,7 @@ mod tests {
     fn members(count: u32) -> Vec<Member> {
         (0..count)
             .map(|n| Member {
-                address: SocketAddr::from(([10, 1, (n >> 8) as u8, n as u8], 8080)),
+                who: SocketAddr::from(([10, 1, (n >> 8) as u8, n as u8], 8080)),
                 weight: 1,
             })
             .collect()
@@ -181,7 +210,7 @@ mod tests {
 
     #[test]
     fn nobody_makes_no_ring() {
-        assert_eq!(ring(7, &[], 251), Vec::<u32>::new());
+        assert_eq!(ring::<SocketAddr>(7, &[], 251), Vec::<u32>::new());
     }
 
     #[test]
@@ -189,9 +218,27 @@ mod tests {
         let forward = members(20);
         let backward: Vec<Member> = forward.iter().rev().copied().collect();
         let names = |members: &[Member]| -> Vec<SocketAddr> {
-            ring(7, members, 4093).iter().map(|m| members[*m as usize].address).collect()
+            ring(7, members, 4093).iter().map(|m| members[*m as usize].who).collect()
         };
         assert_eq!(names(&forward), names(&backward));
+    }
+
+    #[test]
+    fn every_number_of_slots_is_shared_out() {
+        for slots in [2, 4, 251, 1004, 4016, 5040] {
+            let shares = shares(&ring(7, &members(10), slots), 10);
+            assert_eq!(shares.iter().sum::<usize>(), slots as usize);
+            assert!(shares.iter().max().unwrap() - shares.iter().min().unwrap() <= 1, "{slots}");
+        }
+    }
+
+    #[test]
+    fn nodes_share_a_ring_by_their_names_and_weights() {
+        let nodes = [("n1", 1), ("n2", 2), ("a-node-with-a-long-name", 1)];
+        let members = nodes.map(|(who, weight)| Member { who, weight });
+        let shares = shares(&ring(7, &members, 1021), 3);
+        let per_cent: Vec<usize> = shares.iter().map(|share| share * 100 / 1021).collect();
+        assert!((24..=25).contains(&per_cent[0]) && (49..=50).contains(&per_cent[1]), "{shares:?}");
     }
 
     #[test]

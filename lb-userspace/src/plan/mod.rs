@@ -7,7 +7,7 @@ pub mod ids;
 pub mod maglev;
 pub mod tables;
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -59,6 +59,20 @@ pub struct PortPlan {
     pub source_ranges: Vec<IpNet>,
     /// The annotation, or `None` for the defaults (random inside, Maglev outside).
     pub algorithm: Option<Algorithm>,
+    /// How packets from outside get to their backends' nodes, if by DSR.
+    pub spread: Option<Spread>,
+}
+
+/// Packets from outside are spread over the nodes that have endpoints, hints ignored, and each node
+/// chooses among its own.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Spread {
+    /// The weight of each node whose agent takes part: that of its usable endpoints.
+    pub nodes: BTreeMap<String, u32>,
+    /// Usable endpoints that are elsewhere; whichever node a packet comes to serves them by SNAT.
+    pub rest: Vec<Backend>,
+    /// Whether this node has usable endpoints.
+    pub usable_here: bool,
 }
 
 impl PortPlan {

@@ -1,6 +1,6 @@
 //! `lb plan -o json`: the plan as a document that others script against.
 
-use std::net::IpAddr;
+use std::{collections::BTreeMap, net::IpAddr};
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -75,6 +75,10 @@ pub struct ExternalOutput {
     #[serde(flatten)]
     pub set: SetOutput,
     pub masquerade: bool,
+    /// With DSR: the weight of each node that packets are sent to, which then chooses among its own of
+    /// these backends. The others are served by SNAT.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nodes: Option<BTreeMap<String, u32>>,
 }
 
 /// One backend.
@@ -117,7 +121,10 @@ pub fn document(plan: &Plan, node: &Node, mut ignored: Vec<Ignored>) -> Document
 
 fn frontend(port: &PortPlan, frontend: &Frontend, node: &Node) -> FrontendOutput {
     let Frontend { kind, address } = *frontend;
-    let masquerade = masquerades_at(node, kind, port.external, SourceClass::Outside);
+    let spread = port.spread.as_ref().filter(|_| kind != FrontendKind::ClusterIp);
+    // With DSR only what is served by SNAT.
+    let masquerade = masquerades_at(node, kind, port.external, SourceClass::Outside)
+        && spread.is_none_or(|spread| !spread.rest.is_empty());
     FrontendOutput {
         namespace: port.service.namespace.clone(),
         service: port.service.name.clone(),
@@ -130,6 +137,7 @@ fn frontend(port: &PortPlan, frontend: &Frontend, node: &Node) -> FrontendOutput
         external: ExternalOutput {
             set: set(port.backends_for(kind, SourceClass::Outside)),
             masquerade,
+            nodes: spread.map(|spread| spread.nodes.clone()),
         },
         affinity_seconds: port.affinity_seconds,
         source_ranges: match kind {

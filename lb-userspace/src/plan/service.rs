@@ -9,7 +9,7 @@ use ipnet::IpNet;
 
 use super::{
     Backend, BackendSet, BackendState, Frontend, FrontendKind, HealthCheck, PortPlan, Scope,
-    ServicePlan, WhenEmpty, node_ports, topology::Mode,
+    ServicePlan, Spread, WhenEmpty, node_ports, topology::Mode,
 };
 use crate::model::{Endpoint, Endpoints, Family, Node, Service, ServicePort, TrafficPolicy};
 
@@ -79,16 +79,27 @@ impl<'a> FamilyView<'a> {
         let open: Vec<_> = endpoints.iter().copied().filter(|it| !node.drains(it)).collect();
         let internal = scope(service.internal_policy);
         let external = scope(service.external_policy);
-        let used = Used::of(internal, external, self.externally_accessible(port));
+        let accessible = self.externally_accessible(port);
+        let used = Used::of(internal, external, accessible);
+        let spread =
+            if external == Scope::Cluster && accessible { self.spread(&open) } else { None };
         let cluster = match used.cluster {
             true => usable(&open, Mode::of(&open, node), |_| true),
             false => Vec::new(),
         };
-        let local = match used.local {
-            true => usable(&open, Mode::All, |endpoint| is_local(endpoint, node)),
-            false => Vec::new(),
+        let here = |endpoint: &Endpoint| is_local(endpoint, node);
+        let local = match (used.local, &spread) {
+            (true, _) => usable(&open, Mode::All, here),
+            // Those that terminate while others are ready are nobody's choice then.
+            (false, Some(_)) => {
+                let all = usable(&open, Mode::All, |_| true).into_iter();
+                all.filter(|endpoint| here(endpoint)).collect()
+            }
+            (false, None) => Vec::new(),
         };
-        let in_use: BTreeSet<_> = cluster.iter().chain(&local).map(|e| e.address).collect();
+        let in_use = cluster.iter().chain(&local).map(|e| e.address);
+        let rest = spread.iter().flat_map(|spread| &spread.rest).map(|rest| rest.address);
+        let in_use: BTreeSet<_> = in_use.chain(rest).collect();
         let has_any = open.iter().any(|e| e.ready || (e.serving && e.terminating));
         let nothing_here = if has_any { WhenEmpty::Drop } else { WhenEmpty::Reject };
         let idle = endpoints.iter().copied().filter(|e| !in_use.contains(&e.address)).collect();
@@ -108,7 +119,30 @@ impl<'a> FamilyView<'a> {
             affinity_seconds: service.affinity_seconds,
             source_ranges: self.source_ranges.clone(),
             algorithm: service.algorithm,
+            spread,
         }
+    }
+
+    /// How packets from outside are spread, if this node forwards them by DSR and others know it by an
+    /// address.
+    fn spread(&self, open: &[&Endpoint]) -> Option<Spread> {
+        let nodes = self.node.nodes.as_ref()?;
+        nodes.get(&self.node.name)?.address(self.family)?;
+        let mut spread = Spread::default();
+        for endpoint in usable(open, Mode::All, |_| true) {
+            spread.usable_here |= is_local(endpoint, self.node);
+            let takes_part = |name: &&String| {
+                let node = nodes.get(*name);
+                node.is_some_and(|node| node.forwards && node.address(self.family).is_some())
+            };
+            match endpoint.node.as_ref().filter(takes_part) {
+                Some(name) => {
+                    *spread.nodes.entry(name.clone()).or_default() += u32::from(endpoint.weight);
+                }
+                None => spread.rest.push(backend(endpoint, self.node)),
+            }
+        }
+        Some(spread)
     }
 
     fn externally_accessible(&self, port: &ServicePort) -> bool {

@@ -47,6 +47,13 @@ pub(super) const FAULTS: &[Fault] = &[
         level: Level::Rules,
     },
     Fault {
+        name: "what-was-sent-on-may-go-on",
+        file: "lb-common/src/envelope.rs",
+        find: "if marked { TTL_MARKED } else { TTL }",
+        replace: "TTL",
+        level: Level::Rules,
+    },
+    Fault {
         name: "a-doubted-hop-is-followed",
         file: "lb-common/src/hops.rs",
         find: "slot.is_doubted_since(asked) || (old",
@@ -86,6 +93,20 @@ pub(super) const FAULTS: &[Fault] = &[
         file: "lb-common/src/path/mod.rs",
         find: "&& job.network.hook() == Hook::Xdp =>",
         replace: "&& job.network.hook() == Hook::Tc =>",
+        level: Level::Rules,
+    },
+    Fault {
+        name: "an-envelope-takes-no-room",
+        file: "lb-common/src/path/ingress.rs",
+        find: "let length = segment.length.saturating_add(outer);",
+        replace: "let length = segment.length;",
+        level: Level::Rules,
+    },
+    Fault {
+        name: "envelopes-of-strangers-are-opened",
+        file: "lb-common/src/path/opening.rs",
+        find: "        && is_of_kind(job.store, outer.tuple.src, Kind::PeerAddress)\n",
+        replace: "",
         level: Level::Rules,
     },
     Fault {

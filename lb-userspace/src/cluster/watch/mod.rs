@@ -42,6 +42,8 @@ pub struct Batch {
 pub struct Options {
     /// Also watch Endpoints, for servers without a mirroring controller.
     pub mirror_endpoints: bool,
+    /// Also watch the Leases of the agents' own namespace, for DSR.
+    pub leases: bool,
     /// How long the server is asked to keep a watch open,
     pub watch_timeout: Duration,
     /// how much longer its end is waited for,
@@ -65,6 +67,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             mirror_endpoints: false,
+            leases: false,
             watch_timeout: Duration::from_secs(290),
             grace: Duration::from_secs(5),
             answer_patience: Duration::from_secs(15),
@@ -89,6 +92,7 @@ pub async fn run(
     cancel: CancellationToken,
 ) {
     use k8s_openapi::api::{
+        coordination::v1::Lease,
         core::v1::{Endpoints, Node, Service},
         discovery::v1::EndpointSlice,
         networking::v1::ServiceCIDR,
@@ -100,6 +104,12 @@ pub async fn run(
             scene.reflect::<Endpoints>().await;
         }
     };
+    let leases = async {
+        if scene.options.leases {
+            let namespace = scene.client.default_namespace();
+            scene.reflect_in(kube::Api::<Lease>::namespaced(scene.client.clone(), namespace)).await;
+        }
+    };
     let all = async {
         tokio::join!(
             scene.reflect::<Service>(),
@@ -107,6 +117,7 @@ pub async fn run(
             scene.reflect::<Node>(),
             scene.reflect::<ServiceCIDR>(),
             endpoints,
+            leases,
         )
     };
     cancel.run_until_cancelled(all).await;
@@ -122,8 +133,11 @@ struct Scene {
 
 impl Scene {
     async fn reflect<K: Watched>(&self) {
+        self.reflect_in(kube::Api::<K>::all(self.client.clone())).await;
+    }
+
+    async fn reflect_in<K: Watched>(&self, api: kube::Api<K>) {
         let outlet = Outlet::new(K::KIND, self.tx.clone(), self.sources.clone());
-        let api = kube::Api::<K>::all(self.client.clone());
         let reflector = Reflector::new(api, self.options.clone(), outlet);
         tokio::select! {
             () = reflector.run() => {}

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use k8s_openapi::api::{
+    coordination::v1::Lease,
     core::v1::{Endpoints, Node, Service},
     discovery::v1::EndpointSlice,
     networking::v1::ServiceCIDR,
@@ -11,7 +12,7 @@ use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    cluster::{Change, Op},
+    cluster::{Change, Op, lease},
     model::ObjectName,
 };
 
@@ -23,6 +24,7 @@ pub enum Kind {
     Endpoints,
     Node,
     ServiceCidr,
+    Lease,
 }
 
 impl Kind {
@@ -34,6 +36,7 @@ impl Kind {
             Self::Endpoints => "endpoints",
             Self::Node => "nodes",
             Self::ServiceCidr => "servicecidrs.networking.k8s.io",
+            Self::Lease => "leases.coordination.k8s.io",
         }
     }
 
@@ -127,6 +130,15 @@ impl Watched for ServiceCIDR {
 
     fn change(op: Op<Self>) -> Change {
         Change::ServiceCidr(op)
+    }
+}
+
+impl Watched for Lease {
+    const KIND: Kind = Kind::Lease;
+    const LABELS: Option<&'static str> = Some(lease::FORWARDING);
+
+    fn change(op: Op<Self>) -> Change {
+        Change::Lease(op)
     }
 }
 

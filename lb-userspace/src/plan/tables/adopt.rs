@@ -2,12 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use lb_common::abi::{Answer, Backend, BackendState, Kind, Line, Service, SizeClass};
+use lb_common::abi::{Answer, Backend, BackendState, Kind, Line, Scope, Service, SizeClass};
 
 use super::{
     Capacities, Image, Tables,
     claims::Claims,
     names::PortKey,
+    nodes::{self, Nodes},
     op::{Op, Place},
     publish::is_unset,
     record::{ANSWERS, BackendRecord, Content, ServiceRecord, claims, fingerprint},
@@ -38,6 +39,7 @@ impl Tables {
         for (id, row) in image.live_backends() {
             tables.adopt_backend(image, id, row);
         }
+        tables.nodes = Nodes::adopt(&image.node_names, &image.nodes);
         tables.adopt_frontends(image);
         tables.adopt_sources(image);
         tables.find_litter(image);
@@ -70,8 +72,12 @@ impl Tables {
                 continue;
             }
             segments.insert(segment);
+            if scope == Scope::Nodes {
+                let head = image.arena.get(&answer.line());
+                record.nodes = head.map(|head| nodes::read_back(&slots, head));
+            }
             record.contents[index] = Some(Content { segment, fingerprint: fingerprint(slots) });
-            record.steps[index / 2] = record.steps[index / 2].max(step(answer));
+            record.steps[index] = step(answer);
         }
         if is_unset(&row) {
             self.closed.insert(id, None);
@@ -110,7 +116,8 @@ impl Tables {
                     Kind::ClusterAddress
                     | Kind::NodeAddress
                     | Kind::VirtualAddress
-                    | Kind::AnyNodePort,
+                    | Kind::AnyNodePort
+                    | Kind::PeerAddress,
                 )
                 | None => continue,
             };
@@ -126,6 +133,8 @@ impl Tables {
         for address in &self.node_addresses {
             self.claims.add(Place::of_address(*address), Kind::NodeAddress, 0);
         }
+        let peers = image.frontends.iter().filter(|(_, f)| f.kind() == Some(Kind::PeerAddress));
+        nodes::adopt_peers(self, peers.map(|(place, _)| place.address).collect());
     }
 
     fn adopt_sources(&mut self, image: &Image) {

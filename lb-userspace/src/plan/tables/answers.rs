@@ -15,6 +15,7 @@ const WEIGHTED_SLOTS: u64 = 1024;
 pub(super) enum Wanted {
     /// One of the answers that lead nowhere.
     Fixed(Answer),
+    /// Backend ids; or the [`lb_common::abi::NodeSlot`]s of a ring over nodes, whose size is its own.
     List(Vec<u32>),
     /// Step on the ladder, and slots.
     Ring(u8, Vec<u32>),
@@ -42,8 +43,14 @@ pub(super) const fn scope(scope: plan::Scope) -> Scope {
 /// external frontends, whatever the policy.
 pub(super) fn is_asked_for(plan: &PortPlan, of: Scope, ring: bool) -> bool {
     let external = plan.frontends.iter().any(|f| f.kind != FrontendKind::ClusterIp);
+    let spread = external && plan.spread.is_some();
+    if matches!(of, Scope::Nodes | Scope::Rest) {
+        return spread;
+    }
     let inside = scope(plan.internal) == of || (external && of == Scope::Cluster);
-    let outside = external && scope(plan.external) == of;
+    // What is spread asks for the backends here; where it finds none, any of the list will do.
+    let asks = if spread { Scope::Local } else { scope(plan.external) };
+    let outside = external && asks == of;
     let (ring_inside, ring_outside) = choice(plan);
     if ring { (inside && ring_inside) || (outside && ring_outside) } else { inside || outside }
 }
@@ -71,7 +78,7 @@ pub(super) fn wanted(
     let members: Vec<maglev::Member> = set
         .backends
         .iter()
-        .map(|b| maglev::Member { address: b.address, weight: b.weight })
+        .map(|b| maglev::Member { who: b.address, weight: u32::from(b.weight) })
         .collect();
     let step = maglev::step(members.len(), least);
     let slots = maglev::ring(seed, &members, Answer::RINGS[usize::from(step)]);
@@ -96,10 +103,10 @@ fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a } else { gcd(b, a % b) }
 }
 
-/// The lines of a segment.
-pub(super) fn lines(service: u32, generation: u32, slots: &[u32]) -> Vec<Line> {
+/// The lines of a segment; `changed` is of rings over nodes.
+pub(super) fn lines(service: u32, generation: u32, changed: u32, slots: &[u32]) -> Vec<Line> {
     let mut lines = vec![Line::default(); Line::lines_for(slots.len() as u32) as usize];
-    lines[0].0[..3].copy_from_slice(&[service, generation, slots.len() as u32]);
+    lines[0].0[..4].copy_from_slice(&[service, generation, slots.len() as u32, changed]);
     for (slot, id) in (0..).zip(slots) {
         let (line, place) = Line::place(slot);
         lines[line as usize].0[place] = *id;
@@ -128,7 +135,7 @@ mod tests {
     #[test]
     fn slots_lie_behind_the_head_and_run_on_in_the_next_line() {
         let slots: Vec<u32> = (100..130).collect();
-        let lines = lines(5, 9, &slots);
+        let lines = lines(5, 9, 0, &slots);
         assert_eq!(lines.len(), 3);
         assert_eq!((lines[0].service(), lines[0].generation(), lines[0].slots()), (5, 9, 30));
         assert_eq!(

@@ -115,10 +115,11 @@ impl Claims {
     }
 }
 
-/// This node's own addresses come first.
+/// This node's own addresses come first, then those of other nodes.
 const fn rank(kind: Kind) -> u8 {
     match kind {
         Kind::NodeAddress => 0,
+        Kind::PeerAddress => 1,
         other => other as u8,
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use lb_common::{
-    abi::{Answer, Backend, BackendState, Line, Service},
+    abi::{Answer, Backend, BackendState, Line, Scope, Service},
     addr::{Addr, V4, V6},
 };
 
@@ -18,7 +18,9 @@ use super::{
     record::{ANSWERS, claims, fingerprint, identity},
 };
 use crate::model::Algorithm;
-use crate::plan::{self, FrontendKind, PortPlan, ServicePlan, arena::Segment};
+use crate::plan::{
+    self, BackendSet, FrontendKind, PortPlan, ServicePlan, WhenEmpty, arena::Segment,
+};
 
 /// One port's next state.
 pub(super) struct Draft {
@@ -28,7 +30,9 @@ pub(super) struct Draft {
     pub rules: Service,
     /// By identity.
     pub members: BTreeMap<u64, Member>,
-    pub answers: [Next; 4],
+    pub answers: [Next; ANSWERS.len()],
+    /// The tick in which the ring over nodes last led somewhere else.
+    pub changed: u32,
     pub frontends: BTreeSet<(FrontendKind, Place)>,
     pub ranges: BTreeSet<IpNet>,
 }
@@ -105,13 +109,13 @@ impl Tables {
         self.check_frontends(&frontends, taken)?;
         self.check_ranges(id, &ranges, taken)?;
         let members = self.draft_members(environment, id, plan, taken)?;
-        let answers = self.draft_answers(environment.settings.seed, id, plan, &members, taken)?;
+        let (answers, changed) = self.draft_answers(environment, id, plan, &members, taken)?;
         let generation = match self.services.get(&id) {
             Some(record) => record.row.generation(),
             None => self.generation(),
         };
         let rules = rules(plan, generation, self.services.get(&id).map(|record| &record.row));
-        Ok(Draft { id, key, rules, members, answers, frontends, ranges })
+        Ok(Draft { id, key, rules, members, answers, changed, frontends, ranges })
     }
 
     fn take_service(&mut self, taken: &mut Taken) -> Result<u32, Refusal> {
@@ -168,7 +172,8 @@ impl Tables {
         taken: &mut Taken,
     ) -> Result<BTreeMap<u64, Member>, Refusal> {
         let mut members = BTreeMap::new();
-        for backend in plan.cluster.backends.iter().chain(&plan.local.backends) {
+        let rest = plan.spread.iter().flat_map(|spread| &spread.rest);
+        for backend in plan.cluster.backends.iter().chain(&plan.local.backends).chain(rest) {
             let (place, name, identity) = who(plan, backend);
             if members.contains_key(&identity) {
                 continue;
@@ -260,26 +265,45 @@ impl Tables {
 
     fn draft_answers(
         &mut self,
-        seed: u64,
+        environment: &Environment<'_>,
         id: u32,
         plan: &PortPlan,
         members: &BTreeMap<u64, Member>,
         taken: &mut Taken,
-    ) -> Result<[Next; 4], Refusal> {
-        let mut next = [const { Next::Keep }; 4];
+    ) -> Result<([Next; ANSWERS.len()], u32), Refusal> {
+        let mut next = [const { Next::Keep }; ANSWERS.len()];
+        let mut changed = 0;
+        let seed = environment.settings.seed;
         let id_of = |backend: &plan::Backend| members[&who(plan, backend).2].id;
+        let rest = plan.spread.as_ref().map(|spread| BackendSet {
+            backends: spread.rest.clone(),
+            when_empty: WhenEmpty::Reject,
+        });
         for (index, (scope, ring)) in ANSWERS.into_iter().enumerate() {
-            let set = if index < 2 { &plan.cluster } else { &plan.local };
             let record = self.services.get(&id);
-            let least = record.map_or(0, |record| record.steps[index / 2]);
-            let wanted = if answers::is_asked_for(plan, scope, ring) {
-                answers::wanted(set, ring, least, seed, id_of)
-            } else {
-                Wanted::Fixed(Answer::UNSET)
+            let least = record.map_or(0, |record| record.steps[index]);
+            let set = match scope {
+                Scope::Local => Some(&plan.local),
+                Scope::Cluster => Some(&plan.cluster),
+                Scope::Rest => rest.as_ref(),
+                Scope::Nodes => None,
+            };
+            let wanted = match set.filter(|_| answers::is_asked_for(plan, scope, ring)) {
+                // Of the rest there is one answer, whether that is a ring or a list.
+                Some(set) => {
+                    let ring = ring && (scope != Scope::Rest || answers::choice(plan).1);
+                    answers::wanted(set, ring, least, seed, id_of)
+                }
+                None if scope == Scope::Nodes && answers::is_asked_for(plan, scope, ring) => {
+                    let (wanted, at) = self.ring_over_nodes(environment, id, plan);
+                    changed = at;
+                    wanted
+                }
+                None => Wanted::Fixed(Answer::UNSET),
             };
             next[index] = self.draft_answer(id, index, wanted, taken)?;
         }
-        Ok(next)
+        Ok((next, changed))
     }
 
     fn draft_answer(
@@ -339,6 +363,8 @@ fn rules(plan: &PortPlan, generation: u32, old: Option<&Service>) -> Service {
         Some(Algorithm::LeastConnections) => rules.with_least_connections(),
         Some(Algorithm::Random | Algorithm::Maglev) | None => rules,
     };
+    let usable_here = plan.spread.as_ref().is_some_and(|spread| spread.usable_here);
+    let rules = if usable_here { rules.with_usable_here() } else { rules };
     if plan.source_ranges.is_empty() { rules } else { rules.with_source_ranges() }
 }
 

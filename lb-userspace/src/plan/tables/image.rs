@@ -2,7 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ipnet::IpNet;
 use lb_common::abi::{
-    Answer, Backend, BackendState, Frontend, Line, Service, Settings, SizeClass, Words,
+    Answer, Backend, BackendState, Frontend, Line, Node, Service, Settings, SizeClass, Words,
 };
 
 use super::op::{Op, Place, RULES_WORD};
@@ -17,6 +17,9 @@ pub struct Image {
     /// Rows that are not all zeros.
     pub backends: BTreeMap<u32, Backend>,
     pub backend_names: BTreeMap<u32, String>,
+    /// Rows that are not all zeros.
+    pub nodes: BTreeMap<u32, Node>,
+    pub node_names: BTreeMap<u32, String>,
     /// At least those that answers lead to.
     pub arena: BTreeMap<u32, Line>,
     pub frontends: BTreeMap<Place, Frontend>,
@@ -53,6 +56,18 @@ impl Image {
             }
             Op::Backend { id, row } => {
                 self.backends.insert(*id, *row);
+            }
+            Op::NameNode { id, name } => {
+                self.node_names.insert(*id, name.clone());
+            }
+            Op::ForgetNode(id) => {
+                self.node_names.remove(id);
+            }
+            Op::Node { id, row } if *row == Node::default() => {
+                self.nodes.remove(id);
+            }
+            Op::Node { id, row } => {
+                self.nodes.insert(*id, *row);
             }
             Op::Segment { first, lines } => {
                 self.arena.extend((*first..).zip(lines.iter().copied()));

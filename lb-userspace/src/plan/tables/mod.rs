@@ -18,11 +18,14 @@ mod image;
 mod limits;
 mod look;
 mod names;
+mod nodes;
 mod op;
 mod publish;
 mod record;
 mod retire;
 mod settings;
+#[cfg(test)]
+mod spread;
 #[cfg(test)]
 mod tests;
 
@@ -36,6 +39,7 @@ use lb_common::abi::{Kind, Settings};
 
 use self::{
     claims::Claims,
+    nodes::Nodes,
     record::{BackendRecord, ServiceRecord},
     retire::Limbo,
 };
@@ -44,7 +48,9 @@ pub use self::{
     limits::{Capacities, Refusal, Use},
     look::Member,
     names::{BackendName, NAME_LENGTH, PortKey},
+    nodes::{Dsr, NodeKey},
     op::{Op, Place, RULES_WORD},
+    record::ANSWERS,
     settings::{TooManyCidrs, pod_networks, settings},
 };
 use super::{ServicePlan, arena::Arena, ids::Ids};
@@ -62,6 +68,8 @@ pub struct Environment<'a> {
     pub node_addresses: &'a BTreeSet<IpAddr>,
     /// The address that this node uses towards a remote backend; `None` if there is no route.
     pub source_towards: &'a dyn Fn(IpAddr) -> Option<IpAddr>,
+    /// `None`: packets are forwarded by SNAT.
+    pub dsr: Option<Dsr<'a>>,
 }
 
 /// What has become of a Service.
@@ -108,6 +116,7 @@ pub struct Tables {
     locals: BTreeMap<Place, u32>,
     /// Source ranges of each family.
     ranges: [usize; 2],
+    nodes: Nodes,
     service_ids: Ids,
     backend_ids: Ids,
     arena: Arena,
@@ -135,6 +144,7 @@ impl Tables {
             claims: Claims::default(),
             locals: BTreeMap::new(),
             ranges: [0; 2],
+            nodes: Nodes::default(),
             service_ids: Ids::new(capacities.services),
             backend_ids: Ids::new(capacities.backends),
             arena: Arena::new(capacities.arena_lines),
@@ -148,7 +158,9 @@ impl Tables {
     /// last counts.
     pub fn apply(&mut self, environment: &Environment<'_>, changes: &[Change<'_>]) -> Planned {
         let mut planned = Planned { ops: std::mem::take(&mut self.litter), refused: Vec::new() };
-        self.put_settings(environment, &mut planned.ops);
+        let mut gone = Vec::new();
+        let settings = self.put_nodes(environment, &mut planned.ops, &mut gone);
+        self.put_settings(settings, &mut planned.ops);
         self.put_node_addresses(environment);
         let mut after = Vec::new();
         let last: BTreeMap<_, _> = changes.iter().map(|change| (change.name(), change)).collect();
@@ -163,6 +175,7 @@ impl Tables {
         }
         self.claims.settle(&self.services, &mut planned.ops);
         self.retire(after, &mut planned.ops);
+        planned.ops.extend(gone);
         planned
     }
 
@@ -220,10 +233,10 @@ impl Tables {
         self.generation
     }
 
-    fn put_settings(&mut self, environment: &Environment<'_>, ops: &mut Vec<Op>) {
-        if self.settings.as_ref() != Some(environment.settings) {
-            self.settings = Some(*environment.settings);
-            ops.push(Op::Settings(Box::new(*environment.settings)));
+    fn put_settings(&mut self, settings: Settings, ops: &mut Vec<Op>) {
+        if self.settings != Some(settings) {
+            self.settings = Some(settings);
+            ops.push(Op::Settings(Box::new(settings)));
         }
     }
 

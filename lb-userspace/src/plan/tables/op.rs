@@ -2,7 +2,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 use lb_common::{
-    abi::{Answer, Backend, Frontend, Line, Scope, Service, Settings},
+    abi::{Answer, Backend, Frontend, Line, Node, Scope, Service, Settings},
     addr::{Addr as _, V4, V6},
 };
 
@@ -93,6 +93,18 @@ pub enum Op {
     Backend {
         id: u32,
         row: Backend,
+    },
+    /// A node takes a slot.
+    NameNode {
+        id: u32,
+        name: String,
+    },
+    /// A node's slot is nobody's any more.
+    ForgetNode(u32),
+    /// A node's row while no ring names it, or zeros.
+    Node {
+        id: u32,
+        row: Node,
     },
     /// A segment that no answer names yet; its head last.
     Segment {

@@ -3,13 +3,14 @@
 use std::collections::BTreeSet;
 
 use ipnet::IpNet;
-use lb_common::abi::{Answer, BackendState, Service, SizeClass, Words};
+use lb_common::abi::{Answer, BackendState, Scope, Service, SizeClass, Words};
 
 use super::{
     Tables,
     answers::lines,
     draft::{Draft, Member, Next},
     names::PortKey,
+    nodes::Ring,
     op::{Op, RULES_WORD},
     record::{ANSWERS, BackendRecord, Content, ServiceRecord, claims},
     retire::{After, Limbo},
@@ -41,7 +42,7 @@ impl Tables {
     }
 
     fn publish_port(&mut self, draft: Draft, ops: &mut Vec<Op>, after: &mut Vec<After>) {
-        let Draft { id, key, rules, members, answers, frontends, ranges } = draft;
+        let Draft { id, key, rules, members, answers, changed, frontends, ranges } = draft;
         if !self.services.contains_key(&id) {
             ops.push(Op::NameService { id, name: key.to_string() });
             self.by_key.insert(key.clone(), id);
@@ -55,7 +56,7 @@ impl Tables {
         let gone = record.backends.iter().filter(|(identity, _)| !present.contains(identity));
         after.extend(gone.map(|(_, id)| After::Left(*id)));
         self.publish_ranges(id, ranges, ops, after);
-        self.publish_answers(id, rules, answers, ops, after);
+        self.publish_answers(id, rules, (answers, changed), ops, after);
         let Some(record) = self.services.get_mut(&id) else { return };
         self.closed.remove(&id);
         let old = std::mem::replace(&mut record.frontends, frontends);
@@ -155,25 +156,31 @@ impl Tables {
         &mut self,
         id: u32,
         rules: Service,
-        answers: [Next; 4],
+        (answers, changed): ([Next; ANSWERS.len()], u32),
         ops: &mut Vec<Op>,
         after: &mut Vec<After>,
     ) {
-        let mut next = [None; 4];
+        let mut next = [None; ANSWERS.len()];
         for (index, answer) in answers.into_iter().enumerate() {
             next[index] = match answer {
                 Next::Keep => None,
                 Next::Fixed(answer) => Some((answer, None)),
                 Next::Write { segment, step, slots, fingerprint } => {
                     let generation = self.generation();
-                    let lines = lines(id, Answer::list(0, generation).generation(), &slots);
+                    let over_nodes = ANSWERS[index].0 == Scope::Nodes;
+                    let changed = if over_nodes { changed } else { 0 };
+                    let head = Answer::list(0, generation).generation();
+                    let lines = lines(id, head, changed, &slots);
                     ops.push(Op::Segment { first: segment.first, lines });
                     let answer = match step {
                         None => Answer::list(segment.first, generation),
                         Some(step) => Answer::ring(segment.first, generation, step),
                     };
-                    if let (Some(step), Some(record)) = (step, self.services.get_mut(&id)) {
-                        record.steps[index / 2] = step;
+                    if let Some(record) = self.services.get_mut(&id) {
+                        record.steps[index] = step.unwrap_or(record.steps[index]);
+                        if over_nodes {
+                            record.nodes = Some(Ring { slots: slots.into(), changed });
+                        }
                     }
                     Some((answer, Some(Content { segment, fingerprint })))
                 }
@@ -196,14 +203,15 @@ impl Tables {
             ops.push(Op::Service { id, row });
             return;
         }
-        let changed = |index: usize| {
+        let differs = |index: usize| {
             let (scope, ring) = ANSWERS[index];
             let answer = row.answer(scope, ring);
             let op = Op::Answer { service: id, scope, ring, answer };
             (answer != old.answer(scope, ring)).then_some((answer, op))
         };
-        let (unset, set): (Vec<_>, Vec<_>) =
-            (0..4).filter_map(changed).partition(|(answer, _)| *answer == Answer::UNSET);
+        let (unset, set): (Vec<_>, Vec<_>) = (0..ANSWERS.len())
+            .filter_map(differs)
+            .partition(|(answer, _)| *answer == Answer::UNSET);
         ops.extend(set.into_iter().map(|(_, op)| op));
         if row.to_words()[RULES_WORD] != old.to_words()[RULES_WORD] {
             ops.push(Op::Rules { id, row });

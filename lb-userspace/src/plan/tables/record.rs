@@ -11,6 +11,7 @@ use lb_common::{
 
 use super::{
     names::{BackendName, PortKey},
+    nodes::Ring,
     op::Place,
 };
 use crate::plan::{FrontendKind, arena::Segment};
@@ -21,10 +22,12 @@ pub(super) struct ServiceRecord {
     pub key: PortKey,
     /// As it is written.
     pub row: Service,
-    /// By [`Service::answer_word`].
-    pub contents: [Option<Content>; 4],
-    /// Step of each scope's ring: it never goes back.
-    pub steps: [u8; 2],
+    /// In the order of [`ANSWERS`].
+    pub contents: [Option<Content>; ANSWERS.len()],
+    /// Step of each ring: it never goes back.
+    pub steps: [u8; ANSWERS.len()],
+    /// With DSR, the last ring over nodes.
+    pub nodes: Option<Ring>,
     pub frontends: BTreeSet<(FrontendKind, Place)>,
     pub ranges: BTreeSet<IpNet>,
     /// Ids by identity: those in the slices, and those that left and may still have flows.
@@ -36,8 +39,9 @@ impl ServiceRecord {
         Self {
             key,
             row: Service::new(generation, 0),
-            contents: [const { None }; 4],
-            steps: [0; 2],
+            contents: [const { None }; ANSWERS.len()],
+            steps: [0; ANSWERS.len()],
+            nodes: None,
             frontends: BTreeSet::new(),
             ranges: BTreeSet::new(),
             backends: BTreeMap::new(),
@@ -72,9 +76,15 @@ const fn kind_of(kind: FrontendKind) -> Kind {
     }
 }
 
-/// The four answers of a service, by [`Service::answer_word`].
-pub(super) const ANSWERS: [(Scope, bool); 4] =
-    [(Scope::Cluster, false), (Scope::Cluster, true), (Scope::Local, false), (Scope::Local, true)];
+/// The answers of a service, each before what leads to it.
+pub const ANSWERS: [(Scope, bool); 6] = [
+    (Scope::Cluster, false),
+    (Scope::Cluster, true),
+    (Scope::Local, false),
+    (Scope::Local, true),
+    (Scope::Rest, true),
+    (Scope::Nodes, true),
+];
 
 /// What an answer leads to.
 #[derive(Clone, Copy, Debug)]

@@ -12,7 +12,7 @@ use super::{
     GRACE, Tables,
     op::{Op, Place},
     publish::is_unset,
-    record::claims,
+    record::{ANSWERS, claims},
 };
 use crate::{model::ObjectName, plan::arena::Segment};
 
@@ -48,6 +48,7 @@ pub(super) enum Limbo {
     Segment(Segment),
     Service(u32),
     Backend(u32),
+    Node(u32),
 }
 
 impl Tables {
@@ -97,7 +98,8 @@ impl Tables {
         let Some(record) = self.services.get_mut(&id) else { return };
         let contents = record.contents.iter_mut().filter_map(Option::take);
         self.limbo.extend(contents.map(|content| (None, Limbo::Segment(content.segment))));
-        record.steps = [0; 2];
+        record.steps = [0; ANSWERS.len()];
+        record.nodes = None;
         if !is_unset(&record.row) {
             let (generation, epoch) = (record.row.generation(), record.row.affinity_epoch());
             record.row = Service::new(generation, 0).with_affinity_epoch(epoch);
@@ -167,6 +169,7 @@ impl Tables {
                 self.free_service(id, &mut ops);
             }
         }
+        self.reclaim_nodes(&mut ops);
         ops
     }
 
@@ -211,6 +214,7 @@ impl Tables {
                 Limbo::Segment(segment) => self.arena.give_back(segment),
                 Limbo::Service(id) => self.service_ids.give_back(id),
                 Limbo::Backend(id) => self.backend_ids.give_back(id),
+                Limbo::Node(id) => self.nodes.give_back(id),
             }
         }
     }

@@ -54,6 +54,7 @@ impl Rig {
             settings: &self.settings,
             node_addresses: &self.addresses,
             source_towards: &towards,
+            dsr: None,
         };
         what(&mut self.tables, &environment)
     }
@@ -155,6 +156,7 @@ fn service(name: &str, address: &str, backends: &[plan::Backend]) -> ServicePlan
         affinity_seconds: None,
         source_ranges: Vec::new(),
         algorithm: None,
+        spread: None,
     };
     ServicePlan { name, ports: vec![port], health_check: None }
 }
@@ -180,6 +182,9 @@ fn kind(op: &Op) -> &'static str {
         Op::NameBackend { .. } => "name backend",
         Op::ForgetBackend(_) => "forget backend",
         Op::Backend { .. } => "backend",
+        Op::NameNode { .. } => "name node",
+        Op::ForgetNode(_) => "forget node",
+        Op::Node { .. } => "node",
         Op::Segment { .. } => "segment",
         Op::PutFrontend { .. } => "frontend",
         Op::RemoveFrontend(_) => "no frontend",
@@ -511,6 +516,7 @@ fn another_way_to_a_backend_changes_its_row_alone() {
         settings: &rig.settings,
         node_addresses: &rig.addresses,
         source_towards: &towards,
+        dsr: None,
     };
     let ops = rig.tables.reroute(&environment);
     assert_eq!(kinds(&ops), ["backend"]);
@@ -680,6 +686,7 @@ impl Draw {
             },
             algorithm: [None, Some(Algorithm::Maglev), Some(Algorithm::Random)]
                 [self.below(3) as usize],
+            spread: None,
         }
     }
 }
@@ -710,8 +717,8 @@ fn meanings_unset() -> Meaning {
     Err(Answer::UNSET)
 }
 
-fn meaning(maps: &Image, id: u32, row: &Service) -> [Meaning; 4] {
-    record::ANSWERS.map(|(scope, ring)| {
+fn meaning(maps: &Image, id: u32, row: &Service) -> [Meaning; ANSWERS.len()] {
+    ANSWERS.map(|(scope, ring)| {
         let answer = row.answer(scope, ring);
         if matches!(answer.class(), SizeClass::Unset | SizeClass::Reject | SizeClass::Drop) {
             return Err(answer);
@@ -828,7 +835,7 @@ fn every_prefix_serves(before: &Image, ops: &[Op]) {
 
 /// Whether an answer leads into these lines.
 fn is_read(maps: &Image, first: u32, lines: u32) -> bool {
-    maps.services.values().flat_map(|row| record::ANSWERS.map(|(s, ring)| row.answer(s, ring))).any(
+    maps.services.values().flat_map(|row| ANSWERS.map(|(s, ring)| row.answer(s, ring))).any(
         |answer| {
             let slots = match answer.class() {
                 SizeClass::Unset | SizeClass::Reject | SizeClass::Drop => return false,

@@ -158,6 +158,7 @@ fn explanation(port: u16) -> Explanation {
         candidates: vec![backend],
         masquerade: true,
         via: Some(Via::Tc),
+        node: None,
         steps: Vec::new(),
     }
 }

@@ -13,7 +13,8 @@ use serde_json::Value;
 
 use super::{
     manifests::{
-        bytes, check, documents, find, is_an_agent, may_read_what_it_watches_and_write_events,
+        bytes, check, documents, find, is_an_agent, may_hold_leases,
+        may_read_what_it_watches_and_write_events,
     },
     printed, read, root, said, tool,
 };
@@ -62,6 +63,7 @@ fn every_document_is_what_its_kind_may_be_with_nothing_and_everything_switched_o
     is_an_agent(&find::<DaemonSet>(&plain, "DaemonSet", "lb"));
     let role = find(&plain, "ClusterRole", "lb");
     may_read_what_it_watches_and_write_events(&role, false);
+    may_hold_leases(&find(&plain, "Role", "lb"), &find(&plain, "RoleBinding", "lb"));
     let kinds = |documents: &[Value], kind: &str| {
         documents.iter().filter(|document| document["kind"] == kind).count()
     };

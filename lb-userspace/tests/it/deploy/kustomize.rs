@@ -10,7 +10,10 @@ use k8s_openapi::api::{
 use serde_json::Value;
 
 use super::{
-    manifests::{check, documents, find, is_an_agent, may_read_what_it_watches_and_write_events},
+    manifests::{
+        check, documents, find, is_an_agent, may_hold_leases,
+        may_read_what_it_watches_and_write_events,
+    },
     printed, root, tool,
 };
 
@@ -45,6 +48,7 @@ fn the_base_runs_an_agent_that_may_do_what_it_has_to_and_no_more() {
     assert_eq!(port(&container, "health"), Some(10256));
     assert_eq!(port(&container, "metrics"), None, "metrics are on loopback");
     may_read_what_it_watches_and_write_events(&find(&documents, "ClusterRole", "lb"), true);
+    may_hold_leases(&find(&documents, "Role", "lb"), &find(&documents, "RoleBinding", "lb"));
     let _: ClusterRole = find(&documents, "ClusterRole", "lb");
     let binding: ClusterRoleBinding = find(&documents, "ClusterRoleBinding", "lb");
     let subject = &binding.subjects.unwrap()[0];

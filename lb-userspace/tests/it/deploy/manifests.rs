@@ -165,6 +165,18 @@ pub fn may_read_what_it_watches_and_write_events(role: &ClusterRole, mirrors: bo
     assert_eq!(rights, expected);
 }
 
+/// In its own namespace alone.
+pub fn may_hold_leases(role: &Role, binding: &RoleBinding) {
+    let [rule] = &role.rules.as_ref().unwrap()[..] else { panic!("one rule") };
+    assert_eq!(rule.api_groups.as_deref(), Some(&["coordination.k8s.io".to_owned()][..]));
+    assert_eq!(rule.resources.as_deref(), Some(&["leases".to_owned()][..]));
+    assert_eq!(rule.verbs, ["get", "list", "watch", "create", "patch", "delete"]);
+    let name = role.metadata.name.as_deref().unwrap();
+    assert_eq!((binding.role_ref.kind.as_str(), binding.role_ref.name.as_str()), ("Role", name));
+    assert_eq!(binding.metadata.namespace, binding.subjects.as_ref().unwrap()[0].namespace);
+    assert_eq!(role.metadata.namespace, binding.metadata.namespace);
+}
+
 /// Of a Secret.
 pub fn bytes(secret: &Secret, key: &str) -> Vec<u8> {
     let ByteString(bytes) = &secret.data.as_ref().unwrap()[key];

@@ -3,6 +3,7 @@
 mod agent;
 mod connections;
 mod health;
+mod leases;
 mod listings;
 mod operator;
 mod order;

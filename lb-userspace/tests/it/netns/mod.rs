@@ -4,6 +4,7 @@ mod algorithms;
 mod beside;
 mod demo;
 mod doctor;
+mod dsr;
 mod explain_sockets;
 mod filters;
 mod inputs;

@@ -149,16 +149,21 @@ impl Front {
 /// What a Node's manifest says.
 pub struct NodeFacts {
     pub number: u8,
+    /// Whether its agent forwards by DSR.
+    pub dsr: bool,
 }
 
 impl NodeFacts {
     pub fn manifest(&self) -> Value {
-        let Self { number } = *self;
+        let Self { number, dsr } = *self;
+        let forwarding = if dsr { "dsr" } else { "snat" };
         let addresses = FAMILIES
             .map(|family| json!({"type": "InternalIP", "address": node_address(number, family)}));
         json!({
             "apiVersion": "v1", "kind": "Node",
-            "metadata": {"name": format!("n{number}")},
+            "metadata": {
+                "name": format!("n{number}"), "annotations": {"lb/forwarding": forwarding},
+            },
             "spec": {"podCIDRs": FAMILIES.map(|family| pod_net(number, family))},
             "status": {"addresses": addresses},
         })

@@ -1,4 +1,5 @@
-//! Where the stories of real traffic happen: two nodes, pods on them, and a client outside.
+//! Where the stories of real traffic happen: two nodes, pods on them, and a client outside. (Those of
+//! DSR have a third node.)
 //!
 //! ```text
 //!   pods 10.244.1.0/24        pods 10.244.2.0/24
@@ -28,6 +29,10 @@ use super::objects::NodeFacts;
 pub const POD_PORT: u16 = 8080;
 /// Where every pod sends back all bytes.
 pub const ECHO_PORT: u16 = 8081;
+
+/// Addresses that the world outside dials.
+const SERVICES: [&str; 4] =
+    ["198.51.100.0/24", "2001:db8:51::/64", "10.96.0.0/16", "fd00:10:96::/112"];
 
 /// The two families, as places in pairs of addresses.
 pub const V4: usize = 0;
@@ -84,7 +89,7 @@ pub struct Pod {
 
 /// All machines. The lab goes last.
 pub struct World {
-    pub nodes: [Host; 2],
+    pub nodes: Vec<Host>,
     router: Host,
     pub client: Host,
     manifests: PathBuf,
@@ -96,18 +101,38 @@ impl World {
     /// The machines, joined; no pods yet, and manifests of the two nodes alone.
     pub fn new(label: &str) -> Self {
         let world = Self::bare(label);
-        for number in [1, 2] {
-            let other = 3 - number;
-            for family in FAMILIES {
-                let net = pod_net(other, family);
-                world.node(number).route(&net, node_address(other, family)).unwrap();
-            }
-        }
+        world.join_pods();
         world
     }
 
-    /// The same without a way from node to node for packets of pods.
+    /// The same with three nodes; whether the manifests say of each that it forwards by DSR.
+    pub fn of_three(label: &str, dsr: [bool; 3]) -> Self {
+        let world = Self::of(label, 3);
+        world.join_pods();
+        let nodes = (1..).zip(dsr).map(|(number, dsr)| NodeFacts { number, dsr }.manifest());
+        world.put("nodes", &nodes.collect::<Vec<_>>());
+        world
+    }
+
+    /// Ways from node to node for packets of pods.
+    fn join_pods(&self) {
+        let numbers = 1..=self.nodes.len() as u8;
+        for number in numbers.clone() {
+            for other in numbers.clone().filter(|other| *other != number) {
+                for family in FAMILIES {
+                    let net = pod_net(other, family);
+                    self.node(number).route(&net, node_address(other, family)).unwrap();
+                }
+            }
+        }
+    }
+
+    /// Two nodes without a way from one to the other for packets of pods.
     pub fn bare(label: &str) -> Self {
+        Self::of(label, 2)
+    }
+
+    fn of(label: &str, count: u8) -> Self {
         let lab = Lab::new(label).unwrap();
         let router = lab.host("router").unwrap();
         router.forward().unwrap();
@@ -119,8 +144,8 @@ impl World {
             router.address(bridge, v4).unwrap();
             router.address(bridge, v6).unwrap();
         }
-        let nodes = [1, 2].map(|number| node(&lab, &router, number));
-        for net in ["198.51.100.0/24", "2001:db8:51::/64", "10.96.0.0/16", "fd00:10:96::/112"] {
+        let nodes: Vec<Host> = (1..=count).map(|number| node(&lab, &router, number)).collect();
+        for net in SERVICES {
             let family = if net.contains(':') { V6 } else { V4 };
             router.route(net, node_address(1, family)).unwrap();
         }
@@ -134,8 +159,20 @@ impl World {
         fs::create_dir(&manifests).unwrap();
         let draft = lab.folder().join("draft");
         let world = Self { nodes, router, client, manifests, draft, lab };
-        world.put("nodes", &[1, 2].map(|number| NodeFacts { number }.manifest()));
+        let nodes = (1..=count).map(|number| NodeFacts { number, dsr: false }.manifest());
+        world.put("nodes", &nodes.collect::<Vec<_>>());
         world
+    }
+
+    /// From now on packets to service addresses come to this node first.
+    pub fn lead_to(&self, node: u8) {
+        for net in SERVICES {
+            let (flag, family) = if net.contains(':') { ("-6", V6) } else { ("-4", V4) };
+            let via = node_address(node, family).to_string();
+            let mut ip = self.router.command("ip").unwrap();
+            ip.args([flag, "route", "replace", net, "via", &via]);
+            assert!(ip.status().unwrap().success(), "a way to node {node}");
+        }
     }
 
     /// What joins the nodes and the client.
@@ -143,7 +180,7 @@ impl World {
         &self.router
     }
 
-    /// Node 1 or 2.
+    /// A node by its number, from 1.
     pub fn node(&self, number: u8) -> &Host {
         &self.nodes[usize::from(number) - 1]
     }

@@ -116,6 +116,7 @@ impl Both {
             self.kernel.maps.port_pools.remove(&key).expect("a pool");
         }
         self.kernel.programs.forget_fragments();
+        self.kernel.programs.forget_ways();
         for to in std::mem::take(&mut self.ways).into_keys() {
             self.kernel.programs.network.lead(to, Way::Uplink);
         }

@@ -117,6 +117,7 @@ impl World {
             settings: &self.settings,
             node_addresses: &node_addresses,
             source_towards: towards,
+            dsr: None,
         };
         let plans: Vec<_> = plan.services().collect();
         let planned = tables.reset(&environment, &plans);

@@ -109,6 +109,7 @@ impl Agent {
             settings: &settings,
             node_addresses: &node.local_addresses.iter().copied().collect(),
             source_towards: &|_| Some(node.addresses[0]),
+            dsr: None,
         };
         let plans: Vec<_> = plan.services().collect();
         let planned = Tables::new(maps.capacities).reset(&environment, &plans);
@@ -238,6 +239,7 @@ fn a_packet_of_a_living_flow_goes_its_flows_way_and_still_says_what_it_could_hav
             candidates: places(&["10.0.0.1:8080", "10.0.0.2:8080"]),
             masquerade: true,
             via: Some(Via::Tc),
+            node: None,
             steps: answer.steps.clone(),
         };
         assert_eq!(*answer, wanted);

@@ -231,7 +231,7 @@ fn fragment(sent: &Sample, id: u32, offset: u16, more: bool, part: &[u8]) -> Vec
 
 /// The packet that these fragments make, put together by their offsets. All of its checksums must be
 /// right.
-fn joined(parts: &[Vec<u8>]) -> Sample {
+pub(super) fn joined(parts: &[Vec<u8>]) -> Sample {
     let v4 = parts[0][12] == 8;
     let mut whole = Vec::new();
     for part in parts {

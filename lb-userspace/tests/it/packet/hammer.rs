@@ -97,6 +97,7 @@ impl Who {
             affinity_seconds: None,
             source_ranges: Vec::new(),
             algorithm: None,
+            spread: None,
         };
         ServicePlan { name, ports: vec![port], health_check: None }
     }
@@ -151,6 +152,7 @@ impl<'a> Publisher<'a> {
             settings: &settings,
             node_addresses: &BTreeSet::from([node]),
             source_towards: &towards,
+            dsr: None,
         };
         let changes: Vec<Change<'_>> = plans.iter().map(Change::Put).collect();
         let planned = self.tables.apply(&environment, &changes);

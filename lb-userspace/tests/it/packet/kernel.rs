@@ -10,12 +10,12 @@ use std::{
 
 use aya::{
     Ebpf, TestRun as _, TestRunOptions, TestRunResult,
-    maps::{HashMap, Map, MapData},
+    maps::{Array, HashMap, Map, MapData},
     programs::{Program as Loaded, ProgramError},
 };
 use ipnet::IpNet;
 use lb_common::{
-    abi::{Backend, Count, Frontend, FrontendKey, Line, Service, Settings},
+    abi::{Backend, Count, Frontend, FrontendKey, Line, Node, Service, Settings},
     addr::{Addr, V4, V6},
     model::TestWorld,
     verdict::Reason,
@@ -90,6 +90,7 @@ struct Written {
     settings: Option<Settings>,
     services: BTreeMap<u32, Service>,
     backends: BTreeMap<u32, Backend>,
+    nodes: BTreeMap<u32, Node>,
     lines: Vec<Line>,
     frontends_v4: BTreeMap<FrontendKey<V4>, Frontend>,
     frontends_v6: BTreeMap<FrontendKey<V6>, Frontend>,
@@ -189,6 +190,16 @@ impl Programs {
         }
     }
 
+    /// Makes every way to a node one that is not known.
+    pub fn forget_ways(&self) {
+        let mut object = self.object.borrow_mut();
+        let map = object.map_mut("WAYS_TO_NODES").expect("a map of the object");
+        let mut ways: Array<_, [u64; 2]> = map.try_into().expect("an array");
+        for node in 0..4 {
+            ways.set(node, [0; 2], 0).expect("a node's ways");
+        }
+    }
+
     /// Runs a program on a frame; its return code and the frame afterwards. `None` if the kernel has
     /// no test run for such a frame.
     pub fn run(&self, program: Program, frame: &[u8]) -> Option<(u32, Vec<u8>)> {
@@ -263,6 +274,9 @@ impl Kernel {
         }
         bring(&mut written.backends, &world.backends, |id, row| {
             assert!(maps.backends.write(id, &row.unwrap_or_default()), "backend {id}");
+        });
+        bring(&mut written.nodes, &world.nodes, |id, row| {
+            assert!(maps.nodes.write(id, &row.unwrap_or_default()), "node {id}");
         });
         if written.lines != world.lines {
             for (index, line) in (0..).zip(&world.lines) {

@@ -7,6 +7,9 @@ mod both;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 mod crash;
 mod drops;
+mod dsr;
+#[path = "../../../../lb-common/tests/rules/envelopes.rs"]
+mod envelopes;
 mod explain_agrees;
 mod explain_command;
 mod explain_live;

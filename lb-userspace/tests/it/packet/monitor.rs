@@ -68,6 +68,7 @@ fn a_refused_packet_is_told_with_its_reason_and_service_while_somebody_watches()
         settings: &settings,
         node_addresses: &node.local_addresses.iter().copied().collect(),
         source_towards: &|_| None,
+        dsr: None,
     };
     let plans: Vec<_> = plan.services().collect();
     maps.apply(&Tables::new(maps.capacities).reset(&environment, &plans).ops).unwrap();

@@ -145,6 +145,7 @@ fn plan(maps: &Maps) -> Vec<tables::Op> {
         settings: &settings,
         node_addresses: &node.local_addresses.iter().copied().collect(),
         source_towards: &|_| None,
+        dsr: None,
     };
     let plans: Vec<_> = plan.services().collect();
     Tables::adopt(maps.capacities, &maps.image().unwrap()).reset(&environment, &plans).ops

@@ -110,6 +110,7 @@ fn port(address: &str, backends: &[plan::Backend], source: &str) -> PortPlan {
         affinity_seconds: Some(10),
         source_ranges: vec![source.parse().unwrap()],
         algorithm: None,
+        spread: None,
     }
 }
 
@@ -139,6 +140,7 @@ fn planned(
         settings: &settings,
         node_addresses: &node_addresses,
         source_towards: &towards,
+        dsr: None,
     };
     let planned = what(tables, &environment);
     assert_eq!(planned.refused, []);

@@ -127,6 +127,7 @@ impl Rig {
             settings: &self.settings,
             node_addresses: &addresses,
             source_towards: &|_| Some(NODE.parse().unwrap()),
+            dsr: None,
         };
         let plans: Vec<_> = self.plan.services().collect();
         let planned = self.tables.reset(&environment, &plans);

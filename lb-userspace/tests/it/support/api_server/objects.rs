@@ -10,7 +10,7 @@ use axum::{
 use serde_json::{Value, json};
 
 /// The resources that the double serves: plural, apiVersion, kind.
-const SERVED: [(&str, &str, &str); 7] = [
+const SERVED: [(&str, &str, &str); 8] = [
     ("daemonsets", "apps/v1", "DaemonSet"),
     ("events", "v1", "Event"),
     ("services", "v1", "Service"),
@@ -18,6 +18,7 @@ const SERVED: [(&str, &str, &str); 7] = [
     ("nodes", "v1", "Node"),
     ("endpointslices", "discovery.k8s.io/v1", "EndpointSlice"),
     ("servicecidrs", "networking.k8s.io/v1", "ServiceCIDR"),
+    ("leases", "coordination.k8s.io/v1", "Lease"),
 ];
 
 /// What a request's path names.
@@ -70,6 +71,7 @@ pub fn is_watch(query: &Query) -> bool {
 #[derive(Clone, Debug, Default)]
 pub struct Selector {
     absent_labels: Vec<String>,
+    present_labels: Vec<String>,
     unequal_fields: Vec<(String, String)>,
 }
 
@@ -82,8 +84,11 @@ impl Selector {
         };
         let mut selector = Self::default();
         for term in terms("labelSelector") {
-            let label = term.strip_prefix('!').ok_or_else(|| format!("label selector {term}"))?;
-            selector.absent_labels.push(label.to_owned());
+            match term.strip_prefix('!') {
+                Some(label) => selector.absent_labels.push(label.to_owned()),
+                None if term.contains(['=', ' ']) => return Err(format!("label selector {term}")),
+                None => selector.present_labels.push(term),
+            }
         }
         for term in terms("fieldSelector") {
             let (field, value) =
@@ -97,6 +102,7 @@ impl Selector {
     pub fn matches(&self, object: &Value) -> bool {
         let labels = &object["metadata"]["labels"];
         self.absent_labels.iter().all(|label| labels.get(label).is_none())
+            && self.present_labels.iter().all(|label| labels.get(label).is_some())
             && self.unequal_fields.iter().all(|(pointer, value)| {
                 object.pointer(pointer).and_then(Value::as_str) != Some(value)
             })

@@ -99,7 +99,11 @@ impl Store {
         Ok(self.put(key(target)?, new))
     }
 
+    /// What is applied, and so names its kind, is made if it is not there.
     pub fn patch(&mut self, target: &Target, patch: Value) -> Result<Value, Refused> {
+        if patch["kind"].is_string() && self.get(target).is_err() {
+            return self.create(target, patch);
+        }
         let mut object = self.get(target)?;
         merge(&mut object, patch);
         self.replace(target, object)

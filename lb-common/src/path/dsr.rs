@@ -1,0 +1,307 @@
+//! DSR in two steps. The first node asks a ring over nodes where a packet goes, and sends it there in
+//! an envelope: it keeps nothing of the flow. The second takes the envelope off, has a flow table for
+//! what comes to it, and chooses among its own backends, whose replies go straight to the client.
+//!
+//! A slot of the ring says which node it led to before: what the second node does not know may be
+//! known there, and is sent on, once (the mark is in the envelope).
+
+use super::{
+    Course, Draft, Job, Keep, Outcome, SourceClass, Step, Trace, is_barred,
+    look_up::{ends, find_from_client, find_frontend, gone, hit, to},
+    steps,
+};
+use crate::{
+    abi::{AffinityKey, Kind, Node, NodeSlot, Scope, Service, Settings},
+    addr::Addr,
+    affinity, hash, hops,
+    select::{self, Led},
+    tracking::{has_connections, opens},
+    verdict::Reason,
+    world::{Network, Store},
+};
+
+/// Where a packet from outside is led by the ring over nodes.
+#[repr(u32)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lead {
+    /// It is not one that is spread over nodes.
+    Nowhere = 0,
+    /// To another node: `draft.to` has the envelope's addresses.
+    Node = 1,
+    /// The same; but before, this node served it by SNAT, if it knows its flow.
+    NodeUnlessKnown = 2,
+    /// This node.
+    Here = 3,
+    /// Backends that live where no agent runs.
+    Rest = 4,
+    /// Nowhere, and the outcome says why.
+    Ends = 5,
+}
+
+impl Lead {
+    /// The reverse of `as u32`.
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            0 => Self::Nowhere,
+            1 => Self::Node,
+            2 => Self::NodeUnlessKnown,
+            3 => Self::Here,
+            4 => Self::Rest,
+            _ => Self::Ends,
+        }
+    }
+}
+
+/// The first step, for a packet that came without an envelope. It touches no memory that belongs to
+/// the flow.
+#[inline(always)]
+pub fn lead<A: Addr, S: Store<A>>(
+    store: &S,
+    draft: &mut Draft<A>,
+    outcome: &mut Outcome,
+    trace: &mut Trace,
+) -> Lead {
+    let Some(settings) = store.settings() else { return Lead::Nowhere };
+    if !find_frontend(store, draft) {
+        return Lead::Nowhere;
+    }
+    let (frontend, own) = (draft.frontend, settings.own_node);
+    let Some(service) = store.service(frontend.service()) else { return Lead::Nowhere };
+    let Some(kind) = frontend.kind().filter(|kind| spreads(service, *kind)) else {
+        return Lead::Nowhere;
+    };
+    // Others know this node by one address alone.
+    let known = || store.node(own).and_then(Node::address::<A>);
+    if matches!(kind, Kind::NodePort) && known() != Some(draft.segment.tuple.dst) {
+        return Lead::Nowhere;
+    }
+    let class = SourceClass::of(store, settings, draft.segment.tuple.src);
+    if !matches!(class, SourceClass::Outside) {
+        return Lead::Nowhere;
+    }
+    outcome.service = frontend.service();
+    (trace.kind, trace.class) = (Some(kind), class);
+    if is_barred(store, &frontend, service, draft.segment.tuple.src) {
+        outcome.end(Reason::SourceRange);
+        return Lead::Ends;
+    }
+    let slot = match led(store, settings, service, draft) {
+        Ok(Led { slot, .. }) => slot,
+        Err(reason) => {
+            outcome.end(reason);
+            return Lead::Ends;
+        }
+    };
+    if slot.now == NodeSlot::REST {
+        return Lead::Rest;
+    }
+    if slot.now == own {
+        return Lead::Here;
+    }
+    if !address(store, draft, own, slot.now) {
+        // The node is gone, and nobody took its place.
+        outcome.end(Reason::NoEndpoints);
+        return Lead::Ends;
+    }
+    draft.marked = false;
+    if slot.before == NodeSlot::REST { Lead::NodeUnlessKnown } else { Lead::Node }
+}
+
+/// Whether packets from outside to a frontend of this kind are spread over nodes.
+#[inline(always)]
+pub(super) const fn spreads(service: &Service, kind: Kind) -> bool {
+    service.is_spread() && matches!(kind, Kind::NodePort | Kind::LoadBalancer | Kind::ExternalIp)
+}
+
+/// What the ring over nodes says of the packet's flow. The bits are others than those by which a node
+/// chooses among its backends, which would have only a part of their ring otherwise.
+#[inline(always)]
+fn led<A: Addr, S: Store<A>>(
+    store: &S,
+    settings: &Settings,
+    service: &Service,
+    draft: &Draft<A>,
+) -> Result<Led, Reason> {
+    let (tuple, id) = (&draft.segment.tuple, draft.frontend.service());
+    let hash = if service.affinity_seconds() != 0 {
+        affinity::hash_of(!settings.seed, &AffinityKey::of_address(id, tuple.src.to_slot()))
+    } else {
+        hash::tuple(!settings.seed, tuple)
+    };
+    select::node(store, id, hash)
+}
+
+/// Gives the envelope its addresses; `false` if the node, or this one, is not known.
+#[inline(always)]
+fn address<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>, own: u32, node: u32) -> bool {
+    let (Some(own), Some(other)) = (store.node(own), store.node(node)) else { return false };
+    let (Some(src), Some(dst)) = (own.address::<A>(), other.address::<A>()) else { return false };
+    draft.to.src.set(src);
+    draft.to.dst.set(dst);
+    (draft.to.sport, draft.to.dport, draft.to.protocol) = ([0; 2], [0; 2], A::IN_ITSELF);
+    draft.node = node;
+    true
+}
+
+/// Sends a packet of a flow that is not known here to where it may be, if it has not been sent on yet.
+#[inline(always)]
+fn sends_on<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>, recent: bool) -> bool {
+    if matches!(draft.step, Step::Last) {
+        return false;
+    }
+    let (Some(settings), Some(service)) =
+        (store.settings(), store.service(draft.frontend.service()))
+    else {
+        return false;
+    };
+    let Ok(Led { slot, changed }) = led(store, settings, service, draft) else { return false };
+    if recent && store.now().wrapping_sub(changed) >= settings.timeouts.udp {
+        return false;
+    }
+    let own = settings.own_node;
+    let Some(other) = slot.other_than(own) else { return false };
+    draft.marked = true;
+    address(store, draft, own, other)
+}
+
+/// The second step, and whatever the first leaves to this node: a known flow goes its way; one that
+/// begins gets a backend out of `set`; what is unknown may be known elsewhere.
+#[inline(always)]
+pub(super) fn serve<A: Addr, S: Store<A>>(
+    store: &S,
+    draft: &mut Draft<A>,
+    outcome: &mut Outcome,
+    trace: &mut Trace,
+    set: Scope,
+) -> Course {
+    outcome.service = draft.frontend.service();
+    let connection = has_connections(draft.segment.tuple.protocol);
+    let begins = !connection || opens(draft.segment.tcp_flags);
+    let known = find_from_client(store, draft);
+    if known {
+        let keeps = steps::keeps(store, draft);
+        if matches!(keeps, Keep::Yes) {
+            return hit(store, draft, outcome);
+        }
+        if !begins {
+            return gone(store, draft, outcome);
+        }
+    } else if !begins {
+        if sends_on(store, draft, false) {
+            return Course::ToNode;
+        }
+        return ends(outcome, unknown(store, draft));
+    } else if !connection && sends_on(store, draft, true) {
+        return Course::ToNode;
+    }
+    draft.reselects = known;
+    begin(store, draft, outcome, trace, set)
+}
+
+/// A backend for a flow that begins: out of `set`, or the other node's, or else any.
+#[inline(always)]
+fn begin<A: Addr, S: Store<A>>(
+    store: &S,
+    draft: &mut Draft<A>,
+    outcome: &mut Outcome,
+    trace: &mut Trace,
+    set: Scope,
+) -> Course {
+    let usable = !matches!(set, Scope::Local)
+        || store.service(draft.frontend.service()).is_some_and(Service::is_usable_here);
+    draft.from = Some(set);
+    if usable && store.decide(draft, outcome, trace) {
+        outcome.opened = true;
+        return to(draft.entry.role);
+    }
+    if !draft.reselects && sends_on(store, draft, false) {
+        return Course::ToNode;
+    }
+    // Who came here by a ring that has changed meanwhile: as where no agent runs.
+    draft.from = Some(Scope::Cluster);
+    if store.decide(draft, outcome, trace) {
+        outcome.opened = true;
+        return to(draft.entry.role);
+    }
+    let is_udp = !has_connections(draft.segment.tuple.protocol);
+    let nothing = matches!(outcome.reason, Reason::NoEndpoints | Reason::NoLocalEndpoints);
+    if draft.reselects && is_udp && nothing { hit(store, draft, outcome) } else { Course::Ends }
+}
+
+/// Why a packet in mid-stream ends that belongs to no flow anywhere.
+#[inline(always)]
+fn unknown<A: Addr, S: Store<A>>(store: &S, draft: &Draft<A>) -> Reason {
+    let takes_over =
+        store.settings().is_some_and(|all| steps::is_before(store.now(), all.takeover_until));
+    // The stack has nothing to do with what came in an envelope.
+    if takes_over && matches!(draft.step, Step::First) {
+        Reason::Takeover
+    } else {
+        Reason::UnknownFlow
+    }
+}
+
+/// The way of envelopes to a node, whatever the flow, as [`hops`] remembers it.
+#[inline(always)]
+pub(super) fn way_to<A: Addr, S: Store<A>>(store: &S, node: u32) -> u64 {
+    store.way_to_node(node).map_or(0, |ways| ways[usize::from(!A::IS_V4)].get())
+}
+
+/// Remembers the way to a node, which was `before`.
+#[inline(always)]
+pub(super) fn set_way<A: Addr, S: Store<A>>(store: &S, node: u32, before: u64, word: u64) {
+    if let Some(ways) = store.way_to_node(node)
+        && S::LIVE
+    {
+        hops::changed(store, before, word);
+        ways[usize::from(!A::IS_V4)].set(word);
+    }
+}
+
+/// Does something with the flow that an error quotes in the place of the packet's own.
+#[inline(always)]
+pub(super) fn with_quoted<A: Addr, S: Store<A>, N: Network<A>, R>(
+    job: &mut Job<'_, A, S, N>,
+    work: impl FnOnce(&mut Job<'_, A, S, N>) -> R,
+) -> R {
+    let Draft { segment, reply, .. } = &mut *job.draft;
+    core::mem::swap(&mut segment.tuple, reply);
+    let result = work(job);
+    let Draft { segment, reply, .. } = &mut *job.draft;
+    core::mem::swap(&mut segment.tuple, reply);
+    result
+}
+
+/// An ICMP error about a packet that went to a client: whether another node is to have it, for it has
+/// the flow.
+#[inline(never)]
+pub(super) fn error_goes_on<A: Addr, S: Store<A>, N: Network<A>>(
+    job: &mut Job<'_, A, S, N>,
+) -> bool {
+    with_quoted(job, follows)
+}
+
+/// Whether another node is to have a packet that begins no flow: a later fragment, or an error.
+#[inline(always)]
+pub(super) fn follows<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) -> bool {
+    if job.store.settings().is_none_or(|settings| settings.own_node == 0) || job.draft.from_pod {
+        return false;
+    }
+    let known = |job: &mut Job<'_, A, S, N>| {
+        job.store.find_flow(&job.draft.segment.tuple, &mut job.draft.found)
+    };
+    if matches!(job.draft.step, Step::First) {
+        match job.store.lead(job.draft, job.outcome, job.trace) {
+            Lead::Node => return true,
+            Lead::NodeUnlessKnown if !known(job) => return true,
+            Lead::NodeUnlessKnown => {
+                job.draft.node = 0;
+                return false;
+            }
+            Lead::Nowhere | Lead::Ends => return false,
+            Lead::Here | Lead::Rest => {}
+        }
+    }
+    !known(job) && sends_on(job.store, job.draft, false)
+}
