@@ -55,8 +55,10 @@ fn kept<'a, W: World>(
     scope: Scope,
     service: &Service,
 ) -> Option<Choice<'a>> {
+    // Asked first, so that less has to be kept on the stack over the calls.
+    let now = world.now();
     let entry = world.affinity(key)?;
-    let idle = world.now().wrapping_sub(entry.last);
+    let idle = now.wrapping_sub(entry.last);
     if entry.epoch != service.affinity_epoch() || idle >= ticks(service.affinity_seconds()) {
         return None;
     }

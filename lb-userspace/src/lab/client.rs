@@ -155,14 +155,18 @@ pub fn udp_ask(host: &Host, target: SocketAddr, question: &str) -> io::Result<St
         } else {
             SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0))
         };
-        let socket = UdpSocket::bind(any)?;
-        socket.set_read_timeout(Some(PATIENCE))?;
-        socket.connect(target)?;
-        socket.send(question.as_bytes())?;
-        let mut buffer = [0; ANSWER];
-        let length = socket.recv(&mut buffer)?;
-        Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
+        ask(&UdpSocket::bind(any)?, target, question)
     })
+}
+
+/// Asks by a UDP socket that is there already.
+pub fn ask(socket: &UdpSocket, target: SocketAddr, question: &str) -> io::Result<String> {
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.connect(target)?;
+    socket.send(question.as_bytes())?;
+    let mut buffer = [0; ANSWER];
+    let length = socket.recv(&mut buffer)?;
+    Ok(String::from_utf8_lossy(&buffer[..length]).into_owned())
 }
 
 #[cfg(test)]

@@ -24,7 +24,7 @@ mod server;
 mod task;
 
 pub use agent::{Agent, AgentOptions};
-pub use client::{Exchange, PATIENCE, Tally, burst, get, get_path, udp_ask};
+pub use client::{Exchange, PATIENCE, Tally, ask, burst, get, get_path, udp_ask};
 pub use held::{Fate, Held, HeldConnection};
 pub use host::Host;
 pub use laboratory::Lab;

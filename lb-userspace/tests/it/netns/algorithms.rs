@@ -1,8 +1,12 @@
 //! How real connections are shared out where a Service says how.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::{Ipv4Addr, UdpSocket},
+    time::Duration,
+};
 
-use lb_userspace::lab::{Fate, Held, Host};
+use lb_userspace::lab::{Fate, Held, Host, ask};
 use serde_json::{Value, json};
 
 use super::{
@@ -19,7 +23,8 @@ fn manifests(front: &Front, algorithm: &str, pods: &[&Pod]) -> Vec<Value> {
     objects
 }
 
-/// How many of so many new connections each pod gets.
+/// How many of so many new connections each pod gets. Each has a port of its own: one that came again
+/// would be of a flow that is known.
 fn shares(
     over: Over,
     from: &Host,
@@ -27,8 +32,19 @@ fn shares(
     times: usize,
 ) -> BTreeMap<String, usize> {
     let mut shares = BTreeMap::new();
-    for _ in 0..times {
-        *shares.entry(over.who(from, target)).or_default() += 1;
+    let mut count = |who: String| *shares.entry(who).or_default() += 1;
+    match over {
+        // The kernel sees to that itself.
+        Over::Tcp => (0..times).for_each(|_| count(over.who(from, target))),
+        Over::Udp => {
+            let open = |_| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+            let ask = |socket: &UdpSocket| ask(socket, target, "who?").unwrap();
+            let answers: Vec<_> = from.run(|| {
+                let all: Vec<_> = (0..times).map(open).collect();
+                all.iter().map(ask).collect()
+            });
+            answers.iter().for_each(|who| count(who.trim_end_matches(" who?").to_owned()));
+        }
     }
     shares
 }

@@ -5,11 +5,11 @@ use std::{collections::BTreeSet, net::IpAddr};
 use aya::maps::{Map, MapData, PerCpuValues};
 use lb_common::{
     abi::{
-        Backend, Count, Event, FlowSet, Frontend, FrontendKey, Line, PoolKey, PortPool, Service,
-        Settings, SocketBackend, SocketChoice, SocketKey, SocketPeer, Watch,
+        Backend, Count, Event, FlowSet, Frontend, FrontendKey, Line, Node, PoolKey, PortPool,
+        Service, Settings, SocketBackend, SocketChoice, SocketKey, SocketPeer, Watch,
     },
     addr::{V4, V6},
-    limits::GATE_WORDS,
+    limits::{GATE_WORDS, NODES},
     verdict::Reason,
 };
 use lb_userspace::{
@@ -62,7 +62,8 @@ fn shape(name: &str) -> (u32, u32, u32, u32, u32) {
         "UPLINKS" => hash(4, 4, 8),
         "DRAINS" => hash(64, 256, 4),
         "LAYOUT" => hash(32, 8, 256),
-        "SERVICE_NAMES" | "BACKEND_NAMES" => hash(4, 256, 64),
+        "NODES" => array(size::<Node>(), NODES, MMAPABLE),
+        "SERVICE_NAMES" | "BACKEND_NAMES" | "NODE_NAMES" => hash(4, 256, 64),
         "REASONS" => (PER_CPU_ARRAY, 4, size::<Count>(), Reason::COUNT as u32, 0),
         "SERVICE_COUNTS" | "BACKEND_COUNTS" => (PER_CPU_ARRAY, 4, size::<Count>(), 64, 0),
         "SOCKET_PEERS" => (LRU_HASH, size::<SocketKey>(), size::<SocketPeer>(), 8, 0),
