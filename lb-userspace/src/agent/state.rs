@@ -17,11 +17,11 @@ use super::{
 use crate::{
     cli::{Exit, Failure},
     cluster::{events::Warning, files::Report, index::Index, watch},
-    config::{Config, Forwarding},
+    config::{Config, Forwarding, XdpMode},
     datapath::{
         maps::Maps,
         moving::Moving,
-        object::{self, Object, Sizes},
+        object::{self, Object, Sizes, Unused},
         pins::Pins,
         rates::Rates,
         sockets::strands,
@@ -96,7 +96,9 @@ pub type Loaded = (Object, Option<Moving>);
 
 /// Loads the programs on the maps that are pinned, or on new ones.
 pub fn load(config: &Config) -> Result<Loaded, Failure> {
-    Ok(object::load_pinned(sizes(config), &config.bpffs)?)
+    let unused =
+        Unused { pods: config.pod_interfaces.is_empty(), xdp: config.xdp_mode == XdpMode::Off };
+    Ok(object::load_pinned(sizes(config), &config.bpffs, unused)?)
 }
 
 fn sizes(config: &Config) -> Sizes {

@@ -128,9 +128,13 @@ pub fn create_private(sizes: Sizes) -> Result<Object, LoadError> {
 ///
 /// # Errors
 /// As [`load_private`], and if `bpffs` is not on a BPF file system.
-pub fn load_pinned(sizes: Sizes, bpffs: &Path) -> Result<(Object, Option<Moving>), LoadError> {
+pub fn load_pinned(
+    sizes: Sizes,
+    bpffs: &Path,
+    unused: Unused,
+) -> Result<(Object, Option<Moving>), LoadError> {
     let (folder, moving) = moving::prepare(bpffs)?;
-    match load(sizes, Some(&folder), Programs::All) {
+    match load(sizes, Some(&folder), Programs::But(unused)) {
         Ok(object) => Ok((object, moving)),
         Err(error) => {
             // Of a start that failed nothing stays: folders with pins in them do not go.
@@ -155,10 +159,20 @@ pub fn load_explaining_pinned(bpffs: &Path) -> Result<Object, LoadError> {
     load(Sizes::SMALL, Some(&folder), Programs::Explaining)
 }
 
+/// Programs that the configuration has no hook for: the kernel need not look through them, which
+/// takes it longer than all else at a start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Unused {
+    /// Those of interfaces of pods.
+    pub pods: bool,
+    pub xdp: bool,
+}
+
 /// Which programs are loaded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Programs {
     All,
+    But(Unused),
     Explaining,
     Only(&'static [&'static str]),
     None,
@@ -168,6 +182,9 @@ impl Programs {
     fn contains(self, name: &str) -> bool {
         match self {
             Self::All => true,
+            Self::But(Unused { pods, xdp }) => {
+                !(pods && name.starts_with("pod_") || xdp && name == "uplink_xdp")
+            }
             Self::Explaining => name.starts_with("explain_"),
             Self::Only(names) => names.contains(&name),
             Self::None => false,

@@ -10,7 +10,7 @@ use lb_userspace::{
     datapath::{
         maps::Maps,
         monitor::Monitor,
-        object::{Object, Sizes, load_pinned},
+        object::{Object, Sizes, Unused, load_pinned},
     },
     explain::Asked,
     lab::Lab,
@@ -52,7 +52,7 @@ fn clock() -> u64 {
 fn a_refused_packet_is_told_with_its_reason_and_service_while_somebody_watches() {
     let lab = Lab::new("monitor").expect("a lab, and with it a bpffs");
     let bpffs = lab.bpffs("node").unwrap();
-    let (mut object, _) = load_pinned(Sizes::SMALL, &bpffs).unwrap();
+    let (mut object, _) = load_pinned(Sizes::SMALL, &bpffs, Unused::default()).unwrap();
     let mut maps = Maps::from_object(&mut object).unwrap();
     let node = this_node();
     let mut index = index_of([apply_service(web("empty", "10.96.0.10"))]);

@@ -26,7 +26,7 @@ use lb_userspace::{
     datapath::{
         carry::Carried,
         maps::{Birth, Maps},
-        object::{LoadError, Object, Sizes, load_pinned},
+        object::{LoadError, Object, Sizes, Unused, load_pinned},
     },
     explain::Asked,
     lab::Lab,
@@ -40,6 +40,8 @@ use serde_json::json;
 use crate::support::objects::{apply_service, apply_slice, index_of, slice_of, this_node, web};
 
 const SIZES: Sizes = Sizes::SMALL;
+/// Only connections by tc are looked at.
+const UNUSED: Unused = Unused { pods: true, xdp: true };
 const BIRTH: Birth = Birth { table_key: NonZeroU64::new(0x0dd_c0de).unwrap(), tick: 1_000 };
 const CLIENTS: u16 = 40;
 
@@ -55,7 +57,7 @@ impl Node {
     fn with_connections() -> (Self, Object, Maps) {
         let lab = Lab::new("moving").expect("a lab, and with it a bpffs");
         let bpffs = lab.bpffs("node").expect("a folder for pins");
-        let (mut object, moving) = load_pinned(SIZES, &bpffs).unwrap();
+        let (mut object, moving) = load_pinned(SIZES, &bpffs, UNUSED).unwrap();
         assert!(moving.is_none(), "nothing was there");
         let mut maps = Maps::from_object(&mut object).unwrap();
         assert_eq!(maps.born(BIRTH).unwrap(), BIRTH);
@@ -188,7 +190,7 @@ fn flows_and_the_backends_that_they_know_move_to_maps_that_lie_otherwise() {
     rearrange(&maps);
     rearrange_backends(&maps);
 
-    let (mut new, moving) = load_pinned(SIZES, &node.bpffs).unwrap();
+    let (mut new, moving) = load_pinned(SIZES, &node.bpffs, UNUSED).unwrap();
     let mut moving = moving.expect("a move: the layout is another");
     assert!(!moving.is_in_place());
     let mut over = Maps::from_object(&mut new).unwrap();
@@ -218,7 +220,7 @@ fn flows_and_the_backends_that_they_know_move_to_maps_that_lie_otherwise() {
     moving.end().unwrap();
     assert_eq!(node.folders(), ["maps"]);
 
-    let (_, moving) = load_pinned(SIZES, &node.bpffs).unwrap();
+    let (_, moving) = load_pinned(SIZES, &node.bpffs, UNUSED).unwrap();
     assert!(moving.is_none(), "the layout is this version's");
 }
 
@@ -230,23 +232,23 @@ fn a_move_that_was_interrupted_anywhere_is_begun_again_or_ended() {
     rearrange_backends(&maps);
 
     // Before it took place: the old maps are whole, and the new ones are made again.
-    let (_, moving) = load_pinned(SIZES, &node.bpffs).unwrap();
+    let (_, moving) = load_pinned(SIZES, &node.bpffs, UNUSED).unwrap();
     assert!(moving.is_some_and(|moving| !moving.is_in_place()));
     assert_eq!(node.folders(), ["maps", "maps-new"]);
-    let (mut new, moving) = load_pinned(SIZES, &node.bpffs).unwrap();
+    let (mut new, moving) = load_pinned(SIZES, &node.bpffs, UNUSED).unwrap();
     let (moving, mut over) = (moving.unwrap(), Maps::from_object(&mut new).unwrap());
     moving.carry_backends(&mut over).unwrap();
     over.born(moving.birth()).unwrap();
 
     // Between the two names.
     fs::rename(node.bpffs.join("maps"), node.bpffs.join("maps-old")).unwrap();
-    let (_, moving) = load_pinned(SIZES, &node.bpffs).unwrap();
+    let (_, moving) = load_pinned(SIZES, &node.bpffs, UNUSED).unwrap();
     let moving = moving.expect("it has only to be ended");
     assert!(moving.is_in_place());
     assert_eq!(node.folders(), ["maps", "maps-old"]);
 
     // After it took place, flows included.
-    let (mut last, moving) = load_pinned(SIZES, &node.bpffs).unwrap();
+    let (mut last, moving) = load_pinned(SIZES, &node.bpffs, UNUSED).unwrap();
     let (moving, over) = (moving.unwrap(), Maps::from_object(&mut last).unwrap());
     assert_eq!(backends(&over).len(), 2);
     let carried = moving.carry_flows(&over, &settings(), lb_userspace::agent::ticks()).unwrap();
@@ -260,7 +262,7 @@ fn maps_that_lie_alike_in_both_layouts_are_shared_and_not_copied() {
     let (node, object, _maps) = Node::with_connections();
     // Only backends lie otherwise.
     node.layout().insert(key("BACKENDS.identity"), (64 << 32) | (7 * 64), 0).unwrap();
-    let (mut new, moving) = load_pinned(SIZES, &node.bpffs).unwrap();
+    let (mut new, moving) = load_pinned(SIZES, &node.bpffs, UNUSED).unwrap();
     let (moving, over) = (moving.unwrap(), Maps::from_object(&mut new).unwrap());
     arrives(&object, CLIENTS);
     assert_eq!(flows(&over).len(), 2 * usize::from(CLIENTS + 1), "the very table");
@@ -274,13 +276,13 @@ fn maps_whose_layout_nobody_wrote_down_are_refused_and_empty_ones_are_made_anew(
     let mut layout = node.layout();
     let keys: Vec<_> = layout.keys().collect::<Result<_, _>>().unwrap();
     keys.iter().for_each(|key| layout.remove(key).unwrap());
-    let refused = load_pinned(SIZES, &node.bpffs).map(drop).unwrap_err();
+    let refused = load_pinned(SIZES, &node.bpffs, UNUSED).map(drop).unwrap_err();
     assert!(matches!(refused, LoadError::OldLayout(_)), "{refused}");
     assert_eq!(node.folders(), ["maps"], "and nothing is touched");
 
     // An agent that died before it wrote anything.
     maps.meta.set(0, [0, 0], 0).unwrap();
-    let (mut object, moving) = load_pinned(SIZES, &node.bpffs).unwrap();
+    let (mut object, moving) = load_pinned(SIZES, &node.bpffs, UNUSED).unwrap();
     assert!(moving.is_none());
     let fresh = Maps::from_object(&mut object).unwrap();
     assert_eq!((flows(&fresh), backends(&fresh)), (HashSet::new(), BTreeMap::new()));
