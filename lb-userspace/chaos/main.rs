@@ -75,7 +75,7 @@ fn run(args: Args) -> Result<()> {
     let lb = args.lb.map_or_else(beside, Ok)?;
     let other = args.other;
     let scale = if args.fast {
-        Scale { connections: 200, new: 100, repeats: 10, stride: 250, flood: 20_000, lb, other }
+        Scale { connections: 200, new: 100, repeats: 5, stride: 250, flood: 20_000, lb, other }
     } else {
         Scale {
             connections: 10_000,

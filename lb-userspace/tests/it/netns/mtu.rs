@@ -157,11 +157,19 @@ fn fragments(label: &str, node: u8, mode: &[&str]) {
     let web = Front::new("web", 1);
     world.put("web", &web.manifests(&[&pods[0], &pods[1]]));
     let _agent = world.agent(1, mode);
+    // A busy machine may lose a datagram; rules that lose them would lose more than one.
+    let mut lost = 0;
     for family in FAMILIES {
         for target in web.outside(family) {
             for _ in 0..10 {
-                let answer = datagram(&world.client, target);
-                let answer = answer.unwrap_or_else(|error| panic!("{target}: {error}"));
+                let answer = match datagram(&world.client, target) {
+                    Ok(answer) => answer,
+                    Err(error) => {
+                        lost += 1;
+                        assert!(lost <= 1, "{target}: {error}");
+                        continue;
+                    }
+                };
                 let whole = pods
                     .iter()
                     .any(|pod| answer == [pod.name.as_bytes(), b" ", &question()].concat());
