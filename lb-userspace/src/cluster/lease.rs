@@ -47,6 +47,7 @@ pub async fn hold(client: Client, node: &str) {
         let uid = owner.ok().and_then(|owner| owner.uid());
         let lease = lease(node, uid, Timestamp::now());
         let params = PatchParams::apply(MANAGER).force();
+        // The pace of renewals, and of trying again: there is no event to wait for.
         match api.patch(&name(node), &params, &Patch::Apply(&lease)).await {
             Ok(_) => sleep(RENEWED).await,
             Err(error) => {
