@@ -30,16 +30,7 @@ impl Datapath for Live {
     }
 
     fn pinned(&self, bpffs: &Path, request: &Request) -> Result<Response, Failure> {
-        let folder = object::maps_folder(bpffs);
-        if !layout::is_own(&folder).map_err(|error| unreadable(&error))? {
-            let what = format_args!("the maps in {} are of another version", folder.display());
-            return Err(Failure::new(
-                Exit::Error,
-                what,
-                "use the `lb` of the agent that made them",
-            ));
-        }
-        let maps = Maps::from_pins(&folder).map_err(|error| unreadable(&error))?;
+        let maps = own_maps(bpffs)?;
         let answer = match request {
             Request::Status => pinned::status(&maps, bpffs).map(Response::Status),
             Request::Describe { namespace, name } => {
@@ -60,7 +51,8 @@ impl Datapath for Live {
     }
 
     fn monitor(&self, bpffs: &Path, what: Sampling, each: &mut Each<'_>) -> Result<(), Failure> {
-        let mut monitor = Monitor::open(bpffs).map_err(|error| unreadable(&error))?;
+        let monitor = Monitor::new(own_maps(bpffs)?, bpffs);
+        let mut monitor = monitor.map_err(|error| unreadable(&error))?;
         loop {
             let seen =
                 monitor.next(what, setup::nanoseconds).map_err(|error| unreadable(&error))?;
@@ -79,6 +71,16 @@ impl Datapath for Live {
             Failure::new(Exit::Error, error, "run it as root; what is left can be removed again")
         })
     }
+}
+
+/// The pinned maps, if they lie as this program's do.
+fn own_maps(bpffs: &Path) -> Result<Maps, Failure> {
+    let folder = object::maps_folder(bpffs);
+    if !layout::is_own(&folder).map_err(|error| unreadable(&error))? {
+        let what = format_args!("the maps in {} are of another version", folder.display());
+        return Err(Failure::new(Exit::Error, what, "use the `lb` of the agent that made them"));
+    }
+    Maps::from_pins(&folder).map_err(|error| unreadable(&error))
 }
 
 /// Maps that do not answer.

@@ -47,8 +47,8 @@ impl Show for Findings {
             &[
                 Column::text("CHECK"),
                 Column::text("STATE"),
-                Column::text("DETAIL"),
-                Column::text("FIX"),
+                Column::prose("DETAIL"),
+                Column::prose("FIX"),
             ]
         }
     }

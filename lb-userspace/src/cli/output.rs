@@ -63,20 +63,31 @@ pub struct Column {
     pub wide: bool,
     /// Others give way to so much of it, where a table is too wide.
     pub least: u16,
+    /// Sentences: where a table is too wide they go on in the next line, and nothing of it is cut.
+    pub prose: bool,
 }
 
 impl Column {
     pub const fn text(title: &'static str) -> Self {
-        Self { title, number: false, wide: false, least: 0 }
+        Self { title, number: false, wide: false, least: 0, prose: false }
     }
 
     pub const fn number(title: &'static str) -> Self {
-        Self { title, number: true, wide: false, least: 0 }
+        Self { number: true, ..Self::text(title) }
+    }
+
+    pub const fn prose(title: &'static str) -> Self {
+        Self { prose: true, ..Self::text(title) }
     }
 
     /// The same column, that keeps so many letters where a table is too wide.
     pub const fn at_least(self, least: u16) -> Self {
         Self { least, ..self }
+    }
+
+    /// The same column, that is cut last of all.
+    pub const fn whole(self) -> Self {
+        self.at_least(47) // an IPv6 address in brackets, and a port
     }
 
     /// The same column, with `-o wide` only.
@@ -176,6 +187,7 @@ fn table(what: &impl Show, wide: bool) -> String {
         return format!("{}\n", what.nothing());
     }
     let columns = what.columns();
+    let prose = columns.iter().any(|column| column.prose);
     let longest = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
     let least: Vec<usize> =
         columns.iter().enumerate().map(|(at, it)| longest(at).min(it.least.into())).collect();
@@ -183,8 +195,10 @@ fn table(what: &impl Show, wide: bool) -> String {
     let pick = |cells: Vec<String>| {
         let cells = cells.into_iter().enumerate().filter(|(at, _)| shown(*at));
         let mut row = comfy_table::Row::from(cells.map(|(_, cell)| cell).collect::<Vec<_>>());
-        // Cut off rather than continued: a line is a thing.
-        row.max_height(1);
+        if !prose {
+            // Cut off rather than continued: a line is a thing.
+            row.max_height(1);
+        }
         row
     };
     let mut table = comfy_table::Table::new();

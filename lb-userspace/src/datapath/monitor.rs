@@ -11,7 +11,7 @@ use lb_common::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
-    maps::{Maps, OpenError},
+    maps::Maps,
     object::maps_folder,
     rows::{RowsError, place_of},
 };
@@ -23,8 +23,6 @@ const PATIENCE: u64 = 3_000_000_000;
 /// Why nothing can be watched.
 #[derive(Debug, thiserror::Error)]
 pub enum MonitorError {
-    #[error(transparent)]
-    Open(#[from] OpenError),
     #[error("map EVENTS cannot be read")]
     Events(#[source] MapError),
     #[error("map WATCH cannot be written")]
@@ -56,14 +54,13 @@ impl Maps {
 }
 
 impl Monitor {
-    /// Opens what is pinned.
+    /// Watches by the maps pinned under `bpffs`.
     ///
     /// # Errors
-    /// If it cannot be.
-    pub fn open(bpffs: &Path) -> Result<Self, MonitorError> {
-        let folder = maps_folder(bpffs);
-        let maps = Maps::from_pins(&folder)?;
-        let events = MapData::from_pin(folder.join("EVENTS")).and_then(Map::from_map_data);
+    /// If the ring buffer cannot be opened.
+    pub fn new(maps: Maps, bpffs: &Path) -> Result<Self, MonitorError> {
+        let events =
+            MapData::from_pin(maps_folder(bpffs).join("EVENTS")).and_then(Map::from_map_data);
         let events = events.and_then(RingBuf::try_from).map_err(MonitorError::Events)?;
         Ok(Self { maps, events })
     }

@@ -75,7 +75,7 @@ fn a_refused_packet_is_told_with_its_reason_and_service_while_somebody_watches()
 
     // Nobody watches yet: the first look finds nothing of this one.
     arrives(&object, &packet(1));
-    let mut monitor = Monitor::open(&bpffs).unwrap();
+    let mut monitor = Monitor::new(Maps::from_pins(&bpffs.join("maps")).unwrap(), &bpffs).unwrap();
     let what = Sampling { refused_only: true, one_of: 1 };
     let mut told: Vec<SeenPacket> = monitor.next(what, clock).unwrap();
     assert_eq!(told, []);

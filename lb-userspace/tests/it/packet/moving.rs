@@ -37,6 +37,7 @@ use lb_userspace::{
 };
 use serde_json::json;
 
+use crate::cli::lb;
 use crate::support::objects::{apply_service, apply_slice, index_of, slice_of, this_node, web};
 
 const SIZES: Sizes = Sizes::SMALL;
@@ -255,6 +256,17 @@ fn a_move_that_was_interrupted_anywhere_is_begun_again_or_ended() {
     assert_eq!(carried, Carried { entries: 2 * usize::from(CLIENTS), lost: 0 });
     moving.end().unwrap();
     assert_eq!(node.folders(), ["maps"]);
+}
+
+#[test]
+fn a_command_does_not_misread_the_maps_of_another_version() {
+    let (node, ..) = Node::with_connections();
+    node.claim_other_layout();
+    let pins = node.bpffs.to_str().unwrap();
+    for words in [&["get", "backends"][..], &["status"], &["monitor", "--count", "1"]] {
+        let outcome = lb(&[words, &["--bpffs", pins]].concat());
+        outcome.fails_with(1, &format!("the maps in {pins}/maps are of another version"));
+    }
 }
 
 #[test]
