@@ -4,10 +4,10 @@ use std::fmt::Write as _;
 
 use super::{
     Datapath, Exit, Failure,
-    output::{self, Document, Format, FormatArg, structured},
+    output::{self, Column, Document, Format, FormatArg, structured},
     place::Place,
 };
-use crate::api::{AskError, Description, PortDescription, Request, Response};
+use crate::api::{AskError, Description, EndpointDescription, PortDescription, Request, Response};
 
 /// Show all about one thing
 #[derive(Debug, clap::Subcommand)]
@@ -45,13 +45,14 @@ pub(super) fn run(args: &Args, datapath: &dyn Datapath) -> Result<Exit, Failure>
             structured(&Document::new("ServiceDescription", &found), format)?
         }
         Format::Name => format!("service/{namespace}/{name}\n"),
-        Format::Table | Format::Wide => text(&found),
+        Format::Table => text(&found, Some(output::WIDTH)),
+        Format::Wide => text(&found, None),
     };
     output::write(&text).map(|_| Exit::Fine)
 }
 
 /// As kubectl describes things.
-fn text(found: &Description) -> String {
+fn text(found: &Description, width: Option<u16>) -> String {
     let mut text = String::new();
     let mut line = |key: &str, value: &str| {
         let _ = writeln!(text, "{:<26}{value}", format!("{key}:"));
@@ -75,7 +76,7 @@ fn text(found: &Description) -> String {
         line("Problem", problem);
     }
     for port in &found.ports {
-        describe_port(port, &mut text);
+        describe_port(port, width, &mut text);
     }
     let _ = writeln!(text, "\nLast changes:");
     if found.changes.is_empty() {
@@ -95,7 +96,7 @@ fn text(found: &Description) -> String {
     text
 }
 
-fn describe_port(port: &PortDescription, text: &mut String) {
+fn describe_port(port: &PortDescription, width: Option<u16>, text: &mut String) {
     let name = if port.port_name.is_empty() { "(unnamed)" } else { &port.port_name };
     let _ = writeln!(text, "\nPort {name}, {} over {}:", port.protocol, port.family);
     for frontend in &port.frontends {
@@ -105,17 +106,29 @@ fn describe_port(port: &PortDescription, text: &mut String) {
     if port.endpoints.is_empty() {
         let _ = writeln!(text, "  no endpoints: no pod matches, or none is running");
     }
-    let addresses = port.endpoints.iter().map(|endpoint| endpoint.address.to_string().len());
-    let width = addresses.max().unwrap_or(0);
-    for endpoint in &port.endpoints {
-        let mark = if endpoint.used { "+" } else { "-" };
-        let address = endpoint.address.to_string();
-        let node = endpoint.node.as_deref().unwrap_or("-");
-        let pod = endpoint.pod.as_deref().unwrap_or("-");
-        let _ = writeln!(
-            text,
-            "  {mark} {address:<width$}  {pod:<20} {node:<12} {:>6} conns  {}",
-            endpoint.connections, endpoint.why
-        );
+    let columns = [
+        Column::text("used"),
+        Column::text("address").address(),
+        Column::text("pod"),
+        Column::text("node"),
+        Column::number("connections"),
+        Column::prose("why"),
+    ];
+    let row = |it: &EndpointDescription| {
+        let or_dash = |text: &Option<String>| text.clone().unwrap_or_else(|| "-".into());
+        let connections = format!("{} conns", it.connections);
+        let mark = if it.used { "+" } else { "-" };
+        vec![
+            mark.into(),
+            it.address.to_string(),
+            or_dash(&it.pod),
+            or_dash(&it.node),
+            connections,
+            it.why.clone(),
+        ]
+    };
+    let rows = port.endpoints.iter().map(row).collect();
+    for line in output::lay_out(&columns, None, rows, width.map(|it| it - 2)).lines() {
+        let _ = writeln!(text, "  {line}");
     }
 }

@@ -85,9 +85,10 @@ impl Column {
         Self { least, ..self }
     }
 
-    /// The same column, that is cut last of all.
-    pub const fn whole(self) -> Self {
-        self.at_least(47) // an IPv6 address in brackets, and a port
+    /// The same column, for addresses with ports: all of IPv4, and of IPv6 what is usual inside a
+    /// cluster.
+    pub const fn address(self) -> Self {
+        self.at_least(26)
     }
 
     /// The same column, with `-o wide` only.
@@ -187,11 +188,30 @@ fn table(what: &impl Show, wide: bool) -> String {
         return format!("{}\n", what.nothing());
     }
     let columns = what.columns();
+    let titles = columns.iter().map(|column| column.title.to_owned()).collect();
+    lay_out(columns, Some(titles), rows, if wide { None } else { Some(WIDTH) })
+}
+
+/// How wide a table may be, in columns.
+pub const WIDTH: u16 = 100;
+
+/// Cells under each other, in lines that are no longer than `width`; without one, as long as they are
+/// and with the columns that are only shown then.
+pub fn lay_out(
+    columns: &[Column],
+    titles: Option<Vec<String>>,
+    rows: Vec<Vec<String>>,
+    width: Option<u16>,
+) -> String {
     let prose = columns.iter().any(|column| column.prose);
     let longest = |at: usize| rows.iter().map(|row| row[at].chars().count()).max().unwrap_or(0);
-    let least: Vec<usize> =
-        columns.iter().enumerate().map(|(at, it)| longest(at).min(it.least.into())).collect();
-    let shown = |at: usize| wide || !columns[at].wide;
+    // A title is never cut, and half a number would be another one.
+    let least = |at: usize, it: &Column| {
+        let cells = if it.number { longest(at) } else { longest(at).min(it.least.into()) };
+        cells.max(if titles.is_some() { it.title.len() } else { 0 })
+    };
+    let least: Vec<usize> = columns.iter().enumerate().map(|(at, it)| least(at, it)).collect();
+    let shown = |at: usize| width.is_none() || !columns[at].wide;
     let pick = |cells: Vec<String>| {
         let cells = cells.into_iter().enumerate().filter(|(at, _)| shown(*at));
         let mut row = comfy_table::Row::from(cells.map(|(_, cell)| cell).collect::<Vec<_>>());
@@ -203,16 +223,18 @@ fn table(what: &impl Show, wide: bool) -> String {
     };
     let mut table = comfy_table::Table::new();
     table.load_style(presets::NOTHING).force_no_tty();
-    if !wide {
-        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(100);
+    if let Some(width) = width {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(width);
     }
-    table.set_header(pick(columns.iter().map(|column| column.title.to_owned()).collect()));
+    if let Some(titles) = titles {
+        table.set_header(pick(titles));
+    }
     table.add_rows(rows.into_iter().map(pick));
     let visible = columns.iter().zip(least).enumerate().filter(|(at, _)| shown(*at));
     for (at, (_, (column, least))) in visible.enumerate() {
         if let Some(found) = table.column_mut(at) {
             found.set_padding((0, 2));
-            if !wide && least > 0 {
+            if width.is_some() && least > 0 {
                 let least = Width::Fixed(least as u16 + 2);
                 found.set_constraint(ColumnConstraint::LowerBoundary(least));
             }

@@ -13,7 +13,7 @@ impl Row for ServiceRow {
     const COLUMNS: &'static [Column] = &[
         Column::text("NAMESPACE"),
         Column::text("NAME"),
-        Column::text("ADDRESS:PORT").whole(),
+        Column::text("ADDRESS:PORT").address(),
         Column::text("PROTO"),
         Column::text("TYPE"),
         Column::text("BACKENDS"),
@@ -60,7 +60,7 @@ impl Row for BackendRow {
     const KIND: &'static str = "BackendList";
     const COLUMNS: &'static [Column] = &[
         Column::text("SERVICE"),
-        Column::text("BACKEND").whole(),
+        Column::text("BACKEND").address(),
         Column::text("NODE"),
         Column::text("STATE"),
         Column::number("WEIGHT"),

@@ -123,7 +123,9 @@ fn every_format_says_the_same() {
     for text in [&table, &wide] {
         let head: Vec<_> = text.lines().next().unwrap().split_whitespace().collect();
         assert_eq!(head, ["CHECK", "STATE", "DETAIL", "FIX"]);
-        assert_eq!(text.lines().count(), document["items"].as_array().unwrap().len() + 1);
+        // A sentence may take more lines than one.
+        let checks = text.lines().skip(1).filter(|line| !line.starts_with(' '));
+        assert_eq!(checks.count(), document["items"].as_array().unwrap().len());
     }
     assert!(table.lines().all(|line| line.chars().count() <= 100), "{table}");
     assert!(wide.contains("sysctl -w net.ipv4.ip_forward=1"), "{wide}");

@@ -502,8 +502,8 @@ fn a_service_is_described_with_why_each_endpoint_is_used_or_not() {
     assert_eq!(found.code, 0, "{found:?}");
     for line in [
         "External traffic policy:  Local",
-        "  + 10.1.2.3:8080  web-3                n1                7 conns  ready",
-        "  - 10.1.2.4:8080  web-4                n1                7 conns  not ready",
+        "  +  10.1.2.3:8080  web-3  n1  7 conns  ready",
+        "  -  10.1.2.4:8080  web-4  n1  7 conns  not ready",
         "       5 s ago  2 -> 1 backends, in the kernel 1.2 ms after it arrived",
     ] {
         assert!(found.stdout.lines().any(|it| it == line), "{line}\n{}", found.stdout);
