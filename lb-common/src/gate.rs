@@ -3,7 +3,9 @@
 //! is asked first, and only a set bit leads to the table itself.
 //!
 //! A bit that should be set is set before its entry is written. One that is set without need costs a
-//! look-up and nothing else: the agent clears those of removed entries when it has time.
+//! look-up: the agent clears those of removed entries when it has time. It changes what becomes of a
+//! packet in one case, with DSR: to a NodePort of another node, without the envelope that its
+//! connection comes here in, it goes to that connection's backend and not on.
 
 use crate::{abi::Kind, addr::Addr, hash, limits::GATE_WORDS, world::World};
 

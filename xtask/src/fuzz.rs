@@ -10,6 +10,8 @@ use crate::{process, test};
 pub(crate) enum Target {
     /// Frames through the kernel's programs and the rules at once: they must agree
     Packets,
+    /// Whole packets through both, and through a balancer that knows none of the rules
+    Balancer,
     /// Frames and tables through the rules alone: they must keep their word
     Rules,
 }
@@ -18,6 +20,7 @@ pub(crate) enum Target {
 pub(crate) fn run(target: Target, inputs: u64, seed: Option<u64>) -> Result<()> {
     let (level, name) = match target {
         Target::Packets => (test::Level::Packet, "packet::random::"),
+        Target::Balancer => (test::Level::Packet, "packet::third::a_balancer"),
         Target::Rules => (test::Level::Rules, "anything::"),
     };
     let mut command = test::tests_of(level)?;

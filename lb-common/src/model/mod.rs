@@ -44,6 +44,8 @@ pub struct TestWorld {
     pub nodes: BTreeMap<u32, Node>,
     /// The ways to them, of each family.
     pub ways_to_nodes: Vec<[Word; 2]>,
+    /// Words of the gate before the tables; none: it is open, and what is behind it decides.
+    pub gate: Vec<u64>,
     pub v4: Tables<V4>,
     pub v6: Tables<V6>,
     /// Source ports towards backends elsewhere, of both families.
@@ -82,6 +84,7 @@ impl TestWorld {
             hops: (0..HOPS).map(|_| HopSlot::default()).collect(),
             nodes: BTreeMap::new(),
             ways_to_nodes: (0..NODES).map(|_| Default::default()).collect(),
+            gate: Vec::new(),
             v4: Tables::new(Self::FLOW_SETS),
             v6: Tables::new(Self::FLOW_SETS),
             pools: Pools::default(),

@@ -136,9 +136,8 @@ impl World for TestWorld {
         self.ways_to_nodes.get(id as usize)
     }
 
-    /// Open: what is behind it decides.
-    fn gate(&self, _index: u32) -> u64 {
-        u64::MAX
+    fn gate(&self, index: u32) -> u64 {
+        self.gate.get(index as usize).copied().unwrap_or(u64::MAX)
     }
 
     fn now(&self) -> u32 {

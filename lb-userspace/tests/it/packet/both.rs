@@ -200,7 +200,7 @@ impl Both {
     #[track_caller]
     fn pass(&mut self, program: Program, frame: &[u8], all: bool) -> Run {
         self.set_routes(program);
-        self.kernel.write(&self.town.world, &self.uplinks);
+        self.kernel.write(&mut self.town.world, &self.uplinks);
         let before = now();
         let kernel = self.kernel.programs.run(program, frame);
         let after = now();

@@ -371,7 +371,7 @@ fn a_list_gives_every_backend_its_share_and_no_other() {
         both.town.only(&[20, 22]);
         // Flows that are over at once leave room for all.
         both.town.world.settings.timeouts.half_open = 0;
-        both.kernel.write(&both.town.world, &both.uplinks);
+        both.kernel.write(&mut both.town.world, &both.uplinks);
         let mut served = [0; 2];
         // Which it is, is the kernel's own draw: the rules here would draw differently.
         for port in 40_000..40_060 {
@@ -391,7 +391,7 @@ fn time_that_is_read_from_jiffies_is_the_kernels_monotonic_time() {
     assert!(jiffy > 0, "the kernel tells how long a jiffy is");
     tell(tcp_towns(0, 1), |both| {
         both.town.world.settings.jiffy = jiffy;
-        both.kernel.write(&both.town.world, &both.uplinks);
+        both.kernel.write(&mut both.town.world, &both.uplinks);
         let sent = both.town.to_vip(40_000, SYN).bytes();
         let before = now();
         both.kernel.programs.run(Program::Xdp, &sent).expect("a test run");

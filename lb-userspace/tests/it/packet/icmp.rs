@@ -44,6 +44,17 @@ pub(super) enum Kind {
     V6(Icmpv6Type),
 }
 
+impl Kind {
+    /// What a host says of a port that nobody has.
+    pub const fn unreachable_port(v4: bool) -> Self {
+        if v4 {
+            Self::V4(Icmpv4Type::DestinationUnreachable(icmpv4::DestUnreachableHeader::Port))
+        } else {
+            Self::V6(Icmpv6Type::DestinationUnreachable(icmpv6::DestUnreachableCode::Port))
+        }
+    }
+}
+
 impl Message {
     pub fn bytes(&self) -> Vec<u8> {
         let mut frame = Vec::new();

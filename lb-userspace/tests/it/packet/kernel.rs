@@ -4,7 +4,10 @@ use std::{
     cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
-    sync::atomic::{AtomicUsize, Ordering::SeqCst},
+    sync::atomic::{
+        AtomicUsize,
+        Ordering::{Relaxed, SeqCst},
+    },
     thread,
 };
 
@@ -265,8 +268,9 @@ impl Kernel {
         Self { programs, maps, written: Written::default() }
     }
 
-    /// Makes the maps say what the world's tables say.
-    pub fn write(&mut self, world: &TestWorld, uplinks: &BTreeMap<u32, u32>) {
+    /// Makes the maps say what the world's tables say. The gate, which is made out of them, is the
+    /// same in both afterwards.
+    pub fn write(&mut self, world: &mut TestWorld, uplinks: &BTreeMap<u32, u32>) {
         let Self { maps, written, .. } = self;
         if written.settings != Some(world.settings) {
             maps.settings.set(0, world.settings, 0).expect("settings");
@@ -325,7 +329,10 @@ impl Kernel {
             };
             maps.apply(&[op]).expect("a source range");
         });
-        maps.tighten_gate().expect("a list of all entries");
+        if maps.gate_is_loose || world.gate.is_empty() {
+            maps.tighten_gate().expect("a list of all entries");
+            world.gate = maps.gate.words().iter().map(|word| word.load(Relaxed)).collect();
+        }
     }
 
     /// What was counted up to now, all CPUs together.

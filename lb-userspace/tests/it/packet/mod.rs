@@ -4,6 +4,7 @@
 //! on the same tables: see [`both`].
 
 mod both;
+mod corpus;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 mod crash;
 mod drops;
@@ -40,6 +41,7 @@ mod support;
 mod tables_flows;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 mod tables_maps;
+mod third;
 #[expect(dead_code, reason = "lb-common's own tests use the rest")]
 #[path = "../../../../lb-common/tests/rules/town.rs"]
 mod town;

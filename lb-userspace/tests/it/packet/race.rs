@@ -27,7 +27,7 @@ fn of_ten_thousand_syns_on_two_cpus_at_once_none_reaches_two_backends() {
 fn race(town: Town, ring: bool) {
     let mut both = Both::new(town);
     both.town.world.change_service(SERVICE, |service| service.with_choice(ring, ring));
-    both.kernel.write(&both.town.world, &both.uplinks);
+    both.kernel.write(&mut both.town.world, &both.uplinks);
     let (mut split, mut dropped) = (0, 0);
     for batch in 0..PAIRS / BATCH {
         both.kernel.maps.flows_v4.words().iter().for_each(|word| word.store(0, Relaxed));
