@@ -112,9 +112,11 @@ pub fn draw() -> NonZeroU64 {
 /// The cgroup whose processes' sockets are translated: the configured one, or the root of the v2
 /// hierarchy wherever it is mounted.
 pub fn cgroup(config: &Config) -> Result<PathBuf, Failure> {
-    if let Some(root) = &config.cgroup_root {
-        return Ok(root.clone());
-    }
+    config.cgroup_root.clone().map_or_else(cgroup_mount, Ok)
+}
+
+/// The root of the v2 hierarchy, wherever it is mounted.
+pub fn cgroup_mount() -> Result<PathBuf, Failure> {
     let mounts = fs::read_to_string("/proc/mounts").unwrap_or_default();
     let mount = mounts.lines().find_map(|line| {
         let mut fields = line.split(' ');

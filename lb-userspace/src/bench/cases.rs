@@ -1,5 +1,7 @@
 //! The packet cases: which packets, through which programs, and what is aimed at.
 
+use std::collections::BTreeSet;
+
 use lb_common::{
     abi::bench::Run,
     addr::{V4, V6},
@@ -17,15 +19,13 @@ use super::{
 };
 use crate::{
     cli::Failure,
-    cluster::synthetic::Cluster,
+    cluster::synthetic::{Cluster, Reach},
     datapath::object::Sizes,
     model::{Family, Node},
 };
 
-/// As many flows as there are in the largest case.
+/// As many flows as there are in the largest case, unless fewer are wanted.
 const MANY: u32 = 1 << 20;
-/// Flows dialled for it: some may be refused.
-const DIALLED: u32 = MANY + MANY / 32;
 /// As many flows of IPv6.
 const MANY_V6: u32 = 1 << 16;
 /// Packets for somebody else, all different.
@@ -34,9 +34,8 @@ const STRANGERS: u32 = 1 << 16;
 const SERVICES: u32 = 10_000;
 
 /// One service with enough backends that source ports do not run out.
-const ONE: Cluster = Cluster { services: 1, endpoints: 200, outside: true, dual: true };
-const TEN_THOUSAND: Cluster =
-    Cluster { services: SERVICES, endpoints: 10, outside: true, dual: false };
+const ONE: Cluster = Cluster { reach: Reach::LoadBalancer, dual: true, ..Cluster::new(1, 200) };
+const TEN_THOUSAND: Cluster = Cluster { reach: Reach::LoadBalancer, ..Cluster::new(SERVICES, 10) };
 
 /// What shall have become of every packet.
 #[derive(Clone, Copy, Debug)]
@@ -74,6 +73,8 @@ pub struct Stage {
     pub harness: Harness,
     pub worlds: Vec<World>,
     pub cases: Vec<Case>,
+    /// Flows of the largest case.
+    many: u32,
     _network: Network,
 }
 
@@ -84,8 +85,10 @@ impl Stage {
     /// If the kernel refuses.
     pub fn set_up(wanted: &Wanted, tell: &dyn Fn(&str)) -> Result<Self, Failure> {
         let network = Network::enter()?;
-        let harness = Harness::load(7 * DIALLED, 3 * MANY_V6, MANY)?;
-        let mut stage = Self { harness, worlds: Vec::new(), cases: Vec::new(), _network: network };
+        let many = wanted.flows.unwrap_or(MANY);
+        let harness = Harness::load(7 * dialled(many), 3 * MANY_V6, many)?;
+        let mut stage =
+            Self { harness, worlds: Vec::new(), cases: Vec::new(), many, _network: network };
         let established = wanted.any(&["established-v4", "established-v6"]);
         if established || wanted.any(&["services-10000"]) {
             tell("one service, 1,048,576 flows");
@@ -122,8 +125,10 @@ impl Stage {
         cluster: Cluster,
         node: Node,
     ) -> Result<(usize, u32), Failure> {
-        let sizes = Sizes { flow_sets_v4, flow_sets_v6: 1 << 18, ..Sizes::with_flow_bytes(0) };
-        let world = World::load(sizes, cluster, &node)?;
+        let [flow_sets_v4, flow_sets_v6] =
+            [flow_sets_v4, 1 << 18].map(|sets| sets.min(self.many.next_power_of_two()));
+        let sizes = Sizes { flow_sets_v4, flow_sets_v6, ..Sizes::with_flow_bytes(0) };
+        let world = World::load(sizes, &[world::PROGRAM], cluster, node)?;
         let slot = self.harness.admit(world.program()?)?;
         self.worlds.push(world);
         Ok((self.worlds.len() - 1, slot))
@@ -148,8 +153,8 @@ impl Stage {
 
     fn one_service(&mut self, wanted: &Wanted) -> Result<(), Failure> {
         let (world, slot) = self.world(1 << 18, ONE)?;
-        let flows = self.established::<V4>(world, slot, DIALLED, MANY)?;
-        for count in [1, 1 << 14, 1 << 17, MANY] {
+        let flows = self.established::<V4>(world, slot, dialled(self.many), self.many)?;
+        for count in counts([1, 1 << 14, 1 << 17, self.many]) {
             let target = match count {
                 1 => Some(Target::Floor(1.6)),
                 16_384 => None,
@@ -163,7 +168,7 @@ impl Stage {
         if !wanted.any(&["established-v6"]) {
             return Ok(());
         }
-        let flows = self.established::<V6>(world, slot, MANY_V6 + MANY_V6 / 32, MANY_V6)?;
+        let flows = self.established::<V6>(world, slot, dialled(MANY_V6), MANY_V6)?;
         for count in [1, MANY_V6] {
             let target = (count == 1).then_some(Target::Floor(2.0));
             let forward = self.add("established-v6", flows.forward.take(count), slot, world);
@@ -183,10 +188,11 @@ impl Stage {
         let dst = destination::<V4>(&self.worlds[world], 0)?;
         let stamp = V4::stamp(V4([0; 4]), [0, 0], dst, Cluster::PORT.to_be_bytes());
         let list = List::write(&mut self.harness, &[stamp])?;
+        let many = self.many;
         let case = self.add("new-v4", list, slot, world);
         case.entry = Entry::FreshV4;
-        case.flows = MANY;
-        case.floor = MANY;
+        case.flows = many;
+        case.floor = many;
         case.run.flags = Tcp::SYN.into();
         case.expect = Expect::Nearly(&[Reason::ToRemote]);
         case.target = Some(Target::Floor(2.5));
@@ -196,7 +202,7 @@ impl Stage {
     fn flood(&mut self) -> Result<(), Failure> {
         let (world, slot) = self.world(lb_common::limits::FLOW_SETS_V4, ONE)?;
         let dst = destination::<V4>(&self.worlds[world], 0)?;
-        let mut stamps: Vec<_> = (0..MANY)
+        let mut stamps: Vec<_> = (0..self.many)
             .map(|at| {
                 let (src, sport) = V4::client(30, at);
                 V4::stamp(src, sport, dst, Cluster::PORT.to_be_bytes())
@@ -220,9 +226,9 @@ impl Stage {
 
     /// The first step of DSR. No packet is of a flow that anybody knows.
     fn spread(&mut self) -> Result<(), Failure> {
-        let (world, slot) = self.world_of(1 << 18, ONE, world::node_of_many())?;
+        let (world, slot) = self.world_of(1 << 18, ONE, world::node_of_many(&ONE))?;
         let dst = destination::<V4>(&self.worlds[world], 0)?;
-        let mut stamps: Vec<_> = (0..MANY)
+        let mut stamps: Vec<_> = (0..self.many)
             .map(|at| {
                 let (src, sport) = V4::client(60, at);
                 V4::stamp(src, sport, dst, Cluster::PORT.to_be_bytes())
@@ -231,7 +237,7 @@ impl Stage {
         flows::shuffle(&mut stamps);
         let list = List::write(&mut self.harness, &stamps)?;
         let few = Target::Case { name: "dsr-v4", flows: 1, services: 1, most: 1.25 };
-        for (count, target) in [(1, Target::Most(70.0)), (MANY, few)] {
+        for (count, target) in [(1, Target::Most(70.0)), (self.many, few)] {
             let case = self.add("dsr-v4", list.take(count), slot, world);
             case.expect = Expect::Each(&[Reason::ToNode]);
             case.target = Some(target);
@@ -246,15 +252,16 @@ impl Stage {
             return Ok(());
         }
         // No more: source ports are kept for `limits::PORT_POOLS` backends, a third of these.
-        let flows = self.established::<V4>(world, slot, DIALLED, MANY / 4)?;
+        let flows = self.established::<V4>(world, slot, dialled(self.many), self.many / 4)?;
         let against = |name, flows| Some(Target::Case { name, flows, services: 1, most: 1.1 });
         self.add("services-10000", flows.forward.take(1), slot, world).target =
             against("established-v4", 1);
         let reply = self.add("services-10000-reply", flows.reply.take(1), slot, world);
         reply.expect = Expect::Each(&[Reason::ReplyRemote]);
         reply.target = against("established-v4-reply", 1);
+        let many = self.many;
         let random = self.add("services-10000x10", flows.forward, slot, world);
-        random.floor = MANY;
+        random.floor = many;
         random.target = Some(Target::Floor(2.0));
         Ok(())
     }
@@ -308,7 +315,7 @@ impl Stage {
     /// The floor at every number of flows that a case is measured by, and the harness alone.
     fn floor(&mut self) -> Result<(), Failure> {
         let mut stamps = Vec::new();
-        for at in 0..MANY {
+        for at in 0..self.many {
             let (src, sport) = V4::client(20, at);
             let stamp = V4::stamp(src, sport, V4([198, 18, 0, 1]), Cluster::PORT.to_be_bytes());
             let to = V4::stamp(V4([192, 0, 2, 1]), sport, V4([10, 128, 0, 1]), [0x1f, 0x90]);
@@ -342,6 +349,17 @@ impl Stage {
         }
         Ok(())
     }
+}
+
+/// Flows that are dialled where so many are wanted: some may be refused.
+const fn dialled(wanted: u32) -> u32 {
+    wanted + wanted / 32
+}
+
+/// Each once, and none above the last.
+fn counts<const N: usize>(counts: [u32; N]) -> BTreeSet<u32> {
+    let most = counts[N - 1];
+    counts.into_iter().filter(|count| *count <= most).collect()
 }
 
 /// What clients outside dial for a Service.

@@ -3,9 +3,9 @@
 use std::{num::NonZeroUsize, os::fd::AsFd as _, sync::atomic::Ordering::Relaxed, time::Duration};
 
 use aya::{
-    Ebpf, EbpfLoader, TestRun as _, TestRunOptions,
+    Ebpf, EbpfLoader, TestRun as _, TestRunAttrs, TestRunOptions,
     maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray, ProgramArray},
-    programs::{ProgramFd, Xdp},
+    programs::{ProgramFd, Xdp, XdpMode, xdp::XdpLink},
 };
 use lb_common::{
     abi::{
@@ -15,7 +15,7 @@ use lb_common::{
     addr::{V4, V6},
 };
 
-use super::{broken, network::UPLINK};
+use super::{broken, network::UPLINK, node};
 use crate::{cli::Failure, datapath::mmap::Mapped};
 
 /// The compiled programs.
@@ -152,11 +152,7 @@ impl Harness {
     pub fn run(&mut self, entry: Entry, run: &mut Run, packets: u32) -> Result<Took, Failure> {
         let failed = |error: &dyn std::error::Error| broken(entry.name(), error);
         self.run.set(0, *run, 0).map_err(|error| failed(&error))?;
-        let program: &Xdp = self
-            .object
-            .program(entry.name())
-            .and_then(|program| program.try_into().ok())
-            .ok_or_else(|| broken(entry.name(), &"it is not in the object"))?;
+        let program: &Xdp = node::program(&self.object, entry.name())?;
         let frame = vec![0; entry.frame()];
         // `xdp_md`: data, data_end, data_meta, ingress_ifindex, rx_queue_index.
         let context = [0, frame.len() as u32, 0, UPLINK, 0].map(u32::to_ne_bytes).concat();
@@ -179,6 +175,64 @@ impl Harness {
         *run = self.run.get(&0, 0).map_err(|error| failed(&error))?;
         Ok(Took { ns: total.as_nanos() as f64 / f64::from(packets.max(1)), code })
     }
+}
+
+/// Packets that are under way at once: as many as the far end's ring takes with ease.
+const BATCH: u32 = 64;
+
+impl Harness {
+    /// Sends so many packets out of an interface, as a network card would find them.
+    ///
+    /// # Errors
+    /// If the kernel refuses (before 5.18 it cannot).
+    pub fn send(&mut self, run: &mut Run, packets: u32, interface: u32) -> Result<(), Failure> {
+        let entry = Entry::NextV4;
+        let failed = |error: &dyn std::error::Error| broken(entry.name(), error);
+        self.run.set(0, *run, 0).map_err(|error| failed(&error))?;
+        let frame = vec![0; entry.frame()];
+        let context = [0, frame.len() as u32, 0, interface, 0].map(u32::to_ne_bytes).concat();
+        let options = TestRunOptions {
+            data_in: Some(&frame),
+            ctx_in: Some(&context),
+            repeat: packets,
+            attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
+            ..TestRunOptions::default()
+        };
+        let program: &Xdp = node::program(&self.object, entry.name())?;
+        program.test_run(options).map_err(|error| failed(&error))?;
+        *run = self.run.get(&0, 0).map_err(|error| failed(&error))?;
+        Ok(())
+    }
+
+    /// Puts a program of the harness before an interface.
+    ///
+    /// # Errors
+    /// If the kernel refuses.
+    pub fn attach(&mut self, name: &'static str, interface: &str) -> Result<XdpLink, Failure> {
+        load(&mut self.object, name)?;
+        attach(&mut self.object, name, interface)
+    }
+
+    /// How many packets came to the far end.
+    ///
+    /// # Errors
+    /// If the map cannot be read.
+    pub fn sunk(&self) -> Result<u64, Failure> {
+        let counts = self.counts.get(&0, 0).map_err(|error| broken("COUNTS", &error))?;
+        Ok(counts.iter().sum())
+    }
+}
+
+/// Puts a loaded program before an interface, for as long as the link lives.
+///
+/// # Errors
+/// If the kernel refuses.
+pub fn attach(object: &mut Ebpf, name: &'static str, to: &str) -> Result<XdpLink, Failure> {
+    let missing = || broken(name, &"it is not in the object");
+    let program: &mut Xdp =
+        object.program_mut(name).and_then(|program| program.try_into().ok()).ok_or_else(missing)?;
+    let link = program.attach(to, XdpMode::Driver).and_then(|link| program.take_link(link));
+    link.map_err(|error| broken(format_args!("{name} on {to}"), &error))
 }
 
 /// A family that the harness can write packets of.
@@ -256,7 +310,9 @@ fn load(object: &mut Ebpf, name: &'static str) -> Result<ProgramFd, Failure> {
     let missing = || broken(name, &"it is not in the object");
     let program: &mut Xdp =
         object.program_mut(name).and_then(|program| program.try_into().ok()).ok_or_else(missing)?;
-    program.load().map_err(|error| broken(name, &error))?;
+    if program.fd().is_err() {
+        program.load().map_err(|error| broken(name, &error))?;
+    }
     let fd = program.fd().map_err(|error| broken(name, &error))?;
     fd.try_clone().map_err(|error| broken(name, &error))
 }

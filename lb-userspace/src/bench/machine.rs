@@ -48,6 +48,15 @@ impl Machine {
     }
 }
 
+/// Lets the calling thread run on every CPU again.
+pub fn unpin() {
+    let mut all = CpuSet::new();
+    if (0..CpuSet::count()).all(|cpu| all.set(cpu).is_ok()) {
+        // Pinned it does the same, only slower.
+        let _ = sched_setaffinity(Pid::from_raw(0), &all);
+    }
+}
+
 /// Keeps the calling thread on the last CPU that it may use: the first has most of the interrupts.
 pub fn pin() {
     let own = Pid::from_raw(0);

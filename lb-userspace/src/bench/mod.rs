@@ -6,14 +6,20 @@
 
 mod cases;
 pub mod compare;
+mod connect;
+mod consistency;
 mod flows;
 mod harness;
 pub mod html;
 pub mod machine;
 mod measure;
 mod network;
+mod node;
 mod plane;
+mod pps;
+mod probe;
 pub mod report;
+mod rules;
 mod statistics;
 mod sync;
 pub mod target;
@@ -31,6 +37,8 @@ pub struct Wanted {
     /// Names of cases; none means all. A name stands for those that begin with it and a dash, too.
     pub cases: Vec<String>,
     pub quick: bool,
+    /// As many flows as there are in the largest case, if not 1,048,576.
+    pub flows: Option<u32>,
     /// Only the control plane, with a cluster of this size.
     pub sync: Option<Size>,
 }
@@ -44,11 +52,19 @@ pub struct Size {
 }
 
 /// The sizes at which the control plane is measured.
-const SIZES: [Size; 4] = [
+const SIZES: [Size; 5] = [
     Size { services: 100, endpoints: 10 },
+    Size { services: 1000, endpoints: 10 },
     Size { services: 10_000, endpoints: 2 },
     Size { services: 10_000, endpoints: 10 },
     Size { services: 5_000, endpoints: 50 },
+];
+
+/// Those at which others' rules are: more take minutes.
+const RULED: [Size; 3] = [
+    Size { services: 100, endpoints: 10 },
+    Size { services: 1000, endpoints: 10 },
+    Size { services: 2000, endpoints: 10 },
 ];
 
 /// The cases, each with what it is: what `--case` may name.
@@ -64,8 +80,23 @@ pub const CASES: &[(&str, &str)] = &[
     ("sync-one", "one endpoint changed; the 99th percentile of 200, in milliseconds"),
     ("sync-restart", "a new agent on the maps of the old one, nothing changed; in seconds"),
     ("dsr-v4", "packets of DSR's first step: to another node in an envelope, no flow kept"),
-    ("connect-rate", "not built yet"),
-    ("live-pps", "not built yet"),
+    (
+        "consistency",
+        "backends come and go: packets that went elsewhere than to their flow's backend",
+    ),
+    (
+        "connect-rate",
+        "real connections a second through a ClusterIP, direct, and through the rules of nftables",
+    ),
+    (
+        "live-pps",
+        "packets a second to a NodePort, one core for all, and through the rules of nftables",
+    ),
+    (
+        "nftables",
+        "the rules that Kubernetes' own proxy would write: loaded, and one endpoint changed",
+    ),
+    ("iptables", "the same in iptables"),
     (
         "scrape",
         "the metrics of all Services, gathered and written; the slowest of 20, in milliseconds",
@@ -73,8 +104,17 @@ pub const CASES: &[(&str, &str)] = &[
     ("memory", "what the agent's tables take of its memory"),
 ];
 
-/// Cases that are not built: said, never silently missing.
-const MISSING: &[(&str, &str)] = &[("connect-rate", "not built"), ("live-pps", "not built")];
+/// Cases of packets that the harness programs bring, one at a time.
+const PACKETS: &[&str] = &[
+    "established-v4",
+    "established-v6",
+    "new-v4",
+    "syn-flood",
+    "pass-other",
+    "services-10000",
+    "services-10000x10",
+    "dsr-v4",
+];
 
 /// The cases of the control plane.
 const SYNC: &[&str] = &["sync-cold", "sync-one", "sync-restart", "memory", "scrape"];
@@ -108,21 +148,31 @@ pub fn run(wanted: &Wanted, tell: &dyn Fn(&str)) -> Result<Report, Failure> {
         cases = sync::measure(size, wanted.quick, tell)?;
         return Ok(Report { machine: Machine::here(), cases });
     }
-    let packets = |(name, _): &&(&str, &str)| {
-        !SYNC.contains(name) && MISSING.iter().all(|(missing, _)| missing != name)
-    };
-    if CASES.iter().filter(packets).any(|(name, _)| wanted.any(&[name])) {
+    if wanted.any(PACKETS) {
         let effort = if wanted.quick { Effort::QUICK } else { Effort::FULL };
         let mut stage = Stage::set_up(wanted, tell)?;
         cases.extend(measure::measure(&mut stage, effort, tell)?);
+    }
+    if wanted.any(&["consistency"]) {
+        let effort =
+            if wanted.quick { consistency::Effort::QUICK } else { consistency::Effort::FULL };
+        cases.extend(consistency::measure(effort, tell)?);
+    }
+    if wanted.any(&["live-pps"]) {
+        let effort = if wanted.quick { pps::Effort::QUICK } else { pps::Effort::FULL };
+        cases.extend(pps::measure(effort, tell)?);
+    }
+    if wanted.any(&["connect-rate"]) {
+        let effort = if wanted.quick { connect::Effort::QUICK } else { connect::Effort::FULL };
+        cases.extend(connect::measure(effort, tell)?);
     }
     if wanted.any(SYNC) {
         for size in SIZES {
             cases.extend(sync::in_a_process(size, wanted.quick, tell)?);
         }
     }
-    let missing = MISSING.iter().filter(|(name, _)| wanted.selects(name));
-    cases.extend(missing.map(|(name, why)| Row::without(name, *why)));
+    let sizes = &RULED[..if wanted.quick { 2 } else { RULED.len() }];
+    cases.extend(rules::measure(sizes, &|name| wanted.any(&[name]), tell)?);
     cases.retain(|row| row.name == "floor" || wanted.selects(&row.name));
     Ok(Report { machine: Machine::here(), cases })
 }

@@ -13,6 +13,11 @@ use crate::cli::{Exit, Failure};
 
 /// The interface that every frame comes in on and goes out on.
 pub const UPLINK: u32 = 7;
+/// Its name, and that of its other end, from which packets come.
+pub const UPLINK_NAME: &str = "up0";
+pub const FAR: &str = "far0";
+/// The other end.
+pub const FAR_INDEX: u32 = 8;
 /// This node's addresses.
 pub const NODE: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
 /// What a pod of this node has as its address.
@@ -20,7 +25,7 @@ pub const POD: [u8; 4] = [10, 244, 1, 7];
 
 const SET_UP: &str = "\
 link set dev lo up
-link add dev up0 index 7 address 02:00:00:00:00:aa type veth peer name far0
+link add dev up0 index 7 address 02:00:00:00:00:aa type veth peer name far0 index 8
 link set dev far0 address 02:00:00:00:00:bb
 link set dev far0 up
 link set dev up0 up
@@ -48,7 +53,7 @@ impl Network {
             let what = format!("no network namespace can be made: {error}");
             Failure::new(Exit::Unreachable, what, "run it as root, with iproute2 installed")
         };
-        let home = File::open("/proc/thread-self/ns/net").map_err(|error| failed(&error))?;
+        let home = current().map_err(|error| failed(&error))?;
         unshare(CloneFlags::CLONE_NEWNET).map_err(|error| failed(&error))?;
         let network = Self { home };
         for key in ["ipv4/ip_forward", "ipv6/conf/all/forwarding"] {
@@ -62,8 +67,18 @@ impl Network {
 impl Drop for Network {
     fn drop(&mut self) {
         // The thread ends with the command if it cannot go home.
-        let _ = setns(&self.home, CloneFlags::CLONE_NEWNET);
+        let _ = go(&self.home);
     }
+}
+
+/// The namespace of the calling thread.
+pub fn current() -> io::Result<File> {
+    File::open("/proc/thread-self/ns/net")
+}
+
+/// Takes the calling thread to a namespace.
+pub fn go(to: &File) -> io::Result<()> {
+    Ok(setns(to, CloneFlags::CLONE_NEWNET)?)
 }
 
 /// `ip` commands without the word `ip`, one a line.

@@ -1,5 +1,4 @@
-//! The control plane from objects to maps, the agent's own steps in their order, with a probe packet
-//! at its end that says what the kernel does now.
+//! The control plane from objects to maps: the agent's own steps in their order.
 
 use std::{
     cell::RefCell,
@@ -9,19 +8,10 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _},
 };
 
-use aya::{
-    TestRun as _, TestRunOptions,
-    maps::{Map, MapData},
-    programs::Xdp,
-};
-use lb_common::{
-    abi::{Answer, Line, Report, Settings},
-    addr::V4,
-    packet::{Frame, Packet as _},
-    wire::{Eth, Ipv4, Tcp, proto},
-};
+use aya::maps::{Map, MapData};
+use lb_common::abi::Settings;
 
-use super::{broken, flows::Sender, world};
+use super::broken;
 use crate::{
     agent,
     cli::Failure,
@@ -31,21 +21,19 @@ use crate::{
         maps::Maps,
         object::{self, Object, Sizes},
     },
+    host,
     model::{Node, ObjectName},
     net,
     observe::Snapshot,
     plan::{
         Plan,
-        tables::{self, Environment, Tables},
+        tables::{self, Dsr, Environment, Tables},
     },
 };
 
 /// The agent's defaults.
 const METRICS_BACKENDS: u32 = 1000;
 const SNAT_PORTS: PortRange = PortRange { first: 1024, last: 29_999 };
-
-/// The program that says what would become of a packet.
-const PROGRAM: &str = "explain_packet";
 
 /// Index, plan, tables and maps, as the agent has them.
 pub struct Plane {
@@ -58,46 +46,24 @@ pub struct Plane {
     settings: Settings,
 }
 
-/// The maps, and the program that the probe runs; they outlive the plane as pins outlive an agent.
+/// The maps, and some programs on them; they outlive the plane as pins outlive an agent.
 pub struct Kernel {
-    object: Object,
+    pub object: Object,
     /// Of all maps.
     ids: Vec<u32>,
     pub maps: Maps,
 }
 
 impl Kernel {
-    /// Maps as large as an agent's.
+    /// Maps of these sizes, and of the programs those that are named.
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn load() -> Result<Self, Failure> {
-        let mut object = object::load_only(Sizes::with_flow_bytes(64 << 20), &[PROGRAM])?;
+    pub fn load(sizes: Sizes, programs: &'static [&'static str]) -> Result<Self, Failure> {
+        let mut object = object::load_only(sizes, programs)?;
         let ids = object.maps().filter_map(|(_, map)| map_id(map)).collect();
         let maps = Maps::from_object(&mut object).map_err(|error| broken("maps", &error))?;
         Ok(Self { object, ids, maps })
-    }
-
-    /// Backends that a packet to this address could be given now, as the program finds them.
-    ///
-    /// # Errors
-    /// If the program does not run.
-    pub fn probe(&self, to: IpAddr, port: u16) -> Result<BTreeSet<u32>, Failure> {
-        let program: &Xdp = self
-            .object
-            .program(PROGRAM)
-            .and_then(|program| program.try_into().ok())
-            .ok_or_else(|| broken(PROGRAM, &"it is not in the object"))?;
-        let dst = V4::of(to).ok_or_else(|| broken(to, &"not IPv4"))?;
-        let (frame, mut answer) = (frame(dst, port), [0; 512]);
-        let options = TestRunOptions {
-            data_in: Some(&frame),
-            data_out: Some(&mut answer),
-            ..TestRunOptions::default()
-        };
-        program.test_run(options).map_err(|error| broken(PROGRAM, &error))?;
-        let report = Frame::new(&mut answer, 512).get::<Report>(0).map(Report::answer);
-        Ok(report.map(|answer| self.members(answer)).unwrap_or_default())
     }
 
     /// What the kernel keeps for the maps.
@@ -116,16 +82,6 @@ impl Kernel {
         }
         Ok(kilobytes / 1024.0)
     }
-
-    fn members(&self, answer: Answer) -> BTreeSet<u32> {
-        let head = self.maps.arena.get(answer.line());
-        let slots = head.map_or(0, |head| head.slots());
-        let id = |slot| {
-            let (line, place) = Line::place(slot);
-            Some(self.maps.arena.get(answer.line() + line)?.0[place])
-        };
-        (0..slots).filter_map(id).collect()
-    }
 }
 
 impl Plane {
@@ -133,11 +89,15 @@ impl Plane {
     ///
     /// # Errors
     /// If they cannot be read.
-    pub fn adopt(kernel: &Kernel) -> Result<Self, Failure> {
+    pub fn adopt(kernel: &Kernel, node: Node) -> Result<Self, Failure> {
         let image = kernel.maps.image().map_err(|error| broken("maps", &error))?;
-        let node = world::node();
         let (v4, v6) = kernel.maps.flow_sets();
-        let base = Settings { flow_mask_v4: v4 - 1, flow_mask_v6: v6 - 1, ..Settings::default() };
+        let base = Settings {
+            jiffy: host::jiffy(),
+            flow_mask_v4: v4 - 1,
+            flow_mask_v6: v6 - 1,
+            ..Settings::default()
+        };
         let settings = tables::settings(base, &node).map_err(|error| broken("settings", &error))?;
         Ok(Self {
             index: Index::default(),
@@ -155,7 +115,7 @@ impl Plane {
     /// If something does not fit, or a write fails.
     pub fn take(
         &mut self,
-        kernel: &mut Kernel,
+        maps: &mut Maps,
         changes: impl IntoIterator<Item = Change>,
     ) -> Result<usize, Failure> {
         for change in changes {
@@ -172,7 +132,7 @@ impl Plane {
             settings: &self.settings,
             node_addresses: &addresses,
             source_towards: &source,
-            dsr: None,
+            dsr: Dsr::of(&self.node, agent::ticks()),
         };
         let planned = if self.in_step {
             let change = |name: &'_ ObjectName| self.plan.get(name).map(tables::Change::Put);
@@ -188,13 +148,16 @@ impl Plane {
         if let Some((name, refusal)) = planned.refused.first() {
             return Err(broken("the cluster", &format!("Service {name}: {refusal}")));
         }
-        kernel.maps.apply(&planned.ops).map_err(|error| broken("maps", &error))?;
+        maps.apply(&planned.ops).map_err(|error| broken("maps", &error))?;
         self.in_step = true;
         Ok(planned.ops.len())
     }
-}
 
-impl Plane {
+    /// What the node is told.
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
     /// The metrics that grow with the cluster, as the agent tells them to who scrapes.
     ///
     /// # Errors
@@ -217,33 +180,4 @@ fn map_id(map: &Map) -> Option<u32> {
         return None;
     };
     Some(data.info().ok()?.id())
-}
-
-/// A SYN from a pod.
-fn frame(dst: V4, port: u16) -> Vec<u8> {
-    let mut bytes = [0; Eth::IPV4.len() + 72];
-    let length = bytes.len();
-    let mut frame = Frame::new(&mut bytes, length);
-    if let Some(eth) = frame.get_mut::<Eth>(0) {
-        eth.ethertype = Eth::IPV4;
-    }
-    if let Some(ip) = frame.get_mut(lb_common::parse::L3) {
-        *ip = Ipv4 {
-            version_ihl: Ipv4::VERSION_IHL,
-            tos: 0,
-            total_length: [0, 40],
-            id: [0; 2],
-            flags_fragment: Ipv4::DF,
-            ttl: 64,
-            protocol: proto::TCP,
-            checksum: [0; 2],
-            src: super::network::POD,
-            dst: dst.0,
-        };
-    }
-    if let Some(tcp) = frame.get_mut::<Tcp>(lb_common::parse::L4_V4) {
-        (tcp.src, tcp.dst) = ([0x9c, 0x40], port.to_be_bytes());
-        (tcp.offset, tcp.flags) = (5 << 4, Tcp::SYN);
-    }
-    bytes.to_vec()
 }

@@ -12,11 +12,15 @@ use super::{
     Report, Row, Size, broken,
     network::Network,
     plane::{Kernel, Plane},
+    probe,
     statistics::{median, quantile},
     target::Target,
+    world,
 };
-use crate::{cli::Failure, cluster::synthetic::Cluster, model::Family};
+use crate::{cli::Failure, cluster::synthetic::Cluster, datapath::object::Sizes, model::Family};
 
+/// What an agent's flow tables take unless it is told otherwise.
+const FLOW_BYTES: u64 = 64 << 20;
 /// Changes of one endpoint that are timed.
 const CHANGES: u32 = 200;
 /// Scrapes that are timed.
@@ -48,7 +52,7 @@ pub fn in_a_process(size: Size, quick: bool, tell: &dyn Fn(&str)) -> Result<Vec<
 /// If the kernel refuses, or does not do what it was told.
 pub fn measure(size: Size, quick: bool, tell: &dyn Fn(&str)) -> Result<Vec<Row>, Failure> {
     let Size { services, endpoints } = size;
-    let cluster = Cluster { services, endpoints, outside: false, dual: false };
+    let cluster = Cluster::new(services, endpoints);
     let _network = Network::enter()?;
     let (mut cold, mut restart, mut writes) = (Vec::new(), Vec::new(), 0);
     let mut last = None;
@@ -56,7 +60,7 @@ pub fn measure(size: Size, quick: bool, tell: &dyn Fn(&str)) -> Result<Vec<Row>,
         // One at a time: what a start takes is what one agent takes.
         drop(last.take());
         tell("sync-cold");
-        let mut kernel = Kernel::load()?;
+        let mut kernel = Kernel::load(Sizes::with_flow_bytes(FLOW_BYTES), &[probe::PROGRAM])?;
         let (plane, took) = start(&mut kernel, cluster, services - 1, &mut 0)?;
         cold.push(took);
         drop(plane);
@@ -120,9 +124,9 @@ fn start(
 ) -> Result<(Plane, f64), Failure> {
     let listings = cluster.listings();
     let began = Instant::now();
-    let mut plane = Plane::adopt(kernel)?;
-    *writes = plane.take(kernel, listings)?;
-    let seen = probe(kernel, cluster, service)?;
+    let mut plane = Plane::adopt(kernel, world::node())?;
+    *writes = plane.take(&mut kernel.maps, listings)?;
+    let seen = seen(kernel, cluster, service)?;
     let took = began.elapsed().as_secs_f64();
     expect(&seen, cluster.endpoints)?;
     Ok((plane, took))
@@ -136,8 +140,8 @@ fn changes(kernel: &mut Kernel, plane: &mut Plane, cluster: Cluster) -> Result<V
         let there = at % 2 == 1;
         let change = cluster.one_endpoint(service, there);
         let began = Instant::now();
-        plane.take(kernel, [change])?;
-        let seen = probe(kernel, cluster, service)?;
+        plane.take(&mut kernel.maps, [change])?;
+        let seen = seen(kernel, cluster, service)?;
         took.push(began.elapsed().as_secs_f64() * 1e3);
         expect(&seen, cluster.endpoints - u32::from(!there))?;
     }
@@ -156,8 +160,8 @@ fn scrapes(kernel: &Kernel, plane: &Plane) -> Result<(Vec<f64>, usize), Failure>
     Ok((took, series))
 }
 
-fn probe(kernel: &Kernel, cluster: Cluster, service: u32) -> Result<BTreeSet<u32>, Failure> {
-    kernel.probe(cluster.cluster_ip(service, Family::V4), Cluster::PORT)
+fn seen(kernel: &Kernel, cluster: Cluster, service: u32) -> Result<BTreeSet<u32>, Failure> {
+    probe::backends(kernel, cluster.cluster_ip(service, Family::V4), Cluster::PORT)
 }
 
 fn expect(seen: &BTreeSet<u32>, endpoints: u32) -> Result<(), Failure> {

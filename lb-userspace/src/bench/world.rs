@@ -1,73 +1,52 @@
-//! An instance of the datapath, loaded and filled for measuring: the shipped programs, unmodified.
+//! An instance of the datapath, loaded and filled for measuring: the shipped programs, unmodified,
+//! and the agent's own steps behind them.
 
 use std::{
-    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr},
     sync::Arc,
 };
 
 use aya::programs::{ProgramFd, Xdp};
-use lb_common::{abi::Settings, verdict::Reason};
+use lb_common::verdict::Reason;
 
-use super::{broken, network::NODE};
+use super::{
+    broken,
+    network::NODE,
+    node,
+    plane::{Kernel, Plane},
+};
 use crate::{
     cli::Failure,
-    cluster::{index::Index, synthetic::Cluster},
-    datapath::{
-        maps::Maps,
-        object::{self, Object, Sizes},
-    },
+    cluster::synthetic::Cluster,
+    datapath::object::Sizes,
     model::{ClusterNode, Node},
-    plan::{
-        Plan,
-        tables::{self, Dsr, Environment, Tables},
-    },
 };
 
 /// The program that a packet meets first.
-const PROGRAM: &str = "uplink_xdp";
+pub const PROGRAM: &str = "uplink_xdp";
 
 /// The programs with a cluster in their tables.
 pub struct World {
-    object: Object,
-    pub maps: Maps,
+    pub kernel: Kernel,
+    pub plane: Plane,
     pub cluster: Cluster,
-    settings: Settings,
 }
 
 impl World {
-    /// Loads the programs and fills their tables.
+    /// Loads programs and fills their tables.
     ///
     /// # Errors
     /// If the kernel refuses, or something does not fit.
-    pub fn load(sizes: Sizes, cluster: Cluster, node: &Node) -> Result<Self, Failure> {
-        let mut object = object::load_only(sizes, &[PROGRAM])?;
-        let mut maps = Maps::from_object(&mut object).map_err(|error| broken("maps", &error))?;
-        let mut index = Index::default();
-        cluster.listings().into_iter().for_each(|listing| index.apply(listing));
-        let mut plan = Plan::default();
-        plan.update(&mut index, node);
-        let base = Settings {
-            jiffy: crate::host::jiffy(),
-            flow_mask_v4: sizes.flow_sets_v4 - 1,
-            flow_mask_v6: sizes.flow_sets_v6 - 1,
-            ..Settings::default()
-        };
-        let settings = tables::settings(base, node).map_err(|error| broken("settings", &error))?;
-        let addresses: BTreeSet<IpAddr> = node.addresses.iter().copied().collect();
-        let environment = Environment {
-            settings: &settings,
-            node_addresses: &addresses,
-            source_towards: &|to| Some(source_towards(to)),
-            dsr: Dsr::of(node, 0),
-        };
-        let plans: Vec<_> = plan.services().collect();
-        let planned = Tables::new(maps.capacities).reset(&environment, &plans);
-        if let Some((name, refusal)) = planned.refused.first() {
-            return Err(broken("the cluster", &format!("Service {name}: {refusal}")));
-        }
-        maps.apply(&planned.ops).map_err(|error| broken("maps", &error))?;
-        Ok(Self { object, maps, cluster, settings })
+    pub fn load(
+        sizes: Sizes,
+        programs: &'static [&'static str],
+        cluster: Cluster,
+        node: Node,
+    ) -> Result<Self, Failure> {
+        let mut kernel = Kernel::load(sizes, programs)?;
+        let mut plane = Plane::adopt(&kernel, node)?;
+        plane.take(&mut kernel.maps, cluster.listings())?;
+        Ok(Self { kernel, plane, cluster })
     }
 
     /// The program that a packet meets first.
@@ -75,12 +54,7 @@ impl World {
     /// # Errors
     /// If it is not loaded.
     pub fn program(&self) -> Result<&ProgramFd, Failure> {
-        let missing = || broken(PROGRAM, &"it is not in the object");
-        let program: &Xdp = self
-            .object
-            .program(PROGRAM)
-            .and_then(|program| program.try_into().ok())
-            .ok_or_else(missing)?;
+        let program: &Xdp = node::program(&self.kernel.object, PROGRAM)?;
         program.fd().map_err(|error| broken(PROGRAM, &error))
     }
 
@@ -90,11 +64,12 @@ impl World {
     /// # Errors
     /// If the settings cannot be written.
     pub fn be_patient(&mut self, patient: bool) -> Result<(), Failure> {
-        let mut settings = self.settings;
+        let mut settings = *self.plane.settings();
         if patient {
             settings.timeouts.half_open = settings.timeouts.tcp;
         }
-        self.maps.settings.set(0, settings, 0).map_err(|error| broken("SETTINGS", &error))
+        let map = &mut self.kernel.maps.settings;
+        map.set(0, settings, 0).map_err(|error| broken("SETTINGS", &error))
     }
 
     /// How many packets were counted for these reasons, and for all.
@@ -102,7 +77,8 @@ impl World {
     /// # Errors
     /// If they cannot be read.
     pub fn counted(&self, reasons: &[Reason]) -> Result<(u64, u64), Failure> {
-        let counts = self.maps.reason_counts().map_err(|error| broken("REASONS", &error))?;
+        let counts = self.kernel.maps.reason_counts();
+        let counts = counts.map_err(|error| broken("REASONS", &error))?;
         let these = counts.iter().filter(|(reason, _)| reasons.contains(reason));
         let sum = |count: u64, (_, more): &(Reason, lb_common::abi::Count)| count + more.packets;
         Ok((these.fold(0, sum), counts.iter().fold(0, sum)))
@@ -124,23 +100,35 @@ pub fn node() -> Node {
 }
 
 /// The same where packets are spread over the nodes of a synthetic cluster; this one has no endpoints.
-pub fn node_of_many() -> Node {
+pub fn node_of_many(cluster: &Cluster) -> Node {
     let own = node();
-    let address = |at: u32| Ipv4Addr::from_bits(0x0ac8_0000 + at);
-    let others = (0..Cluster::NODES).map(|at| {
-        let node = ClusterNode { v4: Some(address(at + 1)), v6: None, forwards: true };
-        (Cluster::node_name(at), node)
-    });
     let v4 = own.addresses.iter().find_map(|own| match own {
         IpAddr::V4(v4) => Some(*v4),
         IpAddr::V6(_) => None,
     });
     let here = (own.name.clone(), ClusterNode { v4, v6: None, forwards: true });
-    Node { nodes: Some(Arc::new(others.chain([here]).collect())), ..own }
+    let nodes = Some(Arc::new(nodes_of(cluster).chain([here]).collect()));
+    Node { nodes, ..own }
 }
 
-/// The node's own address of the family.
-pub fn source_towards(to: IpAddr) -> IpAddr {
-    let own = node().addresses;
-    own.into_iter().find(|own| own.is_ipv4() == to.is_ipv4()).unwrap_or(to)
+/// Node `at` of a synthetic cluster, where packets are spread over all of them.
+pub fn node_among(cluster: &Cluster, at: u32) -> Node {
+    let addresses = vec![IpAddr::from(address_of(at))];
+    Node {
+        name: Cluster::node_name(at),
+        local_addresses: addresses.clone(),
+        addresses,
+        nodes: Some(Arc::new(nodes_of(cluster).collect())),
+        ..node()
+    }
+}
+
+/// The address of node `at` of a synthetic cluster.
+pub const fn address_of(at: u32) -> Ipv4Addr {
+    Ipv4Addr::from_bits(0x0ac8_0001 + at)
+}
+
+fn nodes_of(cluster: &Cluster) -> impl Iterator<Item = (String, ClusterNode)> {
+    let node = |at| ClusterNode { v4: Some(address_of(at)), v6: None, forwards: true };
+    (0..cluster.nodes).map(move |at| (Cluster::node_name(at), node(at)))
 }

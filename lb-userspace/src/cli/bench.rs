@@ -58,9 +58,9 @@ pub(super) fn run(args: Args, datapath: &dyn Datapath) -> Result<Exit, Failure> 
     let (wanted, format) = match part {
         Some(Part::Sync { services, endpoints, quick, format }) => {
             let sync = Some(Size { services: services.max(1), endpoints: endpoints.max(1) });
-            (Wanted { cases: Vec::new(), quick, sync }, format)
+            (Wanted { quick, sync, ..Wanted::default() }, format)
         }
-        None => (Wanted { cases: checked(cases)?, quick, sync: None }, format),
+        None => (Wanted { cases: checked(cases)?, quick, ..Wanted::default() }, format),
     };
     let bar = if std::io::stderr().is_terminal() {
         indicatif::ProgressBar::new_spinner()

@@ -22,10 +22,22 @@ pub struct Cluster {
     pub services: u32,
     /// Of each Service.
     pub endpoints: u32,
-    /// Every Service has a load balancer's address too.
-    pub outside: bool,
+    /// Nodes that the endpoints are spread over.
+    pub nodes: u32,
+    pub reach: Reach,
     /// IPv6 beside IPv4.
     pub dual: bool,
+}
+
+/// From where Services are reached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    /// By their ClusterIPs alone.
+    Inside,
+    /// By a load balancer's address too.
+    LoadBalancer,
+    /// By a NodePort too: there are 2,768 of them.
+    NodePort,
 }
 
 /// Endpoints in one slice, as Kubernetes cuts them.
@@ -34,8 +46,11 @@ const SLICE: u32 = 100;
 impl Cluster {
     /// The port that every Service is dialled at.
     pub const PORT: u16 = 80;
-    /// Nodes that the endpoints are spread over.
-    pub const NODES: u32 = 100;
+
+    /// Inside, without IPv6, spread over a hundred nodes.
+    pub const fn new(services: u32, endpoints: u32) -> Self {
+        Self { services, endpoints, nodes: 100, reach: Reach::Inside, dual: false }
+    }
 
     /// The name of node `at`.
     pub fn node_name(at: u32) -> String {
@@ -57,6 +72,14 @@ impl Cluster {
         Change::EndpointSlice(Op::Apply(slice))
     }
 
+    /// The only slice of a Service when it has the endpoints from `first` to before `end`: at most a
+    /// hundred, which may lie beyond those of the listings where there is only one Service.
+    pub fn window(&self, service: u32, first: u32, end: u32) -> Change {
+        let mut slice = self.slice(service, 0, 0, Family::V4);
+        slice.endpoints = (first..end).map(|at| self.endpoint(service, at, Family::V4)).collect();
+        Change::EndpointSlice(Op::Apply(slice))
+    }
+
     /// The name of Service `at`.
     pub fn name(&self, at: u32) -> ObjectName {
         ObjectName::new(format!("team-{}", at % 50), format!("service-{at}"))
@@ -72,6 +95,12 @@ impl Cluster {
         address(family, [198, 18, 0, 0], 2, service + 1)
     }
 
+    /// The NodePort of a Service, if it has one.
+    pub fn node_port(&self, service: u32) -> Option<u16> {
+        let port = 30_000 + u16::try_from(service).ok()?;
+        (self.reach == Reach::NodePort && port < 32_768).then_some(port)
+    }
+
     /// Where an endpoint of a Service is.
     pub fn endpoint_ip(&self, service: u32, endpoint: u32, family: Family) -> IpAddr {
         address(family, [10, 128, 0, 0], 3, service * self.endpoints + endpoint + 1)
@@ -84,21 +113,29 @@ impl Cluster {
             ip: Some(self.outside_ip(at, family).to_string()),
             ..LoadBalancerIngress::default()
         });
-        let ingress = self.outside.then(|| ingress.collect());
+        let ingress = (self.reach == Reach::LoadBalancer).then(|| ingress.collect());
         Service {
             metadata: self.metadata(at, String::new()),
             spec: Some(ServiceSpec {
-                type_: Some(if self.outside { "LoadBalancer" } else { "ClusterIP" }.to_owned()),
+                type_: Some(
+                    match self.reach {
+                        Reach::Inside => "ClusterIP",
+                        Reach::LoadBalancer => "LoadBalancer",
+                        Reach::NodePort => "NodePort",
+                    }
+                    .to_owned(),
+                ),
                 cluster_ip: ips.first().cloned(),
                 ip_families: Some(self.families().map(|family| kind(family).to_owned()).collect()),
                 cluster_ips: Some(ips),
-                allocate_load_balancer_node_ports: self.outside.then_some(false),
+                allocate_load_balancer_node_ports: ingress.is_some().then_some(false),
                 selector: Some([("app".to_owned(), format!("service-{at}"))].into()),
                 ports: Some(vec![ServicePort {
                     name: Some("http".to_owned()),
                     port: i32::from(Self::PORT),
                     target_port: Some(IntOrString::Int(8080)),
                     protocol: Some("TCP".to_owned()),
+                    node_port: self.node_port(at).map(i32::from),
                     ..ServicePort::default()
                 }]),
                 ..ServiceSpec::default()
@@ -145,7 +182,7 @@ impl Cluster {
                 serving: Some(true),
                 terminating: Some(false),
             }),
-            node_name: Some(Self::node_name(number % Self::NODES)),
+            node_name: Some(Self::node_name(number % self.nodes)),
             zone: Some(format!("zone-{}", number % 3)),
             target_ref: Some(ObjectReference {
                 kind: Some("Pod".to_owned()),
@@ -200,7 +237,7 @@ mod tests {
 
     #[test]
     fn a_synthetic_cluster_is_read_as_any_other_and_loses_one_endpoint_when_told() {
-        let cluster = Cluster { services: 3, endpoints: 150, outside: true, dual: true };
+        let cluster = Cluster { reach: Reach::LoadBalancer, dual: true, ..Cluster::new(3, 150) };
         let mut index = Index::default();
         cluster.listings().into_iter().for_each(|listing| index.apply(listing));
         assert!(index.complete());
@@ -213,6 +250,8 @@ mod tests {
         assert_eq!(count(&index), 299);
         index.apply(cluster.one_endpoint(1, true));
         assert_eq!(count(&index), 300);
+        index.apply(cluster.window(1, 5, 8));
+        assert_eq!(count(&index), 3 + 200);
         let service = index.service(&cluster.name(2)).unwrap();
         let cluster_ips = [Family::V4, Family::V6].map(|family| cluster.cluster_ip(2, family));
         assert_eq!(service.cluster_ips, cluster_ips);
