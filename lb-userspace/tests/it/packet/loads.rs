@@ -9,6 +9,8 @@ use aya::programs::{Program, ProgramError};
 use aya_obj::generated::bpf_insn;
 use lb_userspace::datapath::object::{Sizes, create_private};
 
+use super::budgets;
+
 /// All of them. Each must be loaded, and none forgotten here.
 const PROGRAMS: [&str; 19] = [
     "connect4",
@@ -39,6 +41,7 @@ fn every_program_loads() {
     let mut object = create_private(Sizes::SMALL).unwrap();
     let mut names = Vec::new();
     let mut refused = Vec::new();
+    let mut counts = BTreeMap::new();
     for (name, program) in object.programs_mut() {
         names.push(name.to_owned());
         if let Err(error) = load(program) {
@@ -50,7 +53,9 @@ fn every_program_loads() {
         let verified = info.verified_instruction_count().expect("a kernel that counts");
         println!("{name}: {verified} instructions verified");
         assert!(verified < LIMIT);
+        counts.insert(name.to_owned(), verified);
     }
+    budgets::check_verified(&counts);
     names.sort_unstable();
     assert_eq!((names, refused), (PROGRAMS.map(str::to_owned).to_vec(), vec![]));
 }

@@ -4,6 +4,7 @@
 //! on the same tables: see [`both`].
 
 mod both;
+mod budgets;
 mod corpus;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 mod crash;
