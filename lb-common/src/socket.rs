@@ -116,12 +116,12 @@ fn no_frontend<A: Addr, S: Store<A>>(store: &S, address: &Aligned<A>) -> Option<
     let address = address.0;
     match store.frontend(&FrontendKey::of_address(address)).and_then(|address| address.kind()) {
         Some(Kind::ClusterAddress) => Some(Reason::UnknownPort),
-        Some(_) => None,
-        None => {
+        Some(Kind::VirtualAddress) | None => {
             let settings = store.settings()?;
             let unallocated = settings.services::<A>().contains(address);
             unallocated.then_some(Reason::UnallocatedAddress)
         }
+        Some(_) => None,
     }
 }
 

@@ -138,7 +138,8 @@ fn place_of<A: Addr, S: Store<A>>(store: &S, settings: &Settings, address: A) ->
     let entry = store.frontend(&FrontendKey::of_address(address));
     match entry.and_then(|entry| entry.kind()) {
         Some(Kind::ClusterAddress) => Address::Cluster,
-        None if in_services => Address::Unallocated,
+        // A load balancer's address in a range of ClusterIPs is none of them.
+        None | Some(Kind::VirtualAddress) if in_services => Address::Unallocated,
         _ => Address::Other,
     }
 }

@@ -43,7 +43,7 @@ pub struct PortPlan {
     pub protocol: Protocol,
     pub family: Family,
     pub frontends: Vec<Frontend>,
-    /// Endpoints usable anywhere in the cluster, topology applied (SEMANTICS rows 36, 39).
+    /// Endpoints usable anywhere in the cluster, topology applied (docs/kubernetes.md, rows 36 and 39).
     pub cluster: BackendSet,
     /// Endpoints usable on this node, hints ignored (row 37).
     pub local: BackendSet,

@@ -27,16 +27,19 @@ pub fn plan(service: &Service, endpoints: &Endpoints, node: &Node) -> ServicePla
             ports.push(planned);
         }
     }
+    let families: Vec<Family> = service.cluster_ips.iter().copied().map(Family::of).collect();
     let health_check = service
         .health_check_node_port
-        .map(|port| HealthCheck { port, local_endpoints: local_ready(endpoints, node) });
+        .map(|port| HealthCheck { port, local_endpoints: local_ready(&families, endpoints, node) });
     ServicePlan { name: service.name.clone(), ports, health_check }
 }
 
-/// Distinct ready addresses on this node over all ports, but for drained ones. A pod with an address of each family
-/// counts once: the family with more of them is the answer.
-pub fn local_ready(endpoints: &Endpoints, node: &Node) -> usize {
-    let counts = |e: &&Endpoint| e.ready && is_local(e, node) && !node.drains(e);
+/// Distinct ready addresses on this node over all ports, but for drained ones and those of other
+/// families than these, the Service's. A pod with an address of each family counts once: the family with
+/// more of them is the answer.
+pub fn local_ready(families: &[Family], endpoints: &Endpoints, node: &Node) -> usize {
+    let serves = |e: &Endpoint| families.contains(&Family::of(e.address.ip()));
+    let counts = |e: &&Endpoint| e.ready && serves(e) && is_local(e, node) && !node.drains(e);
     let ready = endpoints.values().flatten().filter(counts);
     let addresses: BTreeSet<IpAddr> = ready.map(|endpoint| endpoint.address.ip()).collect();
     let v4 = addresses.iter().filter(|address| address.is_ipv4()).count();

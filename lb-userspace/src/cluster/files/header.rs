@@ -50,7 +50,13 @@ pub(super) struct Wanted {
 impl Wanted {
     pub fn of(header: &Header, faults: &mut Vec<Fault>) -> Self {
         let kind = header.kind.as_deref().unwrap_or_default();
-        let Some(items) = header.items.as_ref().filter(|_| kind.ends_with("List")) else {
+        let none = Vec::new();
+        let items = match &header.items {
+            Some(items) => Some(items).filter(|_| kind.ends_with("List")),
+            // Go writes a list of nothing as null.
+            None => Some(&none).filter(|_| is_list(header)),
+        };
+        let Some(items) = items else {
             let item = identify(header, (None, None), 1).unwrap_or_else(|fault| {
                 faults.push(*fault);
                 None
@@ -88,6 +94,16 @@ impl Wanted {
     pub fn within(&self, index: usize, path: &str) -> String {
         let path = path.strip_prefix(self.prefix(index).trim_end_matches('.')).unwrap_or(path);
         path.trim_start_matches('.').to_owned()
+    }
+}
+
+/// Whether it is a List of something that is known, whatever is in it.
+fn is_list(header: &Header) -> bool {
+    let (Some(version), Some(kind)) = (&header.api_version, &header.kind) else { return false };
+    match kind.strip_suffix("List") {
+        Some("") => true,
+        Some(element) => matches!(meaning(version, element), Meaning::Read(_)),
+        None => false,
     }
 }
 
@@ -131,7 +147,11 @@ fn identify(
         return Err(Box::new(Fault { object, field, ..Fault::new(line, "missing") }));
     };
     let namespace = match kind.is_namespaced() {
-        true => meta.and_then(|meta| meta.namespace.as_deref()).unwrap_or("default"),
+        // Templates that know no namespace write an empty one.
+        true => meta
+            .and_then(|meta| meta.namespace.as_deref())
+            .filter(|namespace| !namespace.is_empty())
+            .unwrap_or("default"),
         false => "",
     };
     Ok(Some(Item { kind, name: ObjectName::new(namespace, name) }))

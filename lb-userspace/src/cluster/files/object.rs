@@ -126,6 +126,16 @@ fn service_fault(service: &Service) -> Option<(String, String)> {
             .or_else(|| {
                 not_a_protocol(port.protocol.as_deref()).map(|fault| (at("protocol"), fault))
             })
+            .or_else(|| {
+                // Endpoints could not be told apart.
+                let name = port.name.as_deref().unwrap_or_default();
+                let protocol = port.protocol.as_deref().unwrap_or("TCP");
+                let twice = ports[..index].iter().any(|earlier| {
+                    earlier.name.as_deref().unwrap_or_default() == name
+                        && earlier.protocol.as_deref().unwrap_or("TCP") == protocol
+                });
+                twice.then(|| (at("name"), "another port has this name and protocol".into()))
+            })
     })
 }
 

@@ -62,6 +62,58 @@ fn the_dump_reads_the_same_as_json_and_from_standard_input() {
     assert_eq!(input.stdout, as_yaml.stdout);
 }
 
+/// Two Services in two namespaces, as JSON objects.
+fn two_objects() -> [String; 2] {
+    ["10.96.0.20", "10.96.0.21"].map(|address| {
+        let spec = json!({"clusterIP": address, "ports": [{"port": 80}]});
+        let metadata =
+            json!({"name": "web", "namespace": if address.ends_with('0') { "" } else { "b" }});
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
+            .to_string()
+    })
+}
+
+#[test]
+fn json_objects_may_follow_each_other_and_an_empty_namespace_is_the_default() {
+    let names = |text: &str| plan(text, &["-o", "name"]).stdout;
+    let both = "service/b/web\nservice/default/web\n";
+    assert_eq!(names(&two_objects().join("\n")), both);
+    assert_eq!(names(&two_objects().concat()), both);
+    let [first, second] = two_objects();
+    let broken = plan(&format!("{first}\n{}", &second[..second.len() / 2]), &["-o", "name"]);
+    assert_eq!(broken.code, 1, "{broken:?}");
+    assert!(broken.stderr.contains("dump.yaml:2"), "{broken:?}");
+}
+
+#[test]
+fn a_list_of_nothing_is_no_fault() {
+    for list in [
+        json!({"apiVersion": "v1", "kind": "List", "items": null}),
+        json!({"apiVersion": "v1", "kind": "List"}),
+        json!({"apiVersion": "v1", "kind": "ServiceList", "metadata": {}, "items": null}),
+    ] {
+        let found = plan(&list.to_string(), &["-o", "name"]);
+        assert_eq!(
+            (found.code, found.stdout.as_str(), found.stderr.as_str()),
+            (0, "", ""),
+            "{list}"
+        );
+    }
+}
+
+#[test]
+fn ports_that_cannot_be_told_apart_are_a_fault_of_the_second() {
+    let service = |second: serde_json::Value| {
+        let spec = json!({"clusterIP": "10.96.0.20", "ports": [{"port": 80}, second]});
+        let metadata = json!({"name": "web"});
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec})
+            .to_string()
+    };
+    let found = plan(&service(json!({"port": 81, "protocol": "TCP"})), &[]);
+    assert!(found.stderr.contains("spec.ports[1].name"), "{found:?}");
+    assert_eq!(plan(&service(json!({"port": 80, "protocol": "UDP"})), &[]).code, 0);
+}
+
 #[test]
 fn a_plan_needs_no_privileges() {
     let nobody = 65534;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use lb_userspace::{
     cluster::{Change, Op, index::Index, name_of},
-    model::{Node, ObjectName},
+    model::{Family, Node, ObjectName},
     plan::service::local_ready,
 };
 use serde::Deserialize;
@@ -133,7 +133,7 @@ fn found(
     let mut ready = BTreeMap::new();
     for service in services {
         let endpoints = index.endpoints(service);
-        let local = local_ready(&endpoints, &node);
+        let local = local_ready(&[Family::V4, Family::V6], &endpoints, &node);
         if local > 0 {
             ready.insert(service.to_string(), local);
         }

@@ -259,7 +259,11 @@ fn health_checks_are_listened_for_where_the_reference_listens() {
 /// here and fails.
 const SECTIONS: &[(&str, usize, &str)] = &[
     ("_about", 5, "the notation"),
-    ("bounded_frequency_runner_reference", 4, "no pause between syncs: SEMANTICS, how it differs"),
+    (
+        "bounded_frequency_runner_reference",
+        4,
+        "no pause between syncs: docs/kubernetes.md, how it differs",
+    ),
     ("categorize_endpoints_reference", 32, "cluster::reference_services"),
     ("endpoints_update_reference", 18, "cluster::reference_endpoints"),
     ("endpointslice_event_dedup_reference", 7, "cluster::reference_endpoints"),
