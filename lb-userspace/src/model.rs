@@ -98,7 +98,7 @@ pub enum TrafficPolicy {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     pub name: ObjectName,
-    /// At most one of each family (SEMANTICS row 11).
+    /// At most one of each family (docs/kubernetes.md, row 11).
     pub cluster_ips: Vec<IpAddr>,
     /// Load-balancer addresses with ipMode VIP (row 17).
     pub load_balancer_ips: Vec<IpAddr>,

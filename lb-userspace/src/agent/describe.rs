@@ -1,6 +1,6 @@
 //! `lb describe service`: what the agent knows of one Service.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use super::state::State;
 use crate::{
@@ -41,6 +41,7 @@ pub fn describe(state: &State, name: &ObjectName) -> Option<Description> {
 
 fn describe_port(state: &State, port: &PortPlan, all: &[Endpoint]) -> PortDescription {
     let of_family = all.iter().filter(|it| Family::of(it.address.ip()) == port.family);
+    let members = members(state, port);
     let endpoint = |endpoint: &Endpoint| {
         let (used, why) = why::why(port, all, endpoint, &state.node);
         EndpointDescription {
@@ -50,7 +51,7 @@ fn describe_port(state: &State, port: &PortPlan, all: &[Endpoint]) -> PortDescri
             zone: endpoint.zone.clone(),
             used,
             why,
-            connections: connections(state, port, endpoint.address),
+            connections: connections(state, members.get(&endpoint.address)),
         }
     };
     PortDescription {
@@ -76,14 +77,20 @@ fn frontend(port: &PortPlan, frontend: &crate::plan::Frontend) -> FrontendDescri
     }
 }
 
-/// What the endpoint has got so far, by whatever ids it has in the maps.
-fn connections(state: &State, port: &PortPlan, address: SocketAddr) -> u64 {
-    let Some(service) = state.tables.service_id(&PortKey::of(port)) else { return 0 };
-    let members = state.tables.members().filter(|member| {
-        member.service == service
-            && SocketAddr::new(member.place.address, member.place.port) == address
-    });
-    let counts = state.maps.backend_counts(members.map(|member| member.id));
+/// The ids that the port's endpoints have in the maps: several, where one came back.
+fn members(state: &State, port: &PortPlan) -> BTreeMap<SocketAddr, Vec<u32>> {
+    let mut members = BTreeMap::<_, Vec<u32>>::new();
+    let Some(service) = state.tables.service_id(&PortKey::of(port)) else { return members };
+    for member in state.tables.members().filter(|member| member.service == service) {
+        let address = SocketAddr::new(member.place.address, member.place.port);
+        members.entry(address).or_default().push(member.id);
+    }
+    members
+}
+
+/// What an endpoint has got so far.
+fn connections(state: &State, ids: Option<&Vec<u32>>) -> u64 {
+    let counts = state.maps.backend_counts(ids.into_iter().flatten().copied());
     counts.map_or(0, |counts| counts.values().map(|count| count.connections).sum())
 }
 

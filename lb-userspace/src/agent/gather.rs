@@ -60,9 +60,12 @@ pub fn counts(tables: &Tables, maps: &Maps, most_backends: u32, to: &mut Snapsho
 /// How full everything is.
 pub fn fill(tables: &Tables, maps: &Maps, snat_ports: PortRange, to: &mut Snapshot) {
     let flows = maps.flows(setup::ticks());
-    // Two entries each.
-    to.gauge("flows", vec![], (flows.entries / 2) as f64);
-    to.gauge("flows_capacity", vec![], (flows.capacity / 2) as f64);
+    for (family, fill) in [("ipv4", flows.v4), ("ipv6", flows.v6)] {
+        let labels = || vec![("family", family.to_owned())];
+        // Two entries each.
+        to.gauge("flows", labels(), (fill.entries / 2) as f64);
+        to.gauge("flows_capacity", labels(), (fill.capacity / 2) as f64);
+    }
     let most = ports_used(tables.members(), &flows.by_backend).into_values().max().unwrap_or(0);
     to.gauge("snat_ports_used_ratio", vec![], most as f64 / f64::from(snat_ports.count()));
     for used in tables.usage() {

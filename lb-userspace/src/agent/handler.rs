@@ -5,6 +5,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use tokio::task::spawn_blocking;
+
 use super::{describe::describe, drain, gather, live, locked, log, setup, state::State, status};
 use crate::{
     api::{Frame, Handler, InterfaceRow, Request, Response},
@@ -19,7 +21,10 @@ pub struct Answers(pub Arc<Mutex<State>>);
 
 impl Handler for Answers {
     async fn answer(&self, request: Request) -> Response {
-        answer(&mut locked(&self.0), request)
+        let state = Arc::clone(&self.0);
+        // Maps of many megabytes are looked through, which must not hold up watches and health.
+        let answer = spawn_blocking(move || answer(&mut locked(&state), request)).await;
+        answer.unwrap_or_else(|error| Response::Refused(error.to_string()))
     }
 }
 

@@ -32,6 +32,8 @@ pub struct Hooks {
     cgroup_path: PathBuf,
     /// Whether what sockets send is looked at.
     pub guards: bool,
+    /// Why it cannot be, although it has to.
+    pub unguarded: Option<String>,
     /// By name: interface and how XDP runs there.
     pub uplinks: Vec<(String, Option<&'static str>)>,
     /// The names of the interfaces that pods are looked at on.
@@ -53,6 +55,7 @@ impl Hooks {
             cgroup: 0,
             cgroup_path: PathBuf::new(),
             guards: false,
+            unguarded: None,
             uplinks: Vec::new(),
             pods: Vec::new(),
             problems: Vec::new(),
@@ -95,12 +98,16 @@ impl Hooks {
             .and_then(|folder| {
                 self.links.egress(object, &folder, self.cgroup).map_err(|error| error.to_string())
             });
-        match attached {
-            Ok(()) => self.guards = true,
-            Err(error) => tracing::error!(
+        self.guards = attached.is_ok();
+        let problem = attached.err().map(|error| {
+            format!(
                 "what sockets send cannot be looked at (dead UDP backends, source ranges): {error}"
-            ),
+            )
+        });
+        if let Some(problem) = problem.as_ref().filter(|_| problem != self.unguarded) {
+            tracing::error!("{problem}");
         }
+        self.unguarded = problem;
     }
 
     /// Looks no longer at what sockets send.
@@ -121,7 +128,7 @@ impl Hooks {
         node: &Node,
         index: &Index,
     ) {
-        self.problems.clear();
+        let before = std::mem::take(&mut self.problems);
         let wanted = self.wanted(seen, node, index);
         self.links.forget();
         self.uplinks.clear();
@@ -154,7 +161,7 @@ impl Hooks {
         if let Err(error) = maps.set_uplinks(&sending, SENDS) {
             self.problems.push(error.to_string());
         }
-        for problem in &self.problems {
+        for problem in self.problems.iter().filter(|problem| !before.contains(problem)) {
             tracing::warn!("{problem}");
         }
     }

@@ -35,7 +35,7 @@ use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -64,6 +64,11 @@ const THAW: Duration = Duration::from_secs(1);
 const RECLAIM: Duration = Duration::from_secs(30);
 /// How often another proxy is looked for.
 const LOOK_BESIDE: Duration = Duration::from_secs(30);
+
+/// After the kernel would not tell of interfaces and routes.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long those who are being answered may take when the agent ends.
+const LAST_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Changes that arrived together.
 struct News {
@@ -105,7 +110,7 @@ async fn work(config: Config, loaded: Loaded) -> Result<(), Failure> {
     })?;
     let mut end = End::begin()?;
     // Listened to before the first look, so that nothing is missed.
-    let mut changes = net::Changes::begin().map_err(|error| unseen(&error))?;
+    let changes = net::Changes::begin().map_err(|error| unseen(&error))?;
     let seen = net::snapshot().await.map_err(|error| unseen(&error))?;
     let (warnings_tx, warnings) = mpsc::channel(64);
     let state = State::start(config.clone(), loaded, seen, warnings_tx.clone())?;
@@ -129,16 +134,7 @@ async fn work(config: Config, loaded: Loaded) -> Result<(), Failure> {
     let (seen_tx, seen_rx) = mpsc::channel(1);
     let until = cancel.clone();
     tasks.spawn(async move {
-        while let Some(Ok(())) = until.run_until_cancelled(changes.next()).await {
-            match net::snapshot().await {
-                Ok(seen) => {
-                    if seen_tx.send(seen).await.is_err() {
-                        break;
-                    }
-                }
-                Err(error) => tracing::warn!("interfaces and routes: {error}"),
-            }
-        }
+        until.run_until_cancelled(watch_network(changes, seen_tx)).await;
     });
     let socket = config.socket.clone();
     let answers = Arc::new(Answers(Arc::clone(&state)));
@@ -149,9 +145,32 @@ async fn work(config: Config, loaded: Loaded) -> Result<(), Failure> {
     tell_manager(&[NotifyState::Stopping]);
     cancel.cancel();
     tasks.close();
-    tasks.wait().await;
+    // A client that reads a metric or the page slowly does not keep us: the kernel has all it needs.
+    if timeout(LAST_PATIENCE, tasks.wait()).await.is_err() {
+        tracing::warn!("some clients were still being answered");
+    }
     remove_socket(&config.socket);
     outcome
+}
+
+/// Tells how interfaces and routes are whenever they have changed, as long as anybody listens.
+async fn watch_network(mut changes: net::Changes, tell: mpsc::Sender<net::Snapshot>) {
+    loop {
+        let mut heard = changes.next().await;
+        let seen = loop {
+            match (heard, net::snapshot().await) {
+                (Ok(()), Ok(seen)) => break seen,
+                (Err(error), _) => tracing::warn!("news of the network: {error}; listening anew"),
+                (_, Err(error)) => tracing::warn!("interfaces and routes: {error}; looking again"),
+            }
+            sleep(LOOK_AGAIN).await;
+            // Listened to before the next look, so that nothing is missed.
+            heard = net::Changes::begin().map(|again| changes = again);
+        };
+        if tell.send(seen).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Serves the live page, if it is wanted; packets do not wait for it either.

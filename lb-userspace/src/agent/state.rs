@@ -78,8 +78,12 @@ pub struct State {
     pub(super) base: Settings,
     interfaces: Vec<IpAddr>,
     began: Instant,
-    /// Whether `tables` and the maps agree; else everything is read back and planned anew.
+    /// Whether the maps are what the plan says; else all of it is compared.
     pub(super) in_step: bool,
+    /// A write has failed, and `tables` may not be what the maps hold.
+    unread: bool,
+    /// Why there can be no settings, and so no change.
+    pub(super) unsettled: Option<String>,
 }
 
 /// One sync.
@@ -163,6 +167,8 @@ impl State {
             interfaces,
             began: Instant::now(),
             in_step: false,
+            unread: false,
+            unsettled: None,
         };
         if !state.waits() {
             state.attach()?;
@@ -222,10 +228,10 @@ impl State {
         self.interfaces = host::addresses().unwrap_or_default();
         self.hook_up();
         let environment = Surroundings::of(&self.node);
-        let ops = match self.settings() {
-            Some(settings) => self.tables.reroute(&environment.with(&settings, &self.node)),
-            None => Vec::new(),
-        };
+        let settings = if self.is_read() { self.settings() } else { None };
+        let ops = settings.map_or_else(Vec::new, |settings| {
+            self.tables.reroute(&environment.with(&settings, &self.node))
+        });
         self.write(&ops);
         self.sync(Instant::now());
     }
@@ -260,7 +266,11 @@ impl State {
             self.hook_up();
         }
         let changed = self.plan.update(&mut self.index, &self.node);
-        let Some(settings) = self.settings() else { return };
+        let Some(settings) = self.settings().filter(|_| self.is_read()) else {
+            // The plan has the changes and will not tell them again: all of it is compared then.
+            self.in_step = false;
+            return;
+        };
         let surroundings = Surroundings::of(&self.node);
         let environment = surroundings.with(&settings, &self.node);
         let planned = if self.in_step {
@@ -276,17 +286,19 @@ impl State {
         };
         warnings::tell(&self.refused, &planned.refused, &self.warnings);
         self.refused = planned.refused.into_iter().collect();
-        if !self.hooks.guards && !self.waits() && self.plan.bars_sources() {
-            self.hooks.guard(&mut self.object);
-        }
+        self.guard(self.plan.bars_sources());
         let writes = planned.ops.len();
         self.in_step = self.write(&planned.ops);
         self.tell_health();
         if self.in_step {
             self.told.settle();
             let took = seen.elapsed();
-            self.synced = Some(Synced { at: Instant::now(), took, writes });
-            self.sync_times.put(took);
+            // Somebody looked again, and all was as it should be: that says nothing.
+            if writes > 0 || !changed.is_empty() || self.synced.is_none() {
+                self.synced = Some(Synced { at: Instant::now(), took, writes });
+                self.sync_times.put(took);
+                tracing::info!(services = changed.len(), writes, ?took, "in the kernel");
+            }
             let triggers = self.index.take_triggers();
             // What happened before this agent began says nothing about it.
             let lived = self.began.elapsed();
@@ -295,7 +307,6 @@ impl State {
             for name in &changed {
                 self.changes.put(name, self.plan.get(name), took);
             }
-            tracing::info!(services = changed.len(), writes, ?took, "in the kernel");
             self.move_in();
         }
     }
@@ -303,9 +314,7 @@ impl State {
     /// Executes writes; if one fails, everything is read back, to be planned anew.
     fn write(&mut self, ops: &[tables::Op]) -> bool {
         let strands = strands(ops);
-        if !self.hooks.guards && !self.waits() && strands {
-            self.hooks.guard(&mut self.object);
-        }
+        self.guard(strands);
         let Err(error) = self.maps.apply(ops) else {
             if strands && self.config.socket_termination {
                 termination::end(self.maps.stranded_sockets());
@@ -313,23 +322,47 @@ impl State {
             return true;
         };
         tracing::error!("{error}; reading everything back");
-        match self.maps.image() {
-            Ok(image) => self.tables = Tables::adopt(self.maps.capacities, &image),
-            Err(error) => tracing::error!("{error}"),
-        }
+        self.unread = true;
         self.in_step = false;
+        self.is_read();
         false
     }
 
-    fn settings(&self) -> Option<Settings> {
-        tables::settings(self.base, &self.node)
-            .map_err(|error| tracing::error!("{error}; nothing is changed"))
-            .ok()
+    /// Reads back what the maps hold, if a write has failed since; whether `tables` knows it.
+    fn is_read(&mut self) -> bool {
+        if self.unread {
+            match self.maps.image() {
+                Ok(image) => {
+                    self.tables = Tables::adopt(self.maps.capacities, &image);
+                    self.unread = false;
+                }
+                Err(error) => tracing::error!("{error}"),
+            }
+        }
+        !self.unread
+    }
+
+    /// Looks at what sockets send from now on, if it has to be.
+    fn guard(&mut self, has_to_be: bool) {
+        if has_to_be && !self.hooks.guards && !self.waits() {
+            self.hooks.guard(&mut self.object);
+        }
+    }
+
+    fn settings(&mut self) -> Option<Settings> {
+        let settings = tables::settings(self.base, &self.node);
+        let problem = settings.as_ref().err().map(ToString::to_string);
+        if let Some(problem) = problem.as_ref().filter(|_| problem != self.unsettled) {
+            tracing::error!("{problem}; nothing is changed");
+        }
+        self.unsettled = problem;
+        settings.ok()
     }
 
     /// Takes back what no program can be reading any more.
     pub fn thaw(&mut self) {
         self.mend();
+        self.guard(self.plan.bars_sources());
         self.tables.thaw(self.began.elapsed());
         self.count_connections();
         self.count();

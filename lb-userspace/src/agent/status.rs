@@ -8,7 +8,7 @@ use super::{setup, state::State};
 use crate::{
     api::{Level, StatusLine, StatusReport},
     config::SourceKind,
-    datapath::maps::Maps,
+    datapath::{flows::Fill, maps::Maps},
     host,
     model::Family,
     net,
@@ -58,6 +58,9 @@ fn kernel(state: &State) -> StatusLine {
 }
 
 fn sockets(state: &State) -> StatusLine {
+    if let Some(problem) = &state.hooks.unguarded {
+        return line("Sockets", Level::Fail, problem);
+    }
     let cgroup = setup::cgroup(&state.config).map(|path| path.display().to_string());
     line("Sockets", Level::Ok, format!("cgroup {}", cgroup.unwrap_or_default()))
 }
@@ -130,7 +133,12 @@ fn source(state: &State) -> StatusLine {
             let paths = paths.join(", ");
             match state.reports.len() {
                 0 => line("Source", Level::Ok, format!("files {paths}")),
-                n => line("Source", Level::Warn, format!("files {paths}; {n} messages, see below")),
+                1 => line("Source", Level::Warn, format!("files {paths}; {}", state.reports[0])),
+                n => {
+                    let first = &state.reports[0];
+                    let more = format!("{first} and {} more (see the agent's log)", n - 1);
+                    line("Source", Level::Warn, format!("files {paths}; {more}"))
+                }
             }
         }
         SourceKind::Kubernetes => {
@@ -158,7 +166,7 @@ fn objects(state: &State) -> StatusLine {
             let level = if refused > 0 { Level::Fail } else { Level::Ok };
             let more = match ignored.len() {
                 1 => String::new(),
-                n => format!(" and {} more (`lb plan` names them)", n - 1),
+                n => format!(" and {} more (`lb plan -o json` names them)", n - 1),
             };
             line("Objects", level, format!("left out: {first}{more}"))
         }
@@ -183,10 +191,13 @@ fn services(state: &State) -> StatusLine {
 /// How full the flow tables are.
 pub(super) fn flows(maps: &Maps) -> StatusLine {
     let flows = maps.flows(setup::ticks());
-    let percent = flows.entries * 100 / flows.capacity.max(1);
-    let level = if percent >= 80 { Level::Warn } else { Level::Ok };
-    let detail = format!("{} of {} ({percent} %)", flows.entries / 2, flows.capacity / 2);
-    line("Flows", level, detail)
+    let shown = |fill: Fill| {
+        format!("{} of {} ({} %)", fill.entries / 2, fill.capacity / 2, fill.percent())
+    };
+    // From there on new flows begin to be refused.
+    let filling = [flows.v4, flows.v6].iter().any(|fill| fill.percent() >= 50);
+    let level = if filling { Level::Warn } else { Level::Ok };
+    line("Flows", level, format!("IPv4 {}, IPv6 {}", shown(flows.v4), shown(flows.v6)))
 }
 
 fn maps(state: &State) -> StatusLine {
@@ -214,6 +225,9 @@ pub(super) fn fullest(usage: &[Use]) -> StatusLine {
 }
 
 fn sync(state: &State) -> StatusLine {
+    if let Some(problem) = &state.unsettled {
+        return line("Last sync", Level::Fail, format!("{problem}; nothing is changed"));
+    }
     match state.synced {
         None => line("Last sync", Level::Warn, "none yet"),
         Some(synced) => line(

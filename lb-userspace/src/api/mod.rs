@@ -8,6 +8,7 @@ mod description;
 mod drain;
 mod explain;
 mod frame;
+mod peer;
 mod rows;
 mod seen;
 mod server;

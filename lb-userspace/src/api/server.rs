@@ -5,18 +5,28 @@ use std::{
     os::unix::fs::{MetadataExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
-    net::{UnixListener, UnixStream, unix::UCred},
+    net::{UnixListener, UnixStream},
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::{Request, Response};
+use super::{Request, Response, peer};
 
 /// No question is longer.
 const LONGEST_LINE: u64 = 16 << 20;
+/// So much is read of who gets no answer anyway.
+const LONGEST_OF_STRANGERS: u64 = 4 << 10;
+/// How long a client may take to ask, and then to take the answer.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// How long clients may take when the agent ends.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
+/// Between a connection that could not be taken, for want of descriptors say, and the next.
+const BREATH: Duration = Duration::from_millis(100);
 
 /// Answers questions.
 pub trait Handler: Send + Sync + 'static {
@@ -69,8 +79,11 @@ pub async fn serve<H: Handler>(
 ) {
     let answers = TaskTracker::new();
     while let Some(accepted) = cancel.run_until_cancelled(listener.accept()).await {
-        // Out of files, say: the next who asks may be luckier.
-        let Ok((stream, _)) = accepted else { continue };
+        let Ok((stream, _)) = accepted else {
+            // Whoever waits may be luckier then.
+            sleep(BREATH).await;
+            continue;
+        };
         // Whoever runs the host may have given the socket to another group meanwhile.
         let group = fs::metadata(socket).map(|meta| meta.gid()).ok();
         let handler = Arc::clone(&handler);
@@ -81,7 +94,8 @@ pub async fn serve<H: Handler>(
         });
     }
     answers.close();
-    answers.wait().await;
+    // A client that says nothing shall not keep the agent from ending.
+    _ = timeout(LAST_PATIENCE, answers.wait()).await;
 }
 
 async fn converse<H: Handler>(
@@ -89,10 +103,11 @@ async fn converse<H: Handler>(
     handler: &H,
     group: Option<u32>,
 ) -> io::Result<()> {
-    let trusted = is_trusted(&stream.peer_cred()?, group);
+    let trusted = is_trusted(&stream, group)?;
     let (reader, mut writer) = stream.into_split();
+    let longest = if trusted { LONGEST_LINE } else { LONGEST_OF_STRANGERS };
     let mut line = String::new();
-    BufReader::new(reader.take(LONGEST_LINE)).read_line(&mut line).await?;
+    timeout(PATIENCE, BufReader::new(reader.take(longest)).read_line(&mut line)).await??;
     let response = match serde_json::from_str(&line) {
         _ if !trusted => Response::Refused("you are neither root nor of the agent's group".into()),
         Ok(request) => handler.answer(request).await,
@@ -100,11 +115,15 @@ async fn converse<H: Handler>(
     };
     let mut line = serde_json::to_vec(&response)?;
     line.push(b'\n');
-    writer.write_all(&line).await
+    timeout(PATIENCE, writer.write_all(&line)).await?
 }
 
 /// The file's mode keeps others out; this does too where a mount ignores modes.
-fn is_trusted(peer: &UCred, group: Option<u32>) -> bool {
-    let own = nix::unistd::geteuid().as_raw();
-    peer.uid() == 0 || peer.uid() == own || Some(peer.gid()) == group
+fn is_trusted(stream: &UnixStream, group: Option<u32>) -> io::Result<bool> {
+    let (peer, own) = (stream.peer_cred()?, nix::unistd::geteuid().as_raw());
+    if peer.uid() == 0 || peer.uid() == own {
+        return Ok(true);
+    }
+    let Some(group) = group else { return Ok(false) };
+    Ok(peer.gid() == group || peer::groups(stream)?.contains(&group))
 }

@@ -16,13 +16,27 @@ use lb_common::{
 
 use super::maps::Maps;
 
-/// What one scan has found.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Flows {
+/// How full the table of a family is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Fill {
     /// Live entries: two for each flow.
     pub entries: u64,
     /// How many there could be.
     pub capacity: u64,
+}
+
+impl Fill {
+    /// Rounded down.
+    pub fn percent(self) -> u64 {
+        self.entries * 100 / self.capacity.max(1)
+    }
+}
+
+/// What one scan has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flows {
+    pub v4: Fill,
+    pub v6: Fill,
     /// Live entries of each backend.
     pub by_backend: BTreeMap<u32, u64>,
     /// Those of them whose connection is not over.
@@ -61,27 +75,17 @@ impl Maps {
     /// Looks at every entry of both families; `now` is the tick that programs see.
     pub fn flows(&self, now: u32) -> Flows {
         let mut flows = Flows::default();
-        scan::<V4, WORDS_V4>(self.flows_v4.words(), now, &mut flows);
-        scan::<V6, WORDS_V6>(self.flows_v6.words(), now, &mut flows);
+        flows.v4 = scan::<V4, WORDS_V4>(self.flows_v4.words(), now, &mut flows);
+        flows.v6 = scan::<V6, WORDS_V6>(self.flows_v6.words(), now, &mut flows);
         flows
-    }
-}
-
-impl Maps {
-    /// Live entries of each family.
-    pub fn flow_entries(&self, now: u32) -> (u64, u64) {
-        let (mut v4, mut v6) = (Flows::default(), Flows::default());
-        scan::<V4, WORDS_V4>(self.flows_v4.words(), now, &mut v4);
-        scan::<V6, WORDS_V6>(self.flows_v6.words(), now, &mut v6);
-        (v4.entries, v6.entries)
     }
 }
 
 /// The layout is that of [`lb_common::table`]: expiry and state in word 0, the backend above the new
 /// ports behind the new addresses.
-fn scan<A: Addr, const N: usize>(words: &[AtomicU64], now: u32, flows: &mut Flows) {
+fn scan<A: Addr, const N: usize>(words: &[AtomicU64], now: u32, flows: &mut Flows) -> Fill {
     let (entries, _) = words.as_chunks::<N>();
-    flows.capacity += entries.len() as u64;
+    let mut fill = Fill { entries: 0, capacity: entries.len() as u64 };
     for entry in entries {
         let meta = entry[0].load(Relaxed);
         let state = State::from_number((meta >> 32) as u8);
@@ -91,13 +95,14 @@ fn scan<A: Addr, const N: usize>(words: &[AtomicU64], now: u32, flows: &mut Flow
         if (meta as u32).wrapping_sub(now) as i32 <= 0 {
             continue;
         }
-        flows.entries += 1;
+        fill.entries += 1;
         let backend = (entry[2 + 2 * A::PAIR_WORDS].load(Relaxed) >> 32) as u32;
         *flows.by_backend.entry(backend).or_default() += 1;
         if !matches!(state, State::Closing) {
             *flows.open.entry(backend).or_default() += 1;
         }
     }
+    fill
 }
 
 #[cfg(test)]
@@ -133,9 +138,10 @@ mod tests {
         .flatten()
         .collect();
         let mut flows = Flows::default();
-        scan::<V4, WORDS_V4>(&words, NOW, &mut flows);
+        let fill = scan::<V4, WORDS_V4>(&words, NOW, &mut flows);
+        assert_eq!(fill, Fill { entries: 3, capacity: 6 });
         let (by_backend, open) = (BTreeMap::from([(7, 3)]), BTreeMap::from([(7, 2)]));
-        assert_eq!(flows, Flows { entries: 3, capacity: 6, by_backend, open });
+        assert_eq!(flows, Flows { by_backend, open, ..Flows::default() });
         assert_eq!(flows.referenced(), BTreeSet::from([7]));
     }
 

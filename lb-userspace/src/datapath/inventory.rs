@@ -69,8 +69,8 @@ fn used(name: &str, maps: &Maps, now: u32) -> Option<u64> {
         "SOURCES_V6" => rows(maps.sources_v6.keys().count()),
         "DRAINS" => rows(maps.drains.keys().count()),
         "UPLINKS" => rows(maps.uplinks.keys().count()),
-        "FLOWS_V4" => Some(maps.flow_entries(now).0),
-        "FLOWS_V6" => Some(maps.flow_entries(now).1),
+        "FLOWS_V4" => Some(maps.flows(now).v4.entries),
+        "FLOWS_V6" => Some(maps.flows(now).v6.entries),
         _ => None,
     }
 }

@@ -73,8 +73,8 @@ fn kernel(facts: &Facts) -> Said {
     let release = &facts.kernel;
     match version(release) {
         None => warn("its release cannot be read", "mount /proc"),
-        Some(version) if version < (5, 15) => {
-            fail(format!("{release} is too old"), "run kernel 5.15 or newer")
+        Some(version) if version < (6, 1) => {
+            fail(format!("{release} is too old"), "run kernel 6.1 or newer")
         }
         Some(version) if version < (6, 6) => warn(
             format!("{release} has no TCX links"),

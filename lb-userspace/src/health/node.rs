@@ -1,4 +1,4 @@
-//! The answers of `/healthz` and `/livez` (SEMANTICS rows 73 and 74).
+//! The answers of `/healthz` and `/livez` (docs/kubernetes.md, rows 73 and 74).
 //!
 //! The proxy is well as long as no change waits for longer than [`PATIENCE`] to reach the kernel.
 //! `/healthz` adds whether the node may be sent new traffic at all.

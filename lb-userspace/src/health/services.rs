@@ -1,4 +1,4 @@
-//! The answers of the `healthCheckNodePort` servers (SEMANTICS rows 69 and 70).
+//! The answers of the `healthCheckNodePort` servers (docs/kubernetes.md, rows 69 and 70).
 
 use std::collections::BTreeMap;
 

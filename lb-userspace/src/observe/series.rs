@@ -119,7 +119,7 @@ mod tests {
         let mut snapshot = Snapshot::default();
         let reason = |label: &str| vec![("reason", label.to_owned())];
         snapshot.counter("drops", reason("no-route"), 3);
-        snapshot.gauge("flows", vec![], 7.0);
+        snapshot.gauge("map_entries", vec![("map", "ARENA".into())], 7.0);
         snapshot.counter("drops", reason("a\"b"), 4);
         let mut took = Histogram::default();
         took.put(Duration::from_millis(3));
@@ -130,7 +130,7 @@ mod tests {
             "# TYPE lb_drops counter",
             "lb_drops_total{reason=\"no-route\"} 3",
             "lb_drops_total{reason=\"a\\\"b\"} 4",
-            "lb_flows 7.0",
+            "lb_map_entries{map=\"ARENA\"} 7.0",
             "lb_sync_duration_seconds_bucket{le=\"0.005\"} 1",
             "lb_sync_duration_seconds_bucket{le=\"+Inf\"} 1",
             "lb_sync_duration_seconds_count 1",

@@ -85,6 +85,7 @@ pub(in crate::cli) fn human(number: f64) -> String {
 
 /// The reverse of [`human`]; what is no number comes last.
 fn number(cell: &str) -> f64 {
+    let cell = cell.strip_suffix('s').unwrap_or(cell);
     let unit = UNITS.iter().find_map(|(name, unit)| Some((cell.strip_suffix(name)?, *unit)));
     let (digits, unit) = unit.unwrap_or((cell, 1.0));
     digits.parse::<f64>().map_or(-1.0, |number| number * unit)
@@ -107,5 +108,6 @@ mod tests {
             assert_eq!(human(value), text);
         }
         assert!(number("1.5M") > number("900k") && number("-") < number("0"));
+        assert!(number("10s") > number("9s") && number("0s") > number("-"));
     }
 }

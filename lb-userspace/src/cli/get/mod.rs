@@ -83,8 +83,8 @@ pub struct FlowArgs {
     /// To this address only
     #[arg(long, value_name = "IP")]
     dst: Option<IpAddr>,
-    /// In this state only: half-open, established, closing
-    #[arg(long)]
+    /// In this state only
+    #[arg(long, value_parser = ["half-open", "established", "closing"])]
     state: Option<String>,
     /// No more than so many
     #[arg(long, default_value_t = 10_000)]

@@ -66,13 +66,19 @@ pub(super) fn run(args: Args, datapath: &dyn Datapath) -> Result<Exit, Failure> 
     // Not drawn where standard error is no terminal.
     let progress = ProgressBar::new_spinner();
     progress.set_style(ProgressStyle::default_spinner());
-    for (name, part) in collect::parts() {
-        progress.set_message(name);
-        progress.tick();
-        let got = part(&collect::Here { config: &config, root: &root, datapath });
-        archive.take(name, got).map_err(unwritable)?;
-    }
-    let report = archive.finish(&file).map_err(unwritable)?;
+    let mut fill = || {
+        for (name, part) in collect::parts() {
+            progress.set_message(name);
+            progress.tick();
+            archive.take(name, part(&collect::Here { config: &config, root: &root, datapath }))?;
+        }
+        Ok(())
+    };
+    let report = fill().and_then(|()| archive.finish(&file)).map_err(|error| {
+        // A half is no dump, and would be in the way of the next.
+        _ = std::fs::remove_file(&file);
+        unwritable(error)
+    })?;
     progress.finish_and_clear();
     output::write(&render(&report, format)?).map(|_| Exit::Fine)
 }

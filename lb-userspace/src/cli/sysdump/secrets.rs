@@ -76,12 +76,14 @@ impl Secrets {
 fn hide_marked(line: &str) -> String {
     let mut line = line.to_owned();
     for mark in MARKS {
-        let Some(at) = line.to_ascii_lowercase().find(mark) else { continue };
-        let from = at + mark.len();
-        let word = first_word(&line[from..]).to_owned();
-        if word.len() >= SHORTEST && word != STRUCK {
-            let start = from + line[from..].find(&word).unwrap_or(0);
-            line.replace_range(start..start + word.len(), STRUCK);
+        let mut from = 0;
+        while let Some(at) = line[from..].to_ascii_lowercase().find(mark) {
+            from += at + mark.len();
+            let word = first_word(&line[from..]).to_owned();
+            if word.len() >= SHORTEST && word != STRUCK {
+                let start = from + line[from..].find(&word).unwrap_or(0);
+                line.replace_range(start..start + word.len(), STRUCK);
+            }
         }
     }
     line
@@ -109,5 +111,7 @@ mod tests {
              token: short\n"
         );
         assert_eq!(hidden, wanted);
+        let twice = secrets.hide("token: aaaabbbb-1, token: ccccdddd-2");
+        assert_eq!(twice, format!("token: {STRUCK}, token: {STRUCK}"));
     }
 }

@@ -37,14 +37,24 @@ impl Outlet {
         }
     }
 
-    /// Notes that the server spoke, and what else that changes.
-    pub(super) fn heard(&self, received: Instant, note: impl FnOnce(&mut SourceStatus)) {
+    /// Notes that the server spoke, what of it could not be read, and what else that changes.
+    pub(super) fn heard(
+        &self,
+        received: Instant,
+        unread: Option<&str>,
+        note: impl FnOnce(&mut SourceStatus),
+    ) {
         self.sources.send_modify(|sources| {
             let status = sources.entry(self.kind);
             status.last_contact = Some(received);
-            if status.problem.take().is_some() {
-                info!(resource = %self.kind, "the watch is well again");
+            match (status.problem.as_deref(), unread) {
+                (Some(_), None) => info!(resource = %self.kind, "the watch is well again"),
+                (before, Some(unread)) if before != Some(unread) => {
+                    warn!(resource = %self.kind, "{unread}");
+                }
+                _ => {}
             }
+            status.problem = unread.map(str::to_owned);
             note(status);
         });
     }

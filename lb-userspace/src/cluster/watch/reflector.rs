@@ -33,6 +33,8 @@ pub(super) struct Reflector<K> {
     bookmarks: bool,
     /// Whether it has been said that there is nothing of a kind that the server lacks.
     said_absent: bool,
+    /// What could not be read since the last listing: an object may be another than we think.
+    unread: Option<String>,
 }
 
 impl<K: Watched> Reflector<K> {
@@ -45,6 +47,7 @@ impl<K: Watched> Reflector<K> {
             manner: Manner::Stream,
             bookmarks: false,
             said_absent: false,
+            unread: None,
         }
     }
 
@@ -82,7 +85,7 @@ impl<K: Watched> Reflector<K> {
                 listing::watch(&self.api, &self.options, &place).await?
             }
         };
-        self.outlet.heard(Instant::now(), |_| ());
+        self.outlet.heard(Instant::now(), self.unread.as_deref(), |_| ());
         self.follow(events).await
     }
 
@@ -91,7 +94,8 @@ impl<K: Watched> Reflector<K> {
         let received = Instant::now();
         self.said_absent = false;
         self.outlet.send(vec![K::change(Op::Reset(objects))], received).await;
-        self.outlet.heard(received, |status| {
+        self.unread = None;
+        self.outlet.heard(received, None, |status| {
             status.listings += 1;
             status.version = Some(place.version().to_owned());
         });
@@ -113,7 +117,8 @@ impl<K: Watched> Reflector<K> {
             self.outlet.send(changes, received).await;
             taken?;
             let version = self.place.as_ref().map(|place| place.version().to_owned());
-            self.outlet.heard(received, |status| status.version = version);
+            let unread = self.unread.as_deref();
+            self.outlet.heard(received, unread, |status| status.version = version);
         }
     }
 
@@ -148,7 +153,7 @@ impl<K: Watched> Reflector<K> {
             }
             // Asking again would bring the same object again: say so and go on without it.
             Err(error @ kube::Error::SerdeError(_)) => {
-                self.outlet.problem(format!("an event that cannot be read: {error}"));
+                self.unread = Some(format!("an event that cannot be read: {error}"));
             }
             Err(error) => return Err(Problem::of(K::KIND, "watch", error)),
         }

@@ -134,7 +134,7 @@ fn every_format_says_the_same() {
 #[test]
 fn the_kernel_and_its_privileges_are_judged() {
     let release = "proc/sys/kernel/osrelease";
-    with(release, "5.10.0-8").complains(&[], "Kernel", "fail", "5.15");
+    with(release, "5.10.0-8").complains(&[], "Kernel", "fail", "6.1");
     with(release, "6.1.0-56-amd64").complains(&[], "Kernel", "warn", "6.6");
     let host = Host::new();
     host.remove("sys/kernel/btf/vmlinux");

@@ -264,6 +264,7 @@ pub(super) struct Running {
     folder: TempDir,
     runtime: tokio::runtime::Runtime,
     stop: CancellationToken,
+    served: Option<tokio::task::JoinHandle<()>>,
 }
 
 impl Running {
@@ -274,10 +275,10 @@ impl Running {
         let socket = folder.path().join("lb.sock");
         let listener = runtime.block_on(bind(&socket)).unwrap();
         let cancel = stop.clone();
-        runtime.spawn(
-            async move { serve(listener, &socket, Arc::new(Agent { kernel }), cancel).await },
-        );
-        Self { folder, runtime, stop }
+        let served = runtime.spawn(async move {
+            serve(listener, &socket, Arc::new(Agent { kernel }), cancel).await;
+        });
+        Self { folder, runtime, stop, served: Some(served) }
     }
 
     pub(super) fn socket(&self) -> PathBuf {
@@ -422,6 +423,30 @@ fn the_socket_is_for_its_owner_and_group_and_an_outsider_gets_exit_code_3() {
     std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o666)).unwrap();
     lb_with(&arguments, outsider, "")
         .fails_with(1, "you are neither root nor of the agent's group");
+    // A member of the group, by its first or by another.
+    std::fs::set_permissions(&socket, std::fs::Permissions::from_mode(0o660)).unwrap();
+    let operators = 4242;
+    std::os::unix::fs::chown(&socket, None, Some(operators)).unwrap();
+    let first = lb_with(&arguments, |command| _ = command.uid(65534).gid(operators), "");
+    assert_eq!(first.code, 0, "{first:?}");
+    let member = std::process::Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", &format!("--groups=77,{operators}")])
+        .arg(env!("CARGO_BIN_EXE_lb"))
+        .args(arguments)
+        .output()
+        .unwrap();
+    assert!(member.status.success(), "{member:?}");
+}
+
+#[test]
+fn who_connects_and_says_nothing_does_not_keep_a_server_from_ending() {
+    let mut agent = Running::new(Level::Ok);
+    let silent = std::os::unix::net::UnixStream::connect(agent.socket()).unwrap();
+    assert_eq!(agent.lb(&["status"]).code, 0, "and that one was taken after the silent one");
+    agent.stop.cancel();
+    let served = agent.served.take().unwrap();
+    agent.runtime.block_on(served).unwrap();
+    drop(silent);
 }
 
 #[test]

@@ -38,7 +38,10 @@ fn every_metric_is_told_and_counts_what_has_happened() {
     let agent = world.agent(1, &["--xdp-mode", "off", "--metrics-backends", "1"]);
     let before = scrape(world.node(1));
     let connections = "lb_service_connections_total{namespace=\"it\",service=\"web\"}";
-    assert_eq!((value(&before, connections), value(&before, "lb_flows")), (0.0, 0.0));
+    assert_eq!(
+        (value(&before, connections), value(&before, "lb_flows{family=\"ipv4\"}")),
+        (0.0, 0.0)
+    );
     assert_eq!(value(&before, "lb_snat_ports_used_ratio"), 0.0);
 
     let held =
@@ -51,7 +54,7 @@ fn every_metric_is_told_and_counts_what_has_happened() {
         let told = text.lines().any(|line| line.starts_with(&name));
         assert_eq!(told, !NOT_FROM_FILES.contains(&name.as_str()), "{name}\n{text}");
     }
-    assert_eq!((value(&text, connections), value(&text, "lb_flows")), (9.0, 9.0));
+    assert_eq!((value(&text, connections), value(&text, "lb_flows{family=\"ipv4\"}")), (9.0, 9.0));
     // The fuller of two backends has at least five of nine, and at most all.
     let ports = value(&text, "lb_snat_ports_used_ratio") * 28_976.0;
     assert!((4.999..9.001).contains(&ports), "{ports}");
