@@ -218,7 +218,7 @@ impl Hooks {
         match self.links.xdp(object, &interface.name, interface.index, mode) {
             Ok(()) => Some(name),
             Err(error) => {
-                // Overlays have no XDP, and tc serves them as well.
+                // Overlays have no XDP, drivers none for some MTUs, and tc serves them as well.
                 if error.is_unsupported() || self.config.xdp_mode == config::XdpMode::Auto {
                     tracing::info!("{error}; tc alone serves {}", interface.name);
                 } else {

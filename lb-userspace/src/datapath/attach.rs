@@ -76,9 +76,11 @@ pub enum AttachError {
 }
 
 impl AttachError {
-    /// Whether the driver has no such hook: another may serve.
+    /// Whether the driver has no such hook, or none for so long an MTU: another may serve.
     pub fn is_unsupported(&self) -> bool {
-        matches!(self, Self::Program { source, .. } if says(source, libc::EOPNOTSUPP))
+        // ERANGE: the interface's packets are longer than its driver's XDP takes.
+        let unsupported = [libc::EOPNOTSUPP, libc::ERANGE];
+        matches!(self, Self::Program { source, .. } if unsupported.iter().any(|it| says(source, *it)))
     }
 }
 

@@ -8,6 +8,7 @@ mod dsr;
 mod explain_sockets;
 mod filters;
 mod inputs;
+mod jumbo;
 mod lab_agent;
 mod lab_traffic;
 mod lab_world;
