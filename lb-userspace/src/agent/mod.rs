@@ -16,6 +16,7 @@ mod live;
 mod lock;
 mod log;
 mod moving;
+mod network;
 mod pinned;
 mod privileges;
 pub(crate) mod setup;
@@ -23,6 +24,7 @@ mod state;
 mod status;
 mod surroundings;
 mod termination;
+mod upkeep;
 mod warnings;
 
 use std::{
@@ -35,7 +37,7 @@ use sd_notify::NotifyState;
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{MissedTickBehavior, interval, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
@@ -65,8 +67,6 @@ const RECLAIM: Duration = Duration::from_secs(30);
 /// How often another proxy is looked for.
 const LOOK_BESIDE: Duration = Duration::from_secs(30);
 
-/// After the kernel would not tell of interfaces and routes.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// How long those who are being answered may take when the agent ends.
 const LAST_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -134,7 +134,7 @@ async fn work(config: Config, loaded: Loaded) -> Result<(), Failure> {
     let (seen_tx, seen_rx) = mpsc::channel(1);
     let until = cancel.clone();
     tasks.spawn(async move {
-        until.run_until_cancelled(watch_network(changes, seen_tx)).await;
+        until.run_until_cancelled(network::watch(changes, seen_tx)).await;
     });
     let socket = config.socket.clone();
     let answers = Arc::new(Answers(Arc::clone(&state)));
@@ -151,26 +151,6 @@ async fn work(config: Config, loaded: Loaded) -> Result<(), Failure> {
     }
     remove_socket(&config.socket);
     outcome
-}
-
-/// Tells how interfaces and routes are whenever they have changed, as long as anybody listens.
-async fn watch_network(mut changes: net::Changes, tell: mpsc::Sender<net::Snapshot>) {
-    loop {
-        let mut heard = changes.next().await;
-        let seen = loop {
-            match (heard, net::snapshot().await) {
-                (Ok(()), Ok(seen)) => break seen,
-                (Err(error), _) => tracing::warn!("news of the network: {error}; listening anew"),
-                (_, Err(error)) => tracing::warn!("interfaces and routes: {error}; looking again"),
-            }
-            sleep(LOOK_AGAIN).await;
-            // Listened to before the next look, so that nothing is missed.
-            heard = net::Changes::begin().map(|again| changes = again);
-        };
-        if tell.send(seen).await.is_err() {
-            return;
-        }
-    }
 }
 
 /// Serves the live page, if it is wanted; packets do not wait for it either.

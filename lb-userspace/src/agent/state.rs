@@ -77,7 +77,7 @@ pub struct State {
     pub synced: Option<Synced>,
     pub(super) base: Settings,
     interfaces: Vec<IpAddr>,
-    began: Instant,
+    pub(super) began: Instant,
     /// Whether the maps are what the plan says; else all of it is compared.
     pub(super) in_step: bool,
     /// A write has failed, and `tables` may not be what the maps hold.
@@ -252,7 +252,7 @@ impl State {
     }
 
     /// Makes the maps what the plan says; does nothing before both listings are complete.
-    fn sync(&mut self, seen: Instant) {
+    pub(super) fn sync(&mut self, seen: Instant) {
         if !self.index.complete() {
             return;
         }
@@ -312,7 +312,7 @@ impl State {
     }
 
     /// Executes writes; if one fails, everything is read back, to be planned anew.
-    fn write(&mut self, ops: &[tables::Op]) -> bool {
+    pub(super) fn write(&mut self, ops: &[tables::Op]) -> bool {
         let strands = strands(ops);
         self.guard(strands);
         let Err(error) = self.maps.apply(ops) else {
@@ -343,7 +343,7 @@ impl State {
     }
 
     /// Looks at what sockets send from now on, if it has to be.
-    fn guard(&mut self, has_to_be: bool) {
+    pub(super) fn guard(&mut self, has_to_be: bool) {
         if has_to_be && !self.hooks.guards && !self.waits() {
             self.hooks.guard(&mut self.object);
         }
@@ -357,53 +357,6 @@ impl State {
         }
         self.unsettled = problem;
         settings.ok()
-    }
-
-    /// Takes back what no program can be reading any more.
-    pub fn thaw(&mut self) {
-        self.mend();
-        self.guard(self.plan.bars_sources());
-        self.tables.thaw(self.began.elapsed());
-        self.count_connections();
-        self.count();
-        if let Err(error) = self.maps.forget_watchers(setup::nanoseconds()) {
-            tracing::debug!(%error, "map WATCH cannot be used");
-        }
-        if !self.in_step || !self.refused.is_empty() {
-            self.sync(Instant::now());
-        }
-    }
-
-    /// Pins again what somebody has unpinned: the next agent has to find it.
-    fn mend(&mut self) {
-        // Whatever the first finds wrong, the second is looked at too.
-        let problem =
-            [self.hooks.mend(), self.pins.mend()].into_iter().find_map(|mended| match mended {
-                Ok(names) => {
-                    names.iter().for_each(|pin| tracing::warn!(pin, "was deleted; pinned again"));
-                    None
-                }
-                Err(error) => Some(format!("pins: {error}")),
-            });
-        if let Some(problem) = problem.as_ref().filter(|_| problem != self.unpinned) {
-            tracing::error!("{problem}");
-        }
-        self.unpinned = problem;
-    }
-
-    /// Frees backends that left and that no flow refers to.
-    pub fn reclaim(&mut self) {
-        if let Err(error) = self.maps.tighten_gate() {
-            tracing::warn!("frontends cannot be listed: {error}");
-        }
-        let scanned = self.began.elapsed();
-        let flows = self.maps.flows(setup::ticks());
-        let ops = self.tables.reclaim(scanned, &flows.referenced());
-        self.write(&ops);
-        super::drain::forget_replaced(self);
-        if self.hooks.guards && !self.maps.has_stranded_sockets() && !self.plan.bars_sources() {
-            self.hooks.end_guard();
-        }
     }
 }
 

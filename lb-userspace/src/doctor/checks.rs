@@ -167,13 +167,16 @@ fn forwarding_v6(facts: &Facts) -> Said {
 }
 
 fn reverse_path(facts: &Facts) -> Said {
-    match facts.parameter("net.ipv4.conf.all.rp_filter") {
-        Some("1") => warn(
-            "strict: packets that come in another way than they would go out are dropped",
-            "sysctl -w net.ipv4.conf.all.rp_filter=2",
-        ),
-        _ => ok("not strict"),
-    }
+    // The kernel goes by the larger of an interface's own and that of all.
+    let strict = match facts.parameter("net.ipv4.conf.all.rp_filter") {
+        Some("1") => "strict".to_owned(),
+        Some("0") if !facts.strict.is_empty() => format!("strict on {}", facts.strict.join(", ")),
+        _ => return ok("not strict"),
+    };
+    warn(
+        format!("{strict}: packets that come in another way than they would go out are dropped"),
+        "sysctl -w net.ipv4.conf.all.rp_filter=2",
+    )
 }
 
 fn source_ports(facts: &Facts) -> Said {

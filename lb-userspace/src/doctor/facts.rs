@@ -34,6 +34,8 @@ pub struct Facts {
     pub cgroup_root_is_v2: bool,
     /// Kernel parameters by their names, where they can be read.
     pub parameters: Vec<(&'static str, String)>,
+    /// Interfaces whose own reverse-path filter is strict.
+    pub strict: Vec<String>,
     pub snat_ports: (u16, u16),
     /// Another proxy that runs beside.
     pub proxy: Option<String>,
@@ -107,6 +109,7 @@ impl Facts {
                 .is_none_or(|path| path.join("cgroup.procs").exists()),
             cgroup_root: config.cgroup_root.clone(),
             parameters: PARAMETERS.iter().filter_map(parameter).collect(),
+            strict: strict(&root.join("proc/sys/net/ipv4/conf")),
             snat_ports: (config.snat_ports.first, config.snat_ports.last),
             proxy: proxies::beside(root),
             stale_links: stale_links(&config.bpffs.join("links"), &interfaces),
@@ -131,6 +134,20 @@ impl Facts {
         let found = self.parameters.iter().find(|(known, _)| *known == name);
         found.map(|(_, value)| value.as_str())
     }
+}
+
+/// The interfaces whose folder says so.
+fn strict(folder: &Path) -> Vec<String> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let is_strict = |entry: &fs::DirEntry| {
+        let value = fs::read_to_string(entry.path().join("rp_filter")).unwrap_or_default();
+        value.trim() == "1"
+    };
+    let names = entries.filter(is_strict).filter_map(|entry| entry.file_name().into_string().ok());
+    let mut names: Vec<_> =
+        names.filter(|name| !matches!(name.as_str(), "all" | "default" | "lo")).collect();
+    names.sort_unstable();
+    names
 }
 
 fn capabilities(status: &str) -> u64 {

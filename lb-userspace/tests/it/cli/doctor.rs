@@ -195,6 +195,12 @@ fn parameters_that_stop_packets_are_named() {
         "warn",
         "rp_filter=2",
     );
+    let host = with(&sys("ipv4/conf/all/rp_filter"), "0");
+    host.write(&sys("ipv4/conf/eth0/rp_filter"), "1");
+    host.complains(&[], "Reverse path filter", "warn", "rp_filter=2");
+    // The larger of the two counts.
+    host.write(&sys("ipv4/conf/all/rp_filter"), "2");
+    assert_eq!(host.unwell(&[]), []);
     with(&sys("ipv4/ip_local_port_range"), "1024\t60999").complains(
         &[],
         "Source ports",
