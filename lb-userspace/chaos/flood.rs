@@ -24,6 +24,16 @@ pub(crate) enum Kind {
 
 /// Sends so many packets from `host`, each from another source; how many were sent.
 pub(crate) fn flood(host: &Host, kind: Kind, target: SocketAddrV4, count: usize) -> Result<usize> {
+    flood_from(host, kind, target, (0..count).map(source))
+}
+
+/// Sends a packet from each of these sources; how many were sent.
+pub(crate) fn flood_from(
+    host: &Host,
+    kind: Kind,
+    target: SocketAddrV4,
+    sources: impl Iterator<Item = SocketAddrV4> + Send,
+) -> Result<usize> {
     host.run(|| {
         // "Raw" takes packets with their IP header, whoever they say they are from.
         let raw =
@@ -32,8 +42,8 @@ pub(crate) fn flood(host: &Host, kind: Kind, target: SocketAddrV4, count: usize)
         let [a, b, c, d] = target.ip().octets();
         let to = SockaddrIn::new(a, b, c, d, 0);
         let mut sent = 0;
-        for number in 0..count {
-            let packet = packet(kind, source(number), target);
+        for source in sources {
+            let packet = packet(kind, source, target);
             // A queue that is full is part of a flood.
             if sendto(raw.as_raw_fd(), &packet, &to, MsgFlags::empty()).is_ok() {
                 sent += 1;
@@ -44,7 +54,7 @@ pub(crate) fn flood(host: &Host, kind: Kind, target: SocketAddrV4, count: usize)
 }
 
 /// Sources in 11.0.0.0/8, with a port each: a bijection of the number, so that none comes twice.
-fn source(number: usize) -> SocketAddrV4 {
+pub(crate) fn source(number: usize) -> SocketAddrV4 {
     let mixed = (number as u32).wrapping_mul(0x9e37_79b1);
     let [_, b, c, d] = mixed.to_be_bytes();
     SocketAddrV4::new(Ipv4Addr::new(11, b, c, d), 1024 + (mixed >> 18) as u16 * 2)

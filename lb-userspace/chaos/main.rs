@@ -16,7 +16,7 @@ use std::{path::PathBuf, process::ExitCode, time::Instant};
 use anyhow::{Context as _, Result, bail};
 use clap::Parser;
 
-use crate::rows::{ROWS, Row};
+use crate::rows::{Place, ROWS, Row};
 
 /// Break things while connections look on
 #[derive(Debug, Parser)]
@@ -27,7 +27,10 @@ struct Args {
     /// Fewer connections, and only the rows that are quick
     #[arg(long)]
     fast: bool,
-    /// Print the rows and do nothing
+    /// Also the rows that change the machine's clock: for guests
+    #[arg(long)]
+    in_guest: bool,
+    /// Print the rows, and where each runs, and do nothing
     #[arg(long)]
     list: bool,
     /// The `lb` binary
@@ -36,11 +39,15 @@ struct Args {
     /// An `lb` binary whose maps lie otherwise [feature layout-b]
     #[arg(long, value_name = "PATH", env = "LB_CHAOS_OTHER")]
     other: Option<PathBuf>,
+    /// The test binary `it`, for rows that tests show
+    #[arg(long, value_name = "PATH", env = "LB_CHAOS_TESTS")]
+    tests: Option<PathBuf>,
 }
 
 /// How much of everything a run has.
 #[derive(Clone, Debug)]
 pub(crate) struct Scale {
+    pub(crate) fast: bool,
     /// Connections that are held while things break.
     pub(crate) connections: usize,
     /// Connections that are opened while no agent runs.
@@ -54,6 +61,20 @@ pub(crate) struct Scale {
     pub(crate) lb: PathBuf,
     /// One with another layout of the maps.
     pub(crate) other: Option<PathBuf>,
+    /// Where the tests are.
+    pub(crate) tests: Option<PathBuf>,
+}
+
+impl Scale {
+    fn of(args: Args) -> Result<Self> {
+        let Args { fast, lb, other, tests, .. } = args;
+        let lb = lb.map_or_else(beside, Ok)?;
+        let [connections, new, repeats, stride, flood] = match fast {
+            true => [200, 100, 5, 250, 20_000],
+            false => [10_000, 5_000, 100, 25, 1_000_000],
+        };
+        Ok(Self { fast, connections, new, repeats, stride, flood, lb, other, tests })
+    }
 }
 
 fn main() -> ExitCode {
@@ -67,32 +88,20 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
-    let chosen = choose(&args.rows, args.fast)?;
+    let chosen = choose(&args)?;
     if args.list {
-        chosen.iter().for_each(|row| println!("{:>3}  {}", row.number, row.name));
+        for Row { number, name, place, .. } in &chosen {
+            println!("{number:>3}  {:<7}  {name}", place.name());
+        }
         return Ok(());
     }
-    let lb = args.lb.map_or_else(beside, Ok)?;
-    let other = args.other;
-    let scale = if args.fast {
-        Scale { connections: 200, new: 100, repeats: 5, stride: 250, flood: 20_000, lb, other }
-    } else {
-        Scale {
-            connections: 10_000,
-            new: 5_000,
-            repeats: 100,
-            stride: 25,
-            flood: 1_000_000,
-            lb,
-            other,
-        }
-    };
+    let scale = Scale::of(args)?;
     rig::allow_many_files()?;
     let mut failed = Vec::new();
     for row in &chosen {
-        let Row { number, name, run, .. } = row;
+        let Row { number, name, .. } = row;
         let begun = Instant::now();
-        let outcome = run(&scale);
+        let outcome = row.run(&scale);
         let seconds = begun.elapsed().as_secs_f64();
         let (numbers, held) = match outcome {
             Ok(outcome) => (outcome.numbers.join(", "), outcome.broken.is_empty()),
@@ -111,15 +120,31 @@ fn run(args: Args) -> Result<()> {
     Ok(())
 }
 
-fn choose(numbers: &[u32], fast: bool) -> Result<Vec<&'static Row>> {
-    if numbers.is_empty() {
-        return Ok(ROWS.iter().filter(|row| row.fast || !fast).collect());
+/// The rows that are named, or else all that run here.
+fn choose(Args { rows, fast, in_guest, list, .. }: &Args) -> Result<Vec<&'static Row>> {
+    if rows.is_empty() {
+        let fits = |row: &&Row| match row.place {
+            Place::Fast => true,
+            Place::Slow => !fast,
+            Place::Guest | Place::Kernels => *list,
+        };
+        return Ok(ROWS.iter().filter(fits).collect());
     }
     let find = |number: &u32| {
         let row = ROWS.iter().find(|row| row.number == *number);
-        row.with_context(|| format!("there is no row {number}: see --list"))
+        let row = row.with_context(|| format!("there is no row {number}: see --list"))?;
+        let fits = *list
+            || match row.place {
+                Place::Fast | Place::Slow => true,
+                Place::Guest => *in_guest,
+                Place::Kernels => false,
+            };
+        if !fits {
+            bail!("row {number} needs a guest: `cargo xtask chaos {number}` boots one");
+        }
+        Ok(row)
     };
-    numbers.iter().map(find).collect()
+    rows.iter().map(find).collect()
 }
 
 /// The `lb` that was built with this.

@@ -40,8 +40,7 @@ pub(crate) struct Rig {
     pub(crate) client: Host,
     pub(crate) lb: Host,
     manifests: Manifests,
-    // It only has to be there.
-    _switch: Host,
+    switch: Host,
     // Last: it takes the rest away.
     pub(crate) lab: Lab,
 }
@@ -94,7 +93,7 @@ impl Rig {
             variables: Vec::new(),
         };
         let agent = Agent::start(&lab, &lb, options)?;
-        let rig = Self { agent, backends, client, lb, manifests, _switch: switch, lab };
+        let rig = Self { agent, backends, client, lb, manifests, switch, lab };
         rig.settle(&all)?;
         Ok(rig)
     }
@@ -145,9 +144,38 @@ impl Rig {
         Ok(of_tcp.filter_map(|row| row["address"].as_str().map(str::to_owned)).collect())
     }
 
+    /// How many flows each backend of a Service has been given, in the order of their addresses.
+    pub(crate) fn connections(&self, service: &str) -> Result<Vec<u64>> {
+        let listed = self.agent.json(["get", "backends", "--sort-by", "backend"])?;
+        let rows = listed["items"].as_array().context("a list of backends")?;
+        let of_service = rows.iter().filter(|row| row["service"] == service);
+        Ok(of_service.filter_map(|row| row["connections"].as_u64()).collect())
+    }
+
+    /// How many flows of a Service live.
+    pub(crate) fn flows(&self, service: &str) -> Result<usize> {
+        let listed = self.agent.json(["get", "flows", "--service", &format!("chaos/{service}")])?;
+        Ok(listed["items"].as_array().context("a list of flows")?.len())
+    }
+
     /// Adds a file of manifests.
     pub(crate) fn manifest(&self, name: &str, objects: &[Value]) -> Result<()> {
         self.manifests.put(name, objects)
+    }
+
+    /// Makes all links take packets of so many bytes. No program of ours may be on them; those that
+    /// let others send by XDP go.
+    pub(crate) fn widen(&self, mtu: u32) -> Result<()> {
+        self.client.ip("link set dev eth0 xdpdrv off")?;
+        self.switch.ip("link set dev lb xdpdrv off")?;
+        let wide = |host: &Host, name: &str| host.ip(&format!("link set dev {name} mtu {mtu}"));
+        wide(&self.client, "eth0")?;
+        ["front", "back"].iter().try_for_each(|name| wide(&self.lb, name))?;
+        for Backend { id, host, .. } in &self.backends {
+            wide(host, "eth0")?;
+            wide(&self.switch, &format!("b{id}"))?;
+        }
+        ["lb", "lan"].iter().try_for_each(|name| wide(&self.switch, name))
     }
 
     /// Ends a backend's processes as a crash would: the machine resets what it had open.

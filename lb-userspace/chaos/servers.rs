@@ -8,8 +8,10 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::rig::{TCP, UDP};
 
-/// Longer than any message here.
+/// Longer than any datagram here.
 const ROOM: usize = 64;
+/// What a connection is read by: more than a usual packet has.
+const PIECE: usize = 4096;
 
 /// A backend's processes; they die when this is dropped, and the kernel resets what they had open.
 pub(crate) struct Servers {
@@ -42,7 +44,7 @@ async fn accept(listener: std::net::TcpListener, id: u8) {
 }
 
 async fn repeat(mut stream: tokio::net::TcpStream, id: u8) {
-    let mut buffer = [0; ROOM];
+    let mut buffer = vec![0; PIECE];
     if stream.write_all(&[id]).await.is_err() {
         return;
     }

@@ -185,6 +185,27 @@ async fn ask(stream: &mut TcpStream) -> io::Result<()> {
     if answer == QUESTION { Ok(()) } else { Err(io::ErrorKind::InvalidData.into()) }
 }
 
+/// Sends so many bytes over one connection; whether they came back as they were.
+pub(crate) fn bulk(host: &Host, target: SocketAddr, length: usize) -> Result<bool> {
+    let work = async move {
+        let (stream, _) = open(target).await?;
+        let (mut reader, mut writer) = stream.into_split();
+        let bytes: Arc<[u8]> = (0..length).map(|at| (at % 251) as u8).collect();
+        let sent = Arc::clone(&bytes);
+        let writing = tokio::spawn(async move { writer.write_all(&sent).await.map(|()| writer) });
+        let mut back = vec![0; length];
+        let read = timeout(10 * LOST, reader.read_exact(&mut back)).await;
+        read.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+        // Kept until all is there: to drop it closes the connection.
+        drop(writing.await);
+        io::Result::Ok(*back == *bytes)
+    };
+    host.run(|| {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        Ok(runtime.block_on(work)?)
+    })
+}
+
 /// What became of new connections, each closed as soon as somebody has answered.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Opened {

@@ -2,14 +2,18 @@
 
 use std::{
     collections::BTreeMap,
+    io,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
 use lb_userspace::lab::{Host, Task};
 use tokio::time::{MissedTickBehavior, interval};
+
+/// How long an answer may take.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// What came of the stream so far.
 #[derive(Clone, Debug, Default)]
@@ -93,4 +97,50 @@ async fn ask(
             }
         }
     }
+}
+
+/// Flows that are silent: sockets that have asked twice, and been answered twice by the same.
+pub(crate) struct Flows {
+    sockets: Vec<(std::net::UdpSocket, u8)>,
+}
+
+impl Flows {
+    /// Opens so many; one that gets no answer, or two different ones, is an error.
+    pub(crate) fn open(host: &Host, target: SocketAddr, count: usize) -> Result<Self> {
+        let open = || -> io::Result<_> {
+            let socket = std::net::UdpSocket::bind("0.0.0.0:0")?;
+            socket.connect(target)?;
+            socket.set_read_timeout(Some(ANSWER))?;
+            Ok(socket)
+        };
+        let sockets = host.run(|| (0..count).map(|_| open()).collect::<io::Result<Vec<_>>>())?;
+        let answered = sockets.into_iter().map(|socket| {
+            let id = who(&socket).context("a UDP flow gets no answer")?;
+            ensure!(who(&socket).is_ok_and(|again| again == id), "a UDP flow changed its backend");
+            Ok((socket, id))
+        });
+        Ok(Self { sockets: answered.collect::<Result<_>>()? })
+    }
+
+    pub(crate) const fn count(&self) -> usize {
+        self.sockets.len()
+    }
+
+    /// How many still get their answer from the same.
+    pub(crate) fn ask_again(&self) -> usize {
+        let same =
+            |(socket, id): &&(std::net::UdpSocket, u8)| who(socket).is_ok_and(|by| by == *id);
+        self.sockets.iter().filter(same).count()
+    }
+}
+
+/// Who answers. A datagram may be lost on a busy machine: it is asked three times.
+fn who(socket: &std::net::UdpSocket) -> io::Result<u8> {
+    let mut answer = [0; 64];
+    let mut ask = || {
+        socket.send(b"who?")?;
+        socket.recv(&mut answer)?;
+        Ok(answer[0])
+    };
+    ask().or_else(|_: io::Error| ask()).or_else(|_| ask())
 }

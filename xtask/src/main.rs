@@ -105,7 +105,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Build { release } => build::all(release),
         Verb::Test { levels } => test::run(&levels, &mut timings),
         Verb::Demo { args } => demo::exec(&args),
-        Verb::Chaos { args } => chaos::run(&args),
+        Verb::Chaos { args } => chaos::run(&args, &mut timings),
         Verb::Session => session::run(),
         Verb::Fuzz { target, inputs, seed } => fuzz::run(target, inputs, seed),
         Verb::Image => image::run(&mut timings),

@@ -8,17 +8,18 @@ use std::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
+use lb_common::{abi::Settings, addr::V4, flow::Tuple, hash, wire::proto};
 use lb_userspace::lab::{Host, Lab};
 use nix::sys::signal::Signal;
 
 use super::Outcome;
 use crate::{
     Scale,
-    flood::{Kind, flood},
+    flood::{Kind, flood, flood_from, source},
     rig::{Rig, TCP, UDP, VIP, address, tcp},
     streams::{Streams, open_new},
 };
@@ -137,12 +138,51 @@ pub(super) fn stopped(scale: &Scale) -> Result<Outcome> {
         format!("status without an answer: exit {:?}, {said:?}", asked.status.code()),
         asked.status.code() == Some(3),
     );
-    held.rounds(3)?;
+    let rounds = if scale.fast { 3 } else { 60 };
+    held.rounds(rounds)?;
     rig.agent.signal(Signal::SIGCONT)?;
+    let awake = Instant::now();
     rig.settle(&fewer)?;
+    outcome.note(format!("{rounds} s stopped, converged {:.0?} afterwards", awake.elapsed()));
     let seen = held.rounds(1)?;
     outcome.undisturbed(&seen, &control.seen());
     Ok(outcome)
+}
+
+/// Flows that an attacker has prepared.
+const PREPARED: usize = 10_000;
+/// Parts of all hashes, of which the prepared ones share one: fewer than a ring has slots.
+const PARTS: u32 = 1021;
+
+/// Sources whose flows have hashes close to each other under the seed that everybody knows.
+fn prepared() -> impl Iterator<Item = SocketAddrV4> {
+    let seed = Settings::default().seed;
+    let hash = move |from: &SocketAddrV4| {
+        let flow = Tuple {
+            src: V4(from.ip().octets()),
+            dst: V4(VIP.octets()),
+            sport: from.port().to_be_bytes(),
+            dport: UDP.to_be_bytes(),
+            protocol: proto::UDP,
+        };
+        hash::scale(hash::tuple(seed, &flow), PARTS)
+    };
+    (0..).map(source).filter(move |from| hash(from) == PARTS / 2)
+}
+
+/// What the most loaded backend got of the prepared flows behind those, as a multiple of the mean.
+fn most_of_prepared(rig: &Rig, passed: usize) -> Result<f64> {
+    let before = rig.connections("udp")?;
+    let sources = prepared().skip(passed).take(PREPARED);
+    flood_from(&rig.client, Kind::Datagram, SocketAddrV4::new(VIP, UDP), sources)?;
+    let gained = rig.connections("udp")?.into_iter().zip(before).map(|(now, then)| now - then);
+    let gained: Vec<u64> = gained.collect();
+    let all: u64 = gained.iter().sum();
+    if all == 0 {
+        bail!("none of the prepared flows was counted");
+    }
+    let most = gained.iter().max().copied().unwrap_or(0);
+    Ok(most as f64 * gained.len() as f64 / all as f64)
 }
 
 pub(super) fn reseeded(scale: &Scale) -> Result<Outcome> {
@@ -152,8 +192,17 @@ pub(super) fn reseeded(scale: &Scale) -> Result<Outcome> {
     let seed = shelf.folder().join("seed");
     fs::write(&seed, "the first secret of this cluster")?;
     let path = seed.display().to_string();
-    let mut rig = Rig::build(scale, 4, &["--seed-file", &path])?;
+    let mut rig = Rig::build(scale, 4, &[])?;
     let (held, control) = streams(&rig, scale.connections / 10)?;
+    let known = most_of_prepared(&rig, 0)?;
+    outcome.must(format!("seed known: most / mean {known:.2}"), known > 1.9);
+    rig.agent.terminate()?;
+    rig.agent.also(&["--seed-file", &path]);
+    rig.agent.restart()?;
+    // Flows that are known keep their backend: others show what the seed does.
+    let secret = most_of_prepared(&rig, PREPARED)?;
+    let what = format!("secret: {secret:.2} for {PREPARED} prepared flows");
+    outcome.must(what, secret <= 1.3);
     rig.agent.terminate()?;
     fs::write(&seed, "and another one, as it leaked")?;
     rig.agent.restart()?;

@@ -8,25 +8,42 @@ use super::{Outcome, agents::streams};
 use crate::{
     Scale,
     flood::{Kind, flood},
-    rig::{Rig, TCP, UDP, VIP, tcp},
+    rig::{Rig, TCP, UDP, VIP, tcp, udp},
     streams::open_new,
+    udp::Flows,
 };
 
+/// Established flows, those that somebody answered, and honest connections while the floods last.
 pub(super) fn both(scale: &Scale) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let rig = Rig::build(scale, 4, &[])?;
     let (held, control) = streams(&rig, scale.connections)?;
+    let flows = Flows::open(&rig.client, udp(), scale.connections / 10)?;
+    let honest = scale.connections / 10;
     for (kind, port, name) in [(Kind::Syn, TCP, "SYNs"), (Kind::Datagram, UDP, "datagrams")] {
+        let full = refused(&rig)?;
         let (client, count) = (rig.client.clone(), scale.flood);
         let flooding =
             std::thread::spawn(move || flood(&client, kind, SocketAddrV4::new(VIP, port), count));
-        let opened = open_new(&rig.client, tcp(), 100);
+        let opened = open_new(&rig.client, tcp(), honest);
         let sent = flooding.join().ok().context("the flood's thread")??;
-        outcome.note(format!("{sent} {name}: {} of 100 new ones failed meanwhile", opened.failed));
+        let full = refused(&rig)? - full;
+        let what = format!("{sent} {name}: {} of {honest} new ones failed", opened.failed);
+        outcome.must(what, opened.failed * 100 <= honest);
+        outcome.note(format!("{full} refused for want of room"));
     }
     let seen = held.rounds(1)?;
     outcome.undisturbed(&seen, &control.seen());
-    outcome.note(format!("drops: {}", rig.status("Drops")?));
+    let (kept, of) = (flows.ask_again(), flows.count());
+    outcome.must(format!("{} of {of} UDP flows lost", of - kept), kept == of && of > 0);
     outcome.note(format!("flows: {}", rig.status("Flows")?));
     Ok(outcome)
+}
+
+/// Packets that were dropped because there was no room for their flow, in the table or among the
+/// ports towards a backend.
+fn refused(rig: &Rig) -> Result<u64> {
+    ["flow-table-full", "half-open-full", "snat-ports-full"]
+        .iter()
+        .try_fold(0, |sum, reason| Ok(sum + rig.drops(reason)?))
 }

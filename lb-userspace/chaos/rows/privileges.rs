@@ -8,8 +8,9 @@ use lb_userspace::lab::Lab;
 use super::{Outcome, agents::streams};
 use crate::{
     Scale,
-    rig::{Rig, tcp},
+    rig::{Rig, tcp, udp},
     streams::open_new,
+    udp::Flows,
 };
 
 const NEEDED: [&str; 3] = ["bpf", "net_admin", "perfmon"];
@@ -25,8 +26,14 @@ pub(super) fn three_capabilities(scale: &Scale) -> Result<Outcome> {
     outcome.must(format!("uid {user}"), user == "65534");
     // BPF and NET_ADMIN are bits 39 and 12: PERFMON (38) has been given up.
     outcome.must(format!("capabilities {capabilities}"), capabilities == "0000008000001000");
-    let opened = open_new(&rig.client, tcp(), 50);
-    outcome.must(format!("{} of 50 new ones failed", opened.failed), opened.failed == 0);
+    let process = rig.agent_process()?;
+    let read = |file: &str| fs::read_to_string(format!("/proc/{process}/{file}"));
+    let status = read("status")?;
+    let says = |line: &str| status.lines().any(|said| said.split_whitespace().eq(line.split(' ')));
+    outcome.must("no new privileges", says("NoNewPrivs: 1"));
+    outcome.must("a seccomp filter", says("Seccomp: 2"));
+    outcome.must("a read-only root", root_is_read_only(&read("mountinfo")?));
+    a_day(&rig, &mut outcome)?;
     rig.agent.kill()?;
     for lacking in NEEDED {
         let others: Vec<_> = NEEDED.into_iter().filter(|name| *name != lacking).collect();
@@ -45,8 +52,38 @@ pub(super) fn three_capabilities(scale: &Scale) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// What an agent has to do: traffic, changes, questions.
+fn a_day(rig: &Rig, outcome: &mut Outcome) -> Result<()> {
+    let opened = open_new(&rig.client, tcp(), 50);
+    outcome.must(format!("{} of 50 new ones failed", opened.failed), opened.failed == 0);
+    let flows = Flows::open(&rig.client, udp(), 10)?;
+    outcome.note(format!("{} UDP flows answered", flows.count()));
+    rig.publish(&rig.everybody()[1..])?;
+    let opened = open_new(&rig.client, tcp(), 50);
+    let stray = opened.by.get(&1).copied().unwrap_or(0);
+    outcome.must(
+        format!("after a change {} of 50 failed, {stray} to who left", opened.failed),
+        opened.failed + stray == 0,
+    );
+    rig.publish(&rig.everybody())?;
+    let client = format!("203.0.113.9:{}", 40_000);
+    let explained = rig.agent.lb(["explain", "tcp", &client, &tcp().to_string()])?;
+    outcome.must("it explains", explained.status.success());
+    let described = rig.agent.lb(["describe", "service", "chaos/tcp"])?;
+    outcome.must("it describes", described.status.success());
+    Ok(())
+}
+
+/// Whether the mount at `/` may not be written to.
+fn root_is_read_only(mounts: &str) -> bool {
+    let of_root = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+    let mut root = of_root.filter(|fields| fields.get(4) == Some(&"/"));
+    let root = root.next_back();
+    root.is_some_and(|fields| fields[5].split(',').any(|option| option == "ro"))
+}
+
 /// A program that becomes `lb` as nobody, with only these capabilities and no way to more. Where it
-/// keeps its socket and its pins must be its own.
+/// keeps its socket and its pins must be its own. The agent sees all else read-only.
 fn wrapper(
     scale: &Scale,
     folder: &std::path::Path,
@@ -56,9 +93,15 @@ fn wrapper(
     let list: String = capabilities.iter().map(|name| format!(",+{name}")).collect();
     let script = format!(
         "#!/bin/sh\n\
+         if [ \"$1\" = agent ] && [ -z \"$INSIDE\" ]; then\n\
+         INSIDE=1 exec unshare --mount --propagation private \"$0\" \"$@\"; fi\n\
          for word; do case $last in\n\
          --bpffs|--socket) chown 65534 \"$(dirname \"$word\")\" ;;\n\
-         esac; last=$word; done\n\
+         esac\n\
+         if [ \"$last\" = --socket ]; then own=$(dirname \"$word\"); fi\n\
+         last=$word; done\n\
+         if [ -n \"$own\" ]; then mount --bind \"$own\" \"$own\"\n\
+         mount -o remount,bind,ro / || exit 1; fi\n\
          exec setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs \
          --inh-caps -all{list} --ambient-caps -all{list} --bounding-set -all{list} {} \"$@\"\n",
         scale.lb.display()

@@ -23,6 +23,7 @@ pub(crate) mod setup;
 mod state;
 mod status;
 mod surroundings;
+mod syscalls;
 mod termination;
 mod upkeep;
 mod warnings;

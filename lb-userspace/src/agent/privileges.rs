@@ -3,6 +3,7 @@
 
 use caps::{CapSet, Capability, errors::CapsError};
 
+use super::syscalls;
 use crate::{
     cli::{Exit, Failure},
     config::Config,
@@ -12,8 +13,8 @@ use crate::{
 const NEEDED: [Capability; 3] =
     [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON];
 
-/// Refuses to start without a capability, and names it. From here on no program that is started can
-/// have more than this one.
+/// Refuses to start without a capability, and names it. From here on this process can neither have
+/// more privileges nor ask the kernel for what it has no use for.
 pub fn check(config: &Config) -> Result<(), Failure> {
     let held = caps::read(None, CapSet::Effective).map_err(|error| unknown(&error))?;
     let all = held.contains(&Capability::CAP_SYS_ADMIN);
@@ -37,7 +38,10 @@ pub fn check(config: &Config) -> Result<(), Failure> {
         ));
     }
     nix::sys::prctl::set_no_new_privs()
-        .map_err(|error| Failure::new(Exit::Error, error, "the kernel is too old"))
+        .map_err(|error| Failure::new(Exit::Error, error, "the kernel is too old"))?;
+    syscalls::limit(config.socket_termination).map_err(|error| {
+        Failure::new(Exit::Error, error, "use a kernel with CONFIG_SECCOMP_FILTER")
+    })
 }
 
 /// Gives up, for good, what only loading needs. Threads that are started later lack it too.

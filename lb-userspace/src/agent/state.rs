@@ -170,6 +170,7 @@ impl State {
             unread: false,
             unsettled: None,
         };
+        state.health.lock().sources = state.sources.clone();
         if !state.waits() {
             state.attach()?;
         }

@@ -23,6 +23,7 @@ pub mod object;
 pub mod pins;
 pub mod rates;
 pub mod removal;
+mod room;
 pub mod rows;
 pub mod seen;
 pub mod sockets;

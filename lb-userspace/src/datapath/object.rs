@@ -19,6 +19,7 @@ use super::{
     layout::MAPS,
     moving::{self, Moving},
     pins::Pins,
+    room::{self, TooLittle},
 };
 
 /// A loaded object: its programs, and its maps until they are taken.
@@ -80,6 +81,8 @@ pub enum LoadError {
     Unpinned(PathBuf),
     #[error("not allowed to use BPF")]
     NotAllowed,
+    #[error("{0}")]
+    NoRoom(TooLittle),
     #[error("the maps under {} are of a version that did not write down their layout", .0.display())]
     OldLayout(PathBuf),
 }
@@ -134,7 +137,10 @@ pub fn load_pinned(
     unused: Unused,
 ) -> Result<(Object, Option<Moving>), LoadError> {
     let (folder, moving) = moving::prepare(bpffs)?;
-    match load(sizes, Some(&folder), Programs::But(unused)) {
+    let loaded = room::check(sizes, &folder)
+        .map_err(LoadError::NoRoom)
+        .and_then(|()| load(sizes, Some(&folder), Programs::But(unused)));
+    match loaded {
         Ok(object) => Ok((object, moving)),
         Err(error) => {
             // Of a start that failed nothing stays: folders with pins in them do not go.

@@ -77,7 +77,7 @@ fn kernel(facts: &Facts) -> Said {
             fail(format!("{release} is too old"), "run kernel 6.1 or newer")
         }
         Some(version) if version < (6, 6) => warn(
-            format!("{release} has no TCX links"),
+            format!("{release} has no links for tc (TCX): filters stand in"),
             "run kernel 6.6 or newer for tc without gaps",
         ),
         Some(_) => ok(release),

@@ -1,9 +1,10 @@
 //! The answers of `/healthz` and `/livez` (docs/kubernetes.md, rows 73 and 74).
 //!
 //! The proxy is well as long as no change waits for longer than [`PATIENCE`] to reach the kernel.
-//! `/healthz` adds whether the node may be sent new traffic at all.
+//! `/healthz` adds whether the node may be sent new traffic at all. `/readyz` is our own: whether what
+//! is in the kernel is what the cluster says now.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -12,6 +13,9 @@ use crate::model::Family;
 
 /// How long a change may wait: twice what the reference calls its sync period.
 pub const PATIENCE: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
+
+/// How old the last word of the API server may be for the proxy to be ready.
+pub const FRESH: Duration = Duration::from_secs(120);
 
 /// The proxy's health on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +46,18 @@ pub struct Body {
     pub node_eligible: Option<bool>,
     pub healthy: bool,
     pub status: BTreeMap<&'static str, FamilyBody>,
+}
+
+/// `/readyz`, as it is answered.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Ready {
+    pub ready: bool,
+    /// Whether a complete plan has reached the kernel since the start.
+    pub synced: bool,
+    /// Since the API server was last heard of; none with manifests.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_age_seconds: Option<f64>,
 }
 
 /// The health of one family.
@@ -105,6 +121,15 @@ impl NodeHealth {
         (status(body.healthy), body)
     }
 
+    /// Status and body of `/readyz`, when the source was last heard of so long ago. Whoever is not
+    /// ready still serves by what it knows.
+    pub fn readyz(&self, age: Option<Duration>) -> (u16, Ready) {
+        let synced = self.families.values().any(|family| family.synced.is_some());
+        let ready = synced && age.is_none_or(|age| age <= FRESH);
+        let source_age_seconds = age.map(|age| age.as_secs_f64());
+        (status(ready), Ready { ready, synced, source_age_seconds })
+    }
+
     fn keeps_up(&self, family: &FamilyHealth, now: Timestamp) -> bool {
         family.waits.is_none_or(|since| now.duration_since(since) < self.patience)
     }
@@ -133,4 +158,25 @@ impl NodeHealth {
 
 const fn status(well: bool) -> u16 {
     if well { 200 } else { 503 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_synced_is_ready_until_the_source_has_been_silent_for_long() {
+        let mut node = NodeHealth::new(PATIENCE);
+        node.set_families(&[Family::V4]);
+        let answer = |node: &NodeHealth, age: Option<Duration>| {
+            let (status, Ready { ready, synced, .. }) = node.readyz(age);
+            assert_eq!(status == 200, ready);
+            (ready, synced)
+        };
+        assert_eq!(answer(&node, Some(Duration::ZERO)), (false, false));
+        node.sync_all(Timestamp::now());
+        assert_eq!(answer(&node, None), (true, true));
+        assert_eq!(answer(&node, Some(FRESH)), (true, true));
+        assert_eq!(answer(&node, Some(FRESH + Duration::from_secs(1))), (false, true));
+    }
 }

@@ -5,6 +5,7 @@ use std::{
     io,
     net::{IpAddr, SocketAddr},
     sync::{Arc, Mutex, PoisonError},
+    time::Instant,
 };
 
 use axum::{
@@ -14,14 +15,18 @@ use axum::{
     routing::get,
 };
 use jiff::Timestamp;
-use tokio::{net::TcpListener, sync::Notify};
+use serde::Serialize;
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, watch},
+};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use super::{
-    node::{Body, NodeHealth, PATIENCE},
+    node::{NodeHealth, PATIENCE},
     services::{Answer, Checks},
 };
-use crate::model::ObjectName;
+use crate::{cluster::watch::Sources, model::ObjectName};
 
 const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-weight");
 
@@ -32,6 +37,8 @@ pub struct Health {
     pub node: NodeHealth,
     /// Where `healthCheckNodePort` servers listen.
     pub listen: BTreeSet<IpAddr>,
+    /// How the watches are doing.
+    pub sources: watch::Receiver<Sources>,
 }
 
 /// Shared between the agent and its servers.
@@ -47,6 +54,7 @@ impl Default for Shared {
             checks: Checks::default(),
             node: NodeHealth::new(PATIENCE),
             listen: BTreeSet::new(),
+            sources: watch::channel(Sources::default()).1,
         };
         Self { health: Arc::new(Mutex::new(health)), changed: Arc::default() }
     }
@@ -135,17 +143,24 @@ impl Servers {
     }
 }
 
-/// Serves `/healthz` and `/livez` until the guard is dropped.
+/// Serves `/healthz`, `/livez` and `/readyz` until the guard is dropped.
 ///
 /// # Errors
 /// If the address cannot be listened on.
 pub async fn serve_node(address: SocketAddr, shared: Shared) -> io::Result<DropGuard> {
     let listener = TcpListener::bind(address).await?;
-    let (healthz, livez) = (shared.clone(), shared);
-    let answer = |(status, body): (u16, Body)| std::future::ready(of_node(status, &body));
+    let (healthz, livez, readyz) = (shared.clone(), shared.clone(), shared);
+    let healthz = move || of_node(healthz.lock().node.healthz(Timestamp::now()));
+    let livez = move || of_node(livez.lock().node.livez(Timestamp::now()));
+    let readyz = move || {
+        let health = readyz.lock();
+        let age = health.sources.borrow().age(Instant::now());
+        of_node(health.node.readyz(age))
+    };
     let router = Router::new()
-        .route("/healthz", get(move || answer(healthz.lock().node.healthz(Timestamp::now()))))
-        .route("/livez", get(move || answer(livez.lock().node.livez(Timestamp::now()))));
+        .route("/healthz", get(move || std::future::ready(healthz())))
+        .route("/livez", get(move || std::future::ready(livez())))
+        .route("/readyz", get(move || std::future::ready(readyz())));
     Ok(spawn(listener, router))
 }
 
@@ -167,8 +182,8 @@ fn of_service(Answer { status, weight, body }: Answer) -> Response {
     response
 }
 
-fn of_node(status: u16, body: &Body) -> Response {
-    json(status, serde_json::to_string(body).unwrap_or_default())
+fn of_node((status, body): (u16, impl Serialize)) -> Response {
+    json(status, serde_json::to_string(&body).unwrap_or_default())
 }
 
 fn json(status: u16, body: String) -> Response {

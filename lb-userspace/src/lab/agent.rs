@@ -16,7 +16,7 @@ use super::{host::Host, laboratory::Lab, process::Process};
 
 /// How long an agent may take until its first sync is in the kernel: long where every instruction is
 /// computed, as in a guest without hardware.
-const START: Duration = Duration::from_secs(120);
+const START: Duration = Duration::from_secs(600);
 
 /// How an agent is started.
 #[derive(Clone, Debug)]
@@ -63,6 +63,11 @@ impl Agent {
     /// Is another program from its next start on.
     pub fn becomes(&mut self, binary: PathBuf) {
         self.options.binary = binary;
+    }
+
+    /// Has more flags from its next start on.
+    pub fn also(&mut self, flags: &[&str]) {
+        self.options.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
     }
 
     /// Starts it again after [`Agent::kill`] or [`Agent::terminate`]; waits until it is ready.

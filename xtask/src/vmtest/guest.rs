@@ -20,6 +20,8 @@ pub(super) struct Seen {
     /// Tests that failed.
     pub(super) failed: Vec<String>,
     passed: usize,
+    /// The test whose result stands on a line of its own, behind what it printed.
+    running: Option<String>,
     result: Option<bool>,
 }
 
@@ -69,11 +71,13 @@ impl Seen {
             // The test's own name may stand on the same line.
             let program = program.rsplit(' ').next().unwrap_or(program);
             self.verified.insert(program.to_owned(), count);
+            self.begins(line);
+        } else if let Some(name) = self.running.take_if(|_| matches!(line, "ok" | "FAILED")) {
+            self.ends(name, line);
         } else if let Some(test) = line.strip_prefix("test ") {
             match test.rsplit_once(" ... ") {
-                Some((_, "ok")) => self.passed += 1,
-                Some((name, "FAILED")) => self.failed.push(name.to_owned()),
-                _ => {}
+                Some((name, result @ ("ok" | "FAILED"))) => self.ends(name.to_owned(), result),
+                _ => self.begins(line),
             }
         } else if let Some(result) = line.strip_prefix("RESULT ") {
             self.result = Some(result == "ok");
@@ -84,6 +88,20 @@ impl Seen {
             eprintln!("vmtest: {line}");
             self.passed += usize::from(line.ends_with("ok"));
             self.failed.extend(line.strip_suffix("  BROKEN").map(str::to_owned));
+        }
+    }
+
+    fn begins(&mut self, line: &str) {
+        let name = line.strip_prefix("test ").and_then(|test| test.split_once(" ... "));
+        if let Some((name, _)) = name {
+            self.running = Some(name.to_owned());
+        }
+    }
+
+    fn ends(&mut self, name: String, result: &str) {
+        match result {
+            "ok" => self.passed += 1,
+            _ => self.failed.push(name),
         }
     }
 }
@@ -110,6 +128,7 @@ mod tests {
             "KERNEL 6.1.0-56-cloud-amd64",
             "test packet::loads::every_program_loads ... uplink_xdp: 62919 instructions verified",
             "connect4: 812 instructions verified",
+            "ok",
             "test packet::both::a ... ok",
             "test packet::both::b ... FAILED",
             "RESULT failed",
@@ -120,7 +139,8 @@ mod tests {
         let expected = Seen {
             verified: verified.map(|(name, count)| (name.to_owned(), count)).into(),
             failed: vec!["packet::both::b".to_owned()],
-            passed: 1,
+            passed: 2,
+            running: None,
             result: Some(false),
         };
         assert_eq!(seen, expected);

@@ -40,18 +40,24 @@ pub(super) struct Programs {
 
 /// Compiles them.
 pub(super) fn build() -> Result<Programs> {
+    let tests = test_binary()?;
+    let binaries = ["debug/lb", "debug/lb-chaos"].map(|binary| repo::target().join(binary));
+    Ok(Programs { tests, binaries: binaries.to_vec() })
+}
+
+/// Compiles lb-userspace's integration tests: the one binary that they are.
+pub(crate) fn test_binary() -> Result<PathBuf> {
     let mut cargo = process::cargo(["test", "--no-run", "--message-format", "json", "--quiet"]);
-    cargo.args(["-p", "lb-userspace", "--features", "lb-userspace/lab", "--test", "it"]);
+    // With both packages, as `cargo xtask test` has them: nothing is compiled twice.
+    cargo.args(["-p", "lb-common", "-p", "lb-userspace"]);
+    cargo.args(["--features", "lb-userspace/lab", "--test", "it"]);
     let printed = process::output(&mut cargo)?;
     let executable = |line: &str| -> Option<PathBuf> {
         let message: serde_json::Value = serde_json::from_str(line).ok()?;
         let is_test = message["target"]["name"] == "it";
         is_test.then(|| message["executable"].as_str().map(PathBuf::from)).flatten()
     };
-    let tests = printed.lines().find_map(executable).context("cargo names no test binary")?;
-    let binaries = ["debug/lb", "debug/lb-chaos"].map(|binary| repo::target().join(binary));
-    let binaries = binaries.to_vec();
-    Ok(Programs { tests, binaries })
+    printed.lines().find_map(executable).context("cargo names no test binary")
 }
 
 /// The initramfs for a kernel, packed.
@@ -95,7 +101,7 @@ fn chaos(programs: &Programs, rows: &[u32]) -> String {
     let program = programs.binaries.iter().find(|program| program.ends_with("lb-chaos"));
     let Some(program) = program.filter(|_| !rows.is_empty()) else { return "true".to_owned() };
     let rows: String = rows.iter().map(|row| format!(" {row}")).collect();
-    format!("{} --fast{rows}", program.display())
+    format!("{} --fast --in-guest --tests /tests{rows}", program.display())
 }
 
 /// Copies a program without its debug information, and the libraries that it is linked with.

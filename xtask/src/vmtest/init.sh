@@ -16,9 +16,12 @@ for module in $(cat /modules/order); do
 done
 ip link set lo up
 echo "KERNEL $(uname -r)"
-/tests --nocapture --test-threads 1 packet::loads:: | grep -F ' instructions verified'
 result=0
-/tests --test-threads 2 $(cat /filters) || result=1
+if [ -s /filters ]; then
+    # Told apart from the rest, for what it prints: how much the verifier walked.
+    /tests --nocapture --test-threads 1 packet::loads:: || result=1
+    /tests --test-threads 2 --skip packet::loads:: $(cat /filters) || result=1
+fi
 sh /chaos || result=1
 [ $result = 0 ] && echo "RESULT ok" || echo "RESULT failed"
 poweroff -f

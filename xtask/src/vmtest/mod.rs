@@ -11,6 +11,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
+pub(crate) use self::image::test_binary;
 use crate::{
     repo,
     setup::{self, Scope},
@@ -52,7 +53,7 @@ pub(crate) struct Selection {
     /// None: all
     #[arg(value_enum)]
     kernels: Vec<Kernel>,
-    /// Only tests whose names contain one of these; none: every packet test
+    /// Only tests whose names contain one of these; none: the packet tests, unless rows are named
     #[arg(long, value_name = "NAME")]
     tests: Vec<String>,
     /// Only these rows of faults; none: those that concern kernels, unless tests are named
@@ -63,18 +64,31 @@ pub(crate) struct Selection {
     record: bool,
 }
 
+impl Selection {
+    /// These rows of faults in one kernel.
+    pub(crate) fn rows(kernel: Kernel, rows: &[u32]) -> Self {
+        Self { kernels: vec![kernel], tests: Vec::new(), rows: rows.to_vec(), record: false }
+    }
+
+    /// These tests in every kernel.
+    pub(crate) fn tests(name: &str) -> Self {
+        Self { kernels: Vec::new(), tests: vec![name.to_owned()], rows: Vec::new(), record: false }
+    }
+}
+
 /// What runs in a guest unless something else is asked for: every packet test, and faults that show
 /// whether the hooks of that kernel hold.
 const TESTS: &[&str] = &["packet::"];
-const ROWS: &[u32] = &[1, 2, 7, 9, 25, 36, 39];
+const ROWS: &[u32] = &[1, 2, 7, 9, 21, 22, 25, 31, 36, 38, 39];
 
 /// Runs the tests on every kernel chosen. A kernel that is not to be had is skipped, and said so.
 pub(crate) fn run(selection: &Selection, timings: &mut Timings) -> Result<()> {
     let Selection { kernels, tests, rows, record } = selection;
-    let rows = if rows.is_empty() && tests.is_empty() { ROWS } else { rows };
+    let all = rows.is_empty() && tests.is_empty();
+    let rows = if all { ROWS } else { rows };
     let kernels = if kernels.is_empty() { Kernel::ALL } else { kernels };
     let tests: Vec<&str> =
-        if tests.is_empty() { TESTS.to_vec() } else { tests.iter().map(String::as_str).collect() };
+        if all { TESTS.to_vec() } else { tests.iter().map(String::as_str).collect() };
     timings.part("setup", || setup::ensure(Scope::Vm))?;
     let programs = timings.part("build", image::build)?;
 

@@ -7,7 +7,11 @@ mod leases;
 mod listings;
 mod operator;
 mod order;
+#[cfg(all(feature = "lab", target_os = "linux"))]
+mod outage;
 mod refusals;
+#[cfg(all(feature = "lab", target_os = "linux"))]
+mod scale;
 mod services;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 mod traffic;

@@ -21,7 +21,7 @@ use crate::{
 const ENOUGH: usize = 30;
 
 /// An agent on node 1 whose objects come from the server, and the wire between them.
-fn agent(world: &World, server: &ApiServer) -> (Agent, Wire) {
+pub(super) fn agent(world: &World, server: &ApiServer, flags: &[&str]) -> (Agent, Wire) {
     let node = world.node(1);
     let listener = node.run(|| TcpListener::bind("127.0.0.1:0")).unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -36,13 +36,14 @@ fn agent(world: &World, server: &ApiServer) -> (Agent, Wire) {
     });
     std::fs::write(&kubeconfig, file.to_string()).unwrap();
     let kubeconfig = kubeconfig.display().to_string();
-    let options = world.options(&["--xdp-mode", "off", "--kubeconfig", &kubeconfig]);
+    let own = ["--xdp-mode", "off", "--kubeconfig", &kubeconfig];
+    let options = world.options(&[&own, flags].concat());
     let options = AgentOptions { manifests: "".into(), ..options };
     let agent = tokio::task::block_in_place(|| Agent::start(&world.lab, node, options)).unwrap();
     (agent, wire)
 }
 
-fn endpoints(pods: &[&Pod], hints: &[&str]) -> Value {
+pub(super) fn endpoints(pods: &[&Pod], hints: &[&str]) -> Value {
     let endpoint = |(number, pod): (usize, &&Pod)| {
         let mut endpoint = json!({
             "addresses": [pod.addresses[V4]], "nodeName": format!("n{}", pod.node),
@@ -58,7 +59,7 @@ fn endpoints(pods: &[&Pod], hints: &[&str]) -> Value {
 
 /// Waits until these, all of them and nobody else, have answered the last requests that began after
 /// now.
-fn until_served_by(load: &Load, pods: &[&Pod]) {
+pub(super) fn until_served_by(load: &Load, pods: &[&Pod]) {
     let names: BTreeSet<&str> = pods.iter().map(|pod| pod.name.as_str()).collect();
     let found = load.wait(load.ended(), 10 * PATIENCE, |requests| {
         let last = requests.len().checked_sub(ENOUGH)?;
@@ -78,7 +79,7 @@ async fn policies_and_hints_that_change_under_traffic_are_followed_without_a_fau
     server.create_node("n2", "b", "192.168.10.2").await;
     let web: Service = server.create(service()).await;
     server.create(slice(&endpoints(&pods, &[]))).await;
-    let (_agent, _wire) = agent(&world, &server);
+    let (_agent, _wire) = agent(&world, &server, &[]);
 
     let spec = web.spec.unwrap();
     let ports = spec.ports.unwrap();
@@ -127,7 +128,7 @@ async fn policies_and_hints_that_change_under_traffic_are_followed_without_a_fau
     assert_eq!(disturbed.collect::<Vec<_>>(), [], "connections that were there before");
 }
 
-fn service() -> Service {
+pub(super) fn service() -> Service {
     crate::support::objects::object(json!({
         "metadata": {"name": "web"},
         "spec": {"type": "NodePort", "ports": [
@@ -136,7 +137,7 @@ fn service() -> Service {
     }))
 }
 
-fn slice(endpoints: &Value) -> EndpointSlice {
+pub(super) fn slice(endpoints: &Value) -> EndpointSlice {
     crate::support::objects::object(json!({
         "metadata": {"name": "web", "labels": {"kubernetes.io/service-name": "web"}},
         "addressType": "IPv4",

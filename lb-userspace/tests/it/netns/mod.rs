@@ -23,7 +23,7 @@ mod objects;
 mod operators;
 mod outside;
 mod restart;
-mod semantics;
+pub mod semantics;
 mod session;
 mod sockets;
 pub mod world;

@@ -26,6 +26,7 @@ use super::{
     support::{FromIp, Sample, ip},
     town::{Town, seconds},
 };
+use crate::support::counted;
 
 /// The programs that see frames come in.
 pub const ARRIVING: [Program; 2] = [Program::Xdp, Program::Ingress];
@@ -46,6 +47,17 @@ pub struct Both {
     pub uplinks: BTreeMap<u32, u32>,
     ways: BTreeMap<IpAddr, Way>,
     counts: Counts,
+    alike: Alike,
+}
+
+/// How many frames met the same fate in both worlds; told at the end.
+#[derive(Default)]
+struct Alike(usize);
+
+impl Drop for Alike {
+    fn drop(&mut self) {
+        counted(self.0, "packets alike in both worlds");
+    }
 }
 
 /// Towns of both families and every protocol with so many backends here and elsewhere.
@@ -103,7 +115,8 @@ impl Both {
     pub fn new(town: Town) -> Self {
         let kernel = Kernel::load();
         let uplinks = BTreeMap::from([(UPLINK, 1), (SECOND, 1)]);
-        Self { town, kernel, uplinks, ways: BTreeMap::new(), counts: Counts::zero() }
+        let (ways, counts, alike) = (BTreeMap::new(), Counts::zero(), Alike::default());
+        Self { town, kernel, uplinks, ways, counts, alike }
     }
 
     /// To another town, with neither flows nor ways; counts go on from where they are.
@@ -242,6 +255,7 @@ impl Both {
             run.outcome,
             Shown(frame),
         );
+        self.alike.0 += 1;
         run
     }
 

@@ -7,6 +7,7 @@ use super::{
     support::{SYN, Sample},
     town::{SERVICE, Town},
 };
+use crate::support::counted;
 
 /// Pairs of SYNs in each of four towns, and how many of them between two cleanings of the small flow
 /// table.
@@ -50,6 +51,8 @@ fn race(town: Town, ring: bool) {
             split += u32::from(sent.iter().any(|one| *one != sent[0]));
         }
     }
-    println!("ring: {ring}: {split} of {PAIRS} split, {dropped} dropped");
+    counted(PAIRS as usize, "pairs of SYNs on two CPUs at once");
+    counted(split as usize, "of them split");
+    counted(dropped, "packets dropped, to be sent again");
     assert_eq!(split, 0, "of {PAIRS}");
 }
