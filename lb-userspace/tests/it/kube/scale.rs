@@ -39,7 +39,7 @@ where
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_cluster_is_taken_whole_and_a_change_of_it_alone() {
     let services = if full_size() { 10_000 } else { 200 };
-    let cluster = Cluster { services, endpoints: 10, outside: false, dual: false };
+    let cluster = Cluster::new(services, 10);
     let server = ApiServer::start().await;
     let [Change::Service(Op::Reset(all)), Change::EndpointSlice(Op::Reset(slices))] =
         cluster.listings()
