@@ -3,7 +3,7 @@
 use crate::{
     abi::{FlowWords, WORDS_V4, WORDS_V6, Word},
     checksum::Delta,
-    wire::proto,
+    wire::{copy, proto},
 };
 
 /// An IPv4 address, big-endian.
@@ -53,8 +53,8 @@ impl Addr for V4 {
 
     #[inline(always)]
     fn to_slot(self) -> [u8; 16] {
-        let [a, b, c, d] = self.0;
-        [a, b, c, d, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        // As a number: of an array of zeros LLVM makes a call of `memset`, which goes byte by byte.
+        u128::from(u32::from_le_bytes(self.0)).to_le_bytes()
     }
 
     #[inline(always)]
@@ -153,10 +153,7 @@ impl Addr for V6 {
 
     #[inline(always)]
     fn set(&mut self, to: Self) {
-        let [low, high] = to.halves().map(u64::to_ne_bytes);
-        let (first, last) = self.0.split_at_mut(8);
-        first.copy_from_slice(&low);
-        last.copy_from_slice(&high);
+        copy(&mut self.0, &to.0);
     }
 
     #[inline(always)]

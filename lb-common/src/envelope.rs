@@ -10,7 +10,7 @@ use crate::{
     parse::L3,
     reject::sum_v4,
     rewrite::{Rewrite, link},
-    wire::{Header, Ipv4, Ipv6},
+    wire::{Header, Ipv4, Ipv6, copy},
 };
 
 /// Hops of an envelope that is on its way from the first node to the second.
@@ -123,7 +123,8 @@ impl Envelope for V6 {
         outer.payload_length = length.to_be_bytes();
         outer.next_header = Self::IN_ITSELF;
         outer.hop_limit = ttl(marked);
-        (outer.src, outer.dst) = (to.src.0, to.dst.0);
+        copy(&mut outer.src, &to.src.0);
+        copy(&mut outer.dst, &to.dst.0);
         Some(())
     }
 }

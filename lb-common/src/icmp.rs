@@ -9,7 +9,7 @@ use crate::{
     parse::L3,
     reject::TTL,
     rewrite::Rewrite,
-    wire::{Eth, Header, Icmp, Ipv4, Ipv6, Ports, Tcp, Udp, proto},
+    wire::{Eth, Header, Icmp, Ipv4, Ipv6, Ports, Tcp, Udp, copy, proto},
 };
 
 /// What a message is for.
@@ -146,8 +146,8 @@ impl Messages for V6 {
         if ip.version_class_label[0] >> 4 != 6 {
             return None;
         }
-        answer.src = V6(ip.dst);
-        answer.dst = V6(ip.src);
+        answer.src.set(V6(ip.dst));
+        answer.dst.set(V6(ip.src));
         answer.protocol = ip.next_header;
         ports(packet, Ipv6::LEN, answer)
     }
@@ -159,8 +159,8 @@ impl Messages for V6 {
         delta: Delta,
     ) -> Option<Delta> {
         let ip = packet.get_mut::<Ipv6>(Self::QUOTE)?;
-        ip.src = to.dst.0;
-        ip.dst = to.src.0;
+        copy(&mut ip.src, &to.dst.0);
+        copy(&mut ip.dst, &to.src.0);
         Some(delta)
     }
 

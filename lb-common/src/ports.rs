@@ -23,7 +23,7 @@ use crate::{
 
 /// Ports that are looked through at a time.
 const STRIP: u32 = 16;
-/// How many words are looked at for one port: more than one only where other CPUs are faster.
+/// How often a port is looked for: more than once only where other CPUs are faster.
 const LOOKS: u32 = 8;
 
 /// Flows that opened and were not answered yet, of the last one to two windows: counted up when a
@@ -79,6 +79,9 @@ impl Gauge {
 }
 
 impl PortPool {
+    /// What [`PortPool::take`] says when it is worth another look.
+    pub const AGAIN: u32 = SNAT_PORTS + 1;
+
     /// How many flows may be half-open.
     #[inline(always)]
     fn is_flooded(&self, settings: &Settings, now: u32) -> bool {
@@ -99,27 +102,24 @@ impl PortPool {
         }
     }
 
-    /// Takes a port that nobody has, from word `from` on; [`SNAT_PORTS`] if there is none.
+    /// Looks for a port that nobody has, from word `from` on, and takes it; [`SNAT_PORTS`] if there is
+    /// none, [`PortPool::AGAIN`] if another CPU was faster.
     #[inline(always)]
     pub fn take(&self, count: u32, from: u32) -> u32 {
-        let mut looks = 0;
-        while looks < LOOKS {
-            let word = self.open_word(count, from);
-            let Some(taken) = self.taken.get(word as usize) else { return SNAT_PORTS };
-            let old = taken.get();
-            let free = !old & below(count - word * 64);
-            let bit = free & free.wrapping_neg();
-            if free == bit {
-                // The last one, or none. Lost without harm: whoever comes next finds none either.
-                self.set_full(word, true);
-            }
-            if free != 0 && taken.replace_if(old, old | bit) {
-                self.used.add(1);
-                return word * 64 + place(bit);
-            }
-            looks += 1;
+        let word = self.open_word(count, from);
+        let Some(taken) = self.taken.get(word as usize) else { return SNAT_PORTS };
+        let old = taken.get();
+        let free = !old & below(count - word * 64);
+        let bit = free & free.wrapping_neg();
+        if free == bit {
+            // The last one, or none. Lost without harm: whoever comes next finds none either.
+            self.set_full(word, true);
         }
-        SNAT_PORTS
+        if free == 0 || !taken.replace_if(old, old | bit) {
+            return Self::AGAIN;
+        }
+        self.used.add(1);
+        word * 64 + place(bit)
     }
 
     /// The first word from `from` on that is not known to be full; [`SNAT_PORTS`] if all are.
@@ -193,11 +193,11 @@ const fn below(count: u32) -> u64 {
     if count >= 64 { u64::MAX } else { (1 << count) - 1 }
 }
 
-/// Which bit this is. A function of its own: LLVM would make a table of it, were it to see where the
-/// bit comes from.
-#[inline(never)]
+/// Which bit this is.
+#[inline(always)]
 fn place(bit: u64) -> u32 {
-    bit.wrapping_sub(1).count_ones()
+    // LLVM would make a table of it, were it to see where the bit comes from.
+    core::hint::black_box(bit).wrapping_sub(1).count_ones()
 }
 
 /// How many ports there are.
@@ -255,7 +255,15 @@ pub fn lease<A: Addr, S: Store<A>>(
         return Lease::Look;
     }
     let hash = hash::tuple(settings.seed, &draft.segment.tuple).rotate_left(17);
-    let port = store.take_port(pool, ports, hash::scale(hash, ports.div_ceil(64)));
+    let from = hash::scale(hash, ports.div_ceil(64));
+    // Here and not in `take`: the verifier walks every look, each with all ways through it, unless it
+    // is a call of a global function.
+    let mut port = PortPool::AGAIN;
+    let mut looks = 0;
+    while port == PortPool::AGAIN && looks < LOOKS {
+        port = store.take_port(pool, ports, from);
+        looks += 1;
+    }
     if port >= ports {
         return if pool.rests(now) { Lease::Refused } else { Lease::Look };
     }

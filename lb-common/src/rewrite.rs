@@ -7,7 +7,7 @@ use crate::{
     flow::Tuple,
     packet::Packet,
     parse::{L3, L4_V4, L4_V6, Parse},
-    wire::{Ipv4, Ipv6, Link, Tcp, Udp, proto},
+    wire::{Ipv4, Ipv6, Link, Tcp, Udp, copy, proto},
 };
 
 /// A family whose packets can be rewritten.
@@ -46,8 +46,8 @@ impl Rewrite for V6 {
         if hop {
             ip.hop_limit = ip.hop_limit.wrapping_sub(1);
         }
-        ip.src = to.src.0;
-        ip.dst = to.dst.0;
+        copy(&mut ip.src, &to.src.0);
+        copy(&mut ip.dst, &to.dst.0);
         Some(())
     }
 }

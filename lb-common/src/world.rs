@@ -44,6 +44,13 @@ pub trait World: Sized {
 
     // For DSR; a world without it knows no other node.
 
+    /// Whether DSR is among what the programs do. Where it is not, the verifier knows (its constants are
+    /// frozen), and neither looks at nor keeps what only DSR needs.
+    #[inline(always)]
+    fn has_dsr(&self) -> bool {
+        true
+    }
+
     /// A node of the cluster.
     fn node(&self, _id: u32) -> Option<&Node> {
         None

@@ -1,7 +1,7 @@
 //! The kernel's helpers as safe functions. Each takes numbers, or the context of the program that
 //! calls it; the verifier checks the rest.
 
-use core::ffi::c_void;
+use core::{ffi::c_void, mem::MaybeUninit};
 
 use aya_ebpf::{
     bindings::bpf_fib_lookup as FibParams,
@@ -82,11 +82,33 @@ pub fn bound_v6(context: &SockContext) -> V6 {
     V6([a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p])
 }
 
-/// Parameters that ask for nothing yet.
-#[inline(always)]
-pub const fn no_fib_params() -> FibParams {
-    // SAFETY: a plain C structure, for which zeros are valid.
-    unsafe { core::mem::zeroed() }
+/// What the kernel's routing is asked with, and answers in. Aligned to a word: the compiler writes
+/// addresses by words, and the verifier wants those aligned on the stack.
+#[repr(align(8))]
+pub struct FibQuestion(MaybeUninit<FibParams>);
+
+impl FibQuestion {
+    /// Room for a question.
+    #[inline(always)]
+    pub const fn new() -> Self {
+        Self(MaybeUninit::uninit())
+    }
+
+    /// One that asks for nothing yet.
+    #[inline(always)]
+    pub fn begin(&mut self) -> &mut FibParams {
+        const { assert!(size_of::<FibParams>().is_multiple_of(8)) };
+        let words = self.0.as_mut_ptr().cast::<u64>();
+        let mut index = 0;
+        while index < size_of::<FibParams>() / 8 {
+            // SAFETY: a word of the structure, which is aligned to words. Volatile, or LLVM makes a
+            // call of `memset` of it, which goes byte by byte.
+            unsafe { words.add(index).write_volatile(0) };
+            index += 1;
+        }
+        // SAFETY: a plain C structure, for which zeros are valid.
+        unsafe { self.0.assume_init_mut() }
+    }
 }
 
 /// The MTU of the way out, if the kernel found a packet too long for it (5.12).

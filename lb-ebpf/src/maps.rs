@@ -17,6 +17,18 @@ use lb_common::{
     verdict::Reason,
 };
 
+/// Non-zero: DSR is compiled in. The agent says so before it loads the programs, and freezes it: the
+/// verifier walks nothing that a constant keeps from being reached (kernel 5.3).
+#[unsafe(no_mangle)]
+static DSR: u32 = 1;
+
+/// See [`DSR`].
+#[inline(always)]
+pub fn has_dsr() -> bool {
+    // SAFETY: a constant; volatile, because who loads the object may have changed it.
+    unsafe { (&raw const DSR).read_volatile() != 0 }
+}
+
 #[map]
 pub static SETTINGS: Array<Settings> = Array::with_max_entries(1, 0);
 

@@ -3,7 +3,6 @@
 
 use aya_ebpf::bindings::{
     BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
-    bpf_fib_lookup as Params,
 };
 use lb_common::{
     abi::NextHop,
@@ -14,17 +13,12 @@ use lb_common::{
 };
 
 use crate::{
-    helpers::{self, Context},
+    helpers::{self, Context, FibQuestion},
     maps,
 };
 
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
-
-/// Aligned to a word: the compiler writes addresses by words, and the verifier wants those aligned
-/// on the stack.
-#[repr(align(8))]
-struct Aligned(Params);
 
 /// Where a packet came in: at `XDP` or at tc, on an uplink or, with `PODS`, on an interface that pods are
 /// behind. The compiler knows which, and what only others do is not in the program.
@@ -74,17 +68,16 @@ impl<A: Addr, const XDP: bool, const PODS: bool> Network<A> for Place<XDP, PODS>
     /// still to be found, because it hands the packet to the neighbour's queue.
     #[inline(never)]
     fn route(&self, tuple: &Tuple<A>, length: u16, headers: u16) -> Route {
-        let mut aligned = Aligned(helpers::no_fib_params());
-        let params = &mut aligned.0;
+        let mut question = FibQuestion::new();
+        let params = question.begin();
         params.l4_protocol = tuple.protocol;
         params.ifindex = self.interface;
         params.__bindgen_anon_1.tot_len =
             if self.joined == 0 { length } else { headers.saturating_add(self.joined) };
         if A::IS_V4 {
-            let word = |slot: [u8; 16]| u32::from_ne_bytes([slot[0], slot[1], slot[2], slot[3]]);
             params.family = AF_INET;
-            params.__bindgen_anon_3.ipv4_src = word(tuple.src.to_slot());
-            params.__bindgen_anon_4.ipv4_dst = word(tuple.dst.to_slot());
+            params.__bindgen_anon_3.ipv4_src = words(tuple.src.to_slot())[0];
+            params.__bindgen_anon_4.ipv4_dst = words(tuple.dst.to_slot())[0];
         } else {
             params.family = AF_INET6;
             params.__bindgen_anon_3.ipv6_src = words(tuple.src.to_slot());

@@ -50,6 +50,11 @@ impl<const LIVE: bool> World for Kernel<LIVE> {
     }
 
     #[inline(always)]
+    fn has_dsr(&self) -> bool {
+        maps::has_dsr()
+    }
+
+    #[inline(always)]
     fn node(&self, id: u32) -> Option<&Node> {
         maps::NODES.get(id)
     }

@@ -14,16 +14,17 @@ pub struct NextHop {
     pub interface: u32,
     /// Largest IP packet that the way takes; zero for not known.
     pub mtu: u16,
-    zero: [u8; 6],
+    zero: u16,
+    zeros: u32,
 }
 
-// SAFETY: `repr(C)`, offsets 0, 6, 12, 16, 18, 24 bytes in all: no padding, plain integers.
+// SAFETY: `repr(C)`, offsets 0, 6, 12, 16, 18, 20, 24 bytes in all: no padding, plain integers.
 unsafe impl Words<3> for NextHop {}
 
 impl NextHop {
     #[inline(always)]
     pub const fn new(interface: u32, mtu: u16, src: [u8; 6], dst: [u8; 6]) -> Self {
-        Self { dst, src, interface, mtu, zero: [0; 6] }
+        Self { dst, src, interface, mtu, zero: 0, zeros: 0 }
     }
 
     /// The address that packets leave from.

@@ -63,7 +63,7 @@ pub fn lead<A: Addr, S: Store<A>>(
     trace: &mut Trace,
 ) -> Lead {
     let Some(settings) = store.settings() else { return Lead::Nowhere };
-    if !find_frontend(store, draft) {
+    if !store.has_dsr() || !find_frontend(store, draft) {
         return Lead::Nowhere;
     }
     let (frontend, own) = (draft.frontend, settings.own_node);
@@ -106,6 +106,12 @@ pub fn lead<A: Addr, S: Store<A>>(
     }
     draft.marked = false;
     if slot.before == NodeSlot::REST { Lead::NodeUnlessKnown } else { Lead::Node }
+}
+
+/// Whether this node forwards by DSR.
+#[inline(always)]
+pub(super) fn is_on<A: Addr, S: Store<A>>(store: &S) -> bool {
+    store.has_dsr() && store.settings().is_some_and(|settings| settings.own_node != 0)
 }
 
 /// Whether packets from outside to a frontend of this kind are spread over nodes.
@@ -285,7 +291,7 @@ pub(super) fn error_goes_on<A: Addr, S: Store<A>, N: Network<A>>(
 /// Whether another node is to have a packet that begins no flow: a later fragment, or an error.
 #[inline(always)]
 pub(super) fn follows<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) -> bool {
-    if job.store.settings().is_none_or(|settings| settings.own_node == 0) || job.draft.from_pod {
+    if !is_on(job.store) || job.draft.from_pod {
         return false;
     }
     let known = |job: &mut Job<'_, A, S, N>| {

@@ -116,7 +116,7 @@ pub fn way_out<A: Envelope, S: Store<A>, N: Network<A>>(
     if segment.ttl <= 1 {
         return Err(Reason::TtlExpired);
     }
-    let node = job.draft.node;
+    let node = if job.store.has_dsr() { job.draft.node } else { 0 };
     let outer = if node == 0 { 0 } else { A::OUTER as u16 };
     let length = segment.length.saturating_add(outer);
     let remembers = matches!(job.network.hook(), Hook::Xdp);
@@ -163,7 +163,7 @@ fn remember<A: Addr, S: Store<A>, N: Network<A>>(
     before: u64,
     word: u64,
 ) {
-    if job.draft.node != 0 {
+    if job.store.has_dsr() && job.draft.node != 0 {
         dsr::set_way(job.store, job.draft.node, before, word);
     } else if job.outcome.opened {
         job.draft.entry.way = word;

@@ -26,9 +26,9 @@ pub fn look_up<A: Addr, S: Store<A>>(
     trace: &mut Trace,
 ) -> Course {
     let Some(settings) = store.settings() else { return ends(outcome, Reason::NotService) };
-    let opened = !matches!(draft.step, Step::First);
+    let opened = store.has_dsr() && !matches!(draft.step, Step::First);
     let dialled = opened || passes_dialled(store, &draft.segment.tuple);
-    if dialled && settings.own_node != 0 && !draft.from_pod {
+    if dialled && dsr::is_on(store) && !draft.from_pod {
         let lead = if opened { Lead::Here } else { store.lead(draft, outcome, trace) };
         if let Some(course) = led(store, draft, outcome, trace, lead) {
             return course;

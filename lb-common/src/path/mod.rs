@@ -17,7 +17,7 @@ pub use notes::{Course, Draft, Keep, Notes, Outcome, Step, Trace};
 pub use source::{SourceClass, is_barred, masquerade};
 
 use crate::{
-    addr::{V4, V6},
+    addr::{Addr, V4, V6},
     envelope::{self, Envelope, Inner},
     icmp::Messages,
     packet::Packet,
@@ -52,6 +52,14 @@ struct Job<'a, A, S, N> {
     trace: &'a mut Trace,
 }
 
+impl<A: Addr, S: Store<A>, N: Network<A>> Job<'_, A, S, N> {
+    /// Whether the packet came in an envelope that was opened.
+    #[inline(always)]
+    fn was_opened(&self) -> bool {
+        self.store.has_dsr() && !matches!(self.draft.step, Step::First)
+    }
+}
+
 /// A frame that comes in on an uplink, or out of a pod. It has been rewritten, or turned into the answer to itself,
 /// as the verdict says; the notes have the rest.
 #[inline(always)]
@@ -62,7 +70,7 @@ where
     N: Network<V4> + Network<V6>,
 {
     let Notes { outcome, trace, is_v6, v4, v6 } = notes;
-    *outcome = Outcome::default();
+    outcome.begin();
     let version = version(packet);
     *is_v6 = matches!(version, Ip::V6);
     match version {
@@ -100,10 +108,10 @@ fn arrive_in<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
             job.outcome.end(reason);
         }
         Err(Reason::Protocol) if job.draft.segment.tuple.protocol == A::ICMP => {
-            let reason = if matches!(job.draft.step, Step::First) {
-                icmp::judge(packet, &mut job)
-            } else {
+            let reason = if job.was_opened() {
                 icmp::judge(&Inner::of::<A>(packet), &mut job)
+            } else {
+                icmp::judge(packet, &mut job)
             };
             let reason = match reason {
                 Reason::ErrorRemote | Reason::ToNode => {
@@ -120,11 +128,10 @@ fn arrive_in<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
             job.outcome.end(reason);
         }
     }
-    if matches!(job.outcome.reason, Reason::ToNode) {
+    if job.store.has_dsr() && matches!(job.outcome.reason, Reason::ToNode) {
         return send_on(packet, &mut job);
     }
-    let opened = !matches!(job.draft.step, Step::First);
-    if job.network.hook() == Hook::Tc && S::LIVE && opened {
+    if job.network.hook() == Hook::Tc && S::LIVE && job.was_opened() {
         opening::take_out(packet, &mut job);
     }
     write(packet, job)
@@ -137,7 +144,7 @@ fn is_envelope<A: Family, S: Store<A>, N: Network<A>>(job: &Job<'_, A, S, N>) ->
         && S::LIVE
         && !job.network.faces_pods()
         && job.draft.segment.tuple.protocol == A::IN_ITSELF
-        && job.store.settings().is_some_and(|settings| settings.own_node != 0)
+        && dsr::is_on(job.store)
 }
 
 /// A frame that leaves on an uplink, or to a pod.
@@ -149,7 +156,7 @@ where
     N: Network<V4> + Network<V6>,
 {
     let Notes { outcome, trace, is_v6, v4, v6 } = notes;
-    *outcome = Outcome::default();
+    outcome.begin();
     let version = version(packet);
     *is_v6 = matches!(version, Ip::V6);
     match version {

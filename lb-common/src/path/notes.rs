@@ -35,6 +35,15 @@ impl Outcome {
     /// No service or backend has a part in it.
     pub const NOBODY: u32 = u32::MAX;
 
+    /// Nothing is known yet. All but the hop, which counts where the reason says that there is one, and
+    /// would be a call of `memset` for every packet.
+    #[inline(always)]
+    pub(super) const fn begin(&mut self) {
+        self.end(Reason::NotIp);
+        (self.service, self.backend) = (Self::NOBODY, Self::NOBODY);
+        (self.hop.interface, self.mtu, self.opened) = (0, 0, false);
+    }
+
     /// This is what becomes of the packet, as far as it can be done.
     #[inline(always)]
     pub const fn end(&mut self, reason: Reason) {

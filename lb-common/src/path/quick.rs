@@ -23,7 +23,7 @@ use crate::{
     table::{self, Role},
     tracking::{State, renews, timeout},
     verdict::{Reason, Verdict},
-    wire::{Header, Ipv4, Ipv6, Link, Tcp, header, proto},
+    wire::{Header, Ipv4, Ipv6, Link, Tcp, copy, header, proto},
     world::Store,
 };
 
@@ -112,7 +112,8 @@ impl Quick for V6 {
     #[inline(always)]
     fn send(Plain6 { link, ip, .. }: &mut Plain6, to: &Tuple<Self>, hop: &NextHop) {
         ip.hop_limit = ip.hop_limit.wrapping_sub(1);
-        (ip.src, ip.dst) = (to.src.0, to.dst.0);
+        copy(&mut ip.src, &to.src.0);
+        copy(&mut ip.dst, &to.dst.0);
         *link = hop.link();
     }
 }
@@ -230,7 +231,7 @@ fn known<A: Envelope, S: Store<A>>(
         let unallocated = settings.services::<A>().contains(dst);
         return if unallocated { Known::Perhaps } else { Known::Nobody };
     }
-    if settings.own_node != 0 && dialled {
+    if store.has_dsr() && settings.own_node != 0 && dialled {
         match store.lead(draft, outcome, trace) {
             Lead::Nowhere => {}
             Lead::Node => return to_node(store, draft, outcome),

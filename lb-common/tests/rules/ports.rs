@@ -57,6 +57,12 @@ fn establish(town: &Town, number: u32) -> Result<u16, Reason> {
     Ok(seen.src.port())
 }
 
+/// A port of a pool of so many; looked for as often as it takes.
+fn take(pool: &PortPool, count: u32, from: u32) -> u32 {
+    let mut looks = (0..1000).map(|_| pool.take(count, from));
+    looks.find(|port| *port != PortPool::AGAIN).expect("a pool that comes to rest")
+}
+
 #[test]
 fn a_pool_gives_every_port_once_from_wherever_it_starts() {
     for count in [1, 2, 63, 64, 65, 4096, 5000, 28_976, SNAT_PORTS] {
@@ -64,9 +70,9 @@ fn a_pool_gives_every_port_once_from_wherever_it_starts() {
         for from in [0, 1, words / 2, words - 1] {
             let pool = PortPool::default();
             let from = from.min(words - 1);
-            let taken: BTreeSet<u32> = (0..count).map(|_| pool.take(count, from)).collect();
+            let taken: BTreeSet<u32> = (0..count).map(|_| take(&pool, count, from)).collect();
             assert_eq!(taken, (0..count).collect(), "{count} from {from}");
-            assert_eq!(pool.take(count, from), SNAT_PORTS);
+            assert_eq!(take(&pool, count, from), SNAT_PORTS);
         }
     }
 }
@@ -74,17 +80,15 @@ fn a_pool_gives_every_port_once_from_wherever_it_starts() {
 #[test]
 fn many_cpus_at_one_pool_get_different_ports() {
     let pool = PortPool::default();
-    let mut taken: Vec<u32> = std::thread::scope(|scope| {
+    let taken: Vec<u32> = std::thread::scope(|scope| {
         let cpus: Vec<_> = (0..4)
-            .map(|_| scope.spawn(|| (0..500).map(|_| pool.take(28_976, 7)).collect::<Vec<_>>()))
+            .map(|_| scope.spawn(|| (0..500).map(|_| take(&pool, 28_976, 7)).collect::<Vec<_>>()))
             .collect();
         cpus.into_iter().flat_map(|cpu| cpu.join().unwrap()).collect()
     });
-    // One that is too slow too often is told that there is none.
-    taken.retain(|port| *port != SNAT_PORTS);
     let different: BTreeSet<u32> = taken.iter().copied().collect();
     assert_eq!(different.len(), taken.len());
-    assert!(taken.len() > 1900, "{}", taken.len());
+    assert_eq!(taken.len(), 2000);
 }
 
 #[test]

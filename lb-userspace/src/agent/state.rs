@@ -100,8 +100,11 @@ pub type Loaded = (Object, Option<Moving>);
 
 /// Loads the programs on the maps that are pinned, or on new ones.
 pub fn load(config: &Config) -> Result<Loaded, Failure> {
-    let unused =
-        Unused { pods: config.pod_interfaces.is_empty(), xdp: config.xdp_mode == XdpMode::Off };
+    let unused = Unused {
+        pods: config.pod_interfaces.is_empty(),
+        xdp: config.xdp_mode == XdpMode::Off,
+        dsr: config.forwarding != Forwarding::Dsr,
+    };
     Ok(object::load_pinned(sizes(config), &config.bpffs, unused)?)
 }
 

@@ -19,7 +19,7 @@ use crate::{
     config::PortRange,
     datapath::{
         maps::Maps,
-        object::{self, Object, Sizes},
+        object::{self, Object, Sizes, Unused},
     },
     host,
     model::{Node, ObjectName},
@@ -59,8 +59,12 @@ impl Kernel {
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn load(sizes: Sizes, programs: &'static [&'static str]) -> Result<Self, Failure> {
-        let mut object = object::load_only(sizes, programs)?;
+    pub fn load(
+        sizes: Sizes,
+        programs: &'static [&'static str],
+        unused: Unused,
+    ) -> Result<Self, Failure> {
+        let mut object = object::load_only(sizes, programs, unused)?;
         let ids = object.maps().filter_map(|(_, map)| map_id(map)).collect();
         let maps = Maps::from_object(&mut object).map_err(|error| broken("maps", &error))?;
         Ok(Self { object, ids, maps })

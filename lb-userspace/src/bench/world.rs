@@ -18,7 +18,7 @@ use super::{
 use crate::{
     cli::Failure,
     cluster::synthetic::Cluster,
-    datapath::object::Sizes,
+    datapath::object::{Sizes, Unused},
     model::{ClusterNode, Node},
 };
 
@@ -43,7 +43,9 @@ impl World {
         cluster: Cluster,
         node: Node,
     ) -> Result<Self, Failure> {
-        let mut kernel = Kernel::load(sizes, programs)?;
+        // As an agent loads them that forwards as this node does.
+        let unused = Unused { dsr: node.nodes.is_none(), ..Unused::default() };
+        let mut kernel = Kernel::load(sizes, programs, unused)?;
         let mut plane = Plane::adopt(&kernel, node)?;
         plane.take(&mut kernel.maps, cluster.listings())?;
         Ok(Self { kernel, plane, cluster })

@@ -97,7 +97,7 @@ pub fn maps_folder(bpffs: &Path) -> PathBuf {
 /// # Errors
 /// If the kernel refuses maps or programs, or the privilege is missing.
 pub fn load_private(sizes: Sizes) -> Result<Object, LoadError> {
-    load(sizes, None, Programs::All)
+    load(sizes, None, Programs::All, Unused::default())
 }
 
 /// As [`load_private`], but only with the programs that explain, which count nothing: the other
@@ -106,23 +106,27 @@ pub fn load_private(sizes: Sizes) -> Result<Object, LoadError> {
 /// # Errors
 /// As [`load_private`].
 pub fn load_explaining(sizes: Sizes) -> Result<Object, LoadError> {
-    load(sizes, None, Programs::Explaining)
+    load(sizes, None, Programs::Explaining, Unused::default())
 }
 
-/// As [`load_private`], but only with the programs that are named.
+/// As [`load_private`], but only with the programs that are named, and without what is unused.
 ///
 /// # Errors
 /// As [`load_private`].
-pub fn load_only(sizes: Sizes, names: &'static [&'static str]) -> Result<Object, LoadError> {
-    load(sizes, None, Programs::Only(names))
+pub fn load_only(
+    sizes: Sizes,
+    names: &'static [&'static str],
+    unused: Unused,
+) -> Result<Object, LoadError> {
+    load(sizes, None, Programs::Only(names), unused)
 }
 
-/// As [`load_private`], but with no program loaded yet.
+/// As [`load_private`], but with no program loaded yet, and without what is unused.
 ///
 /// # Errors
 /// As [`load_private`].
-pub fn create_private(sizes: Sizes) -> Result<Object, LoadError> {
-    load(sizes, None, Programs::None)
+pub fn create_private(sizes: Sizes, unused: Unused) -> Result<Object, LoadError> {
+    load(sizes, None, Programs::None, unused)
 }
 
 /// Loads the object on the maps pinned under `bpffs`; what is not pinned yet is made and pinned. If
@@ -139,7 +143,7 @@ pub fn load_pinned(
     let (folder, moving) = moving::prepare(bpffs)?;
     let loaded = room::check(sizes, &folder)
         .map_err(LoadError::NoRoom)
-        .and_then(|()| load(sizes, Some(&folder), Programs::But(unused)));
+        .and_then(|()| load(sizes, Some(&folder), Programs::But(unused), unused));
     match loaded {
         Ok(object) => Ok((object, moving)),
         Err(error) => {
@@ -162,16 +166,30 @@ pub fn load_explaining_pinned(bpffs: &Path) -> Result<Object, LoadError> {
     if let Some(missing) = MAPS.iter().map(|map| folder.join(map.name)).find(|pin| !pin.exists()) {
         return Err(LoadError::Unpinned(missing));
     }
-    load(Sizes::SMALL, Some(&folder), Programs::Explaining)
+    load(Sizes::SMALL, Some(&folder), Programs::Explaining, Unused::default())
 }
 
-/// Programs that the configuration has no hook for: the kernel need not look through them, which
-/// takes it longer than all else at a start.
+/// What the configuration has no use for, so that the kernel need not look through it, which takes it
+/// longer than all else at a start: whole programs, and parts of all others, which a constant keeps
+/// from being reached. It stays out until the programs are loaded anew.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Unused {
-    /// Those of interfaces of pods.
+    /// The programs of interfaces of pods.
     pub pods: bool,
+    /// The program of XDP.
     pub xdp: bool,
+    /// Both steps of DSR, in every program.
+    pub dsr: bool,
+}
+
+impl Unused {
+    /// Every part that can be left out of all programs.
+    pub const PARTS: Self = Self { pods: false, xdp: false, dsr: true };
+
+    /// A part that can be left out of the programs, and how its constant is named there.
+    const fn constants(self) -> [(&'static str, u32); 1] {
+        [("DSR", !self.dsr as u32)]
+    }
 }
 
 /// Which programs are loaded.
@@ -188,7 +206,7 @@ impl Programs {
     fn contains(self, name: &str) -> bool {
         match self {
             Self::All => true,
-            Self::But(Unused { pods, xdp }) => {
+            Self::But(Unused { pods, xdp, .. }) => {
                 !(pods && name.starts_with("pod_") || xdp && name == "uplink_xdp")
             }
             Self::Explaining => name.starts_with("explain_"),
@@ -198,7 +216,12 @@ impl Programs {
     }
 }
 
-fn load(sizes: Sizes, pins: Option<&Path>, programs: Programs) -> Result<Object, LoadError> {
+fn load(
+    sizes: Sizes,
+    pins: Option<&Path>,
+    programs: Programs,
+    unused: Unused,
+) -> Result<Object, LoadError> {
     let Sizes { services, backends, arena_lines, flow_sets_v4, flow_sets_v6 } = sizes;
     let counted = |entries| if programs == Programs::Explaining { 1 } else { entries };
     let mut loader = EbpfLoader::new();
@@ -214,6 +237,10 @@ fn load(sizes: Sizes, pins: Option<&Path>, programs: Programs) -> Result<Object,
         .map_max_entries("ARENA", arena_lines)
         .map_max_entries("FLOWS_V4", flow_sets_v4)
         .map_max_entries("FLOWS_V6", flow_sets_v6);
+    let constants = unused.constants();
+    for (name, value) in &constants {
+        loader.override_global(name, value, true);
+    }
     if let Some(folder) = pins {
         loader.default_map_pin_directory(folder);
         for map in MAPS {

@@ -18,6 +18,7 @@ use lb_common::{
     wire::proto,
     world::Route,
 };
+use lb_userspace::datapath::object::Unused;
 use nix::time::{ClockId, clock_gettime};
 
 use super::{
@@ -88,16 +89,20 @@ pub fn patient(mut towns: Vec<Town>) -> Vec<Town> {
 
 /// Tells a story in each town.
 pub fn tell(towns: Vec<Town>, story: impl FnMut(&mut Both)) {
-    tell_as_they_come(towns.into_iter(), story);
+    tell_as_they_come(Unused::default(), towns.into_iter(), story);
 }
 
-/// The same, for more towns than shall be there at a time.
-pub fn tell_as_they_come(towns: impl Iterator<Item = Town>, mut story: impl FnMut(&mut Both)) {
+/// The same, for more towns than shall be there at a time, by programs without what is unused.
+pub fn tell_as_they_come(
+    unused: Unused,
+    towns: impl Iterator<Item = Town>,
+    mut story: impl FnMut(&mut Both),
+) {
     let mut both: Option<Both> = None;
     for town in towns {
         let next = match both.take() {
             Some(both) => both.moved(town),
-            None => Both::new(town),
+            None => Both::new(town, unused),
         };
         story(both.insert(next));
     }
@@ -112,8 +117,8 @@ pub fn tell_arriving(towns: impl Fn() -> Vec<Town>, mut story: impl FnMut(&mut B
 }
 
 impl Both {
-    pub fn new(town: Town) -> Self {
-        let kernel = Kernel::load();
+    pub fn new(town: Town, unused: Unused) -> Self {
+        let kernel = Kernel::load(unused);
         let uplinks = BTreeMap::from([(UPLINK, 1), (SECOND, 1)]);
         let (ways, counts, alike) = (BTreeMap::new(), Counts::zero(), Alike::default());
         Self { town, kernel, uplinks, ways, counts, alike }

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, fs, os::fd::AsFd as _, os::fd::AsRawFd as _};
 use aya::maps::{Map, MapData};
 use lb_userspace::{
     bench::{self, Report, Row, Wanted},
-    datapath::object::{Sizes, create_private},
+    datapath::object::{Sizes, Unused, create_private},
 };
 
 const VERIFIED: &str = include_str!("../../../../lb-ebpf/verified.tsv");
@@ -37,7 +37,7 @@ pub fn check_verified(counts: &BTreeMap<String, u32>) {
 
 #[test]
 fn no_map_takes_more_memory_than_its_budget() {
-    let object = create_private(Sizes::with_flow_bytes(FLOW_BYTES)).unwrap();
+    let object = create_private(Sizes::with_flow_bytes(FLOW_BYTES), Unused::default()).unwrap();
     let bytes = object.maps().filter_map(|(name, map)| Some((name.to_owned(), memory(map)?)));
     let budget = rows(MEMORY).map(|row| (row[0].to_owned(), row[1].parse().unwrap()));
     assert_within(&budget.collect(), &bytes.collect(), "lb-ebpf/memory.tsv");

@@ -14,7 +14,7 @@ use lb_userspace::{
     datapath::{
         crash,
         maps::Maps,
-        object::{Object, Sizes, load_only},
+        object::{Object, Sizes, Unused, load_only},
     },
     explain::Explainer,
     model::Node,
@@ -94,7 +94,7 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        let mut object = load_only(SIZES, EXPLAINING).unwrap();
+        let mut object = load_only(SIZES, EXPLAINING, Unused::default()).unwrap();
         let maps = Maps::from_object(&mut object).unwrap();
         let mut node = this_node();
         node.service_cidrs = vec!["10.96.0.0/12".parse().unwrap()];

@@ -18,7 +18,10 @@ use lb_common::{
     verdict::Reason,
 };
 use lb_userspace::{
-    datapath::{maps::Maps, object::Sizes},
+    datapath::{
+        maps::Maps,
+        object::{Sizes, Unused},
+    },
     model::{Family, ObjectName, Protocol},
     plan::{
         Backend, BackendSet, BackendState, Frontend, FrontendKind, PortPlan, Scope, ServicePlan,
@@ -199,7 +202,7 @@ fn reads_wanted(default: u64) -> u64 {
 
 /// Programs and maps, so that each thread has its own.
 fn load() -> (Programs, Mutex<Maps>) {
-    let (programs, maps) = Programs::load(SIZES);
+    let (programs, maps) = Programs::load(SIZES, Unused::default());
     (programs, Mutex::new(maps))
 }
 

@@ -26,7 +26,7 @@ use lb_common::{
 use lb_userspace::{
     datapath::{
         maps::Maps,
-        object::{Sizes, create_private},
+        object::{Sizes, Unused, create_private},
     },
     plan::tables::Op,
 };
@@ -126,9 +126,9 @@ pub struct Kernel {
 }
 
 impl Programs {
-    pub fn load(sizes: Sizes) -> (Self, Maps) {
+    pub fn load(sizes: Sizes, unused: Unused) -> (Self, Maps) {
         let network = Network::enter();
-        let object = create_private(sizes).expect("an object");
+        let object = create_private(sizes, unused).expect("an object");
         // Handles of our own: programs that are yet to be loaded need the object's.
         let maps = Maps::open(|name| match object.map(name) {
             Some(
@@ -263,8 +263,8 @@ impl Programs {
 }
 
 impl Kernel {
-    pub fn load() -> Self {
-        let (programs, maps) = Programs::load(SIZES);
+    pub fn load(unused: Unused) -> Self {
+        let (programs, maps) = Programs::load(SIZES, unused);
         Self { programs, maps, written: Written::default() }
     }
 

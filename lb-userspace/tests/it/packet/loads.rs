@@ -7,7 +7,7 @@ use std::{
 
 use aya::programs::{Program, ProgramError};
 use aya_obj::generated::bpf_insn;
-use lb_userspace::datapath::object::{Sizes, create_private};
+use lb_userspace::datapath::object::{Sizes, Unused, create_private};
 
 use super::budgets;
 
@@ -37,8 +37,17 @@ const PROGRAMS: [&str; 19] = [
 const LIMIT: u32 = 1_000_000;
 
 #[test]
-fn every_program_loads() {
-    let mut object = create_private(Sizes::SMALL).unwrap();
+fn every_program_loads_with_all_of_its_parts() {
+    loads(Unused::default());
+}
+
+#[test]
+fn every_program_loads_without_what_can_be_left_out() {
+    loads(Unused::PARTS);
+}
+
+fn loads(unused: Unused) {
+    let mut object = create_private(Sizes::SMALL, unused).unwrap();
     let mut names = Vec::new();
     let mut refused = Vec::new();
     let mut counts = BTreeMap::new();

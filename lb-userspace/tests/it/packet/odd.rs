@@ -5,6 +5,8 @@ use lb_common::{
     wire::proto,
 };
 
+use lb_userspace::datapath::object::Unused;
+
 use super::{
     both::{ARRIVING, Both, patient, tcp_towns, tell, tell_arriving, towns, udp_towns},
     extras, icmp,
@@ -21,7 +23,7 @@ const PROGRAMS: [Program; 3] = [Program::Xdp, Program::Ingress, Program::Egress]
 /// The hooks are there before the agent has written a word.
 #[test]
 fn programs_whose_maps_nobody_has_written_leave_every_packet_alone() {
-    let kernel = Kernel::load();
+    let kernel = Kernel::load(Unused::default());
     for (src, dst) in [
         ("203.0.113.9:40000", "10.96.0.1:80"),
         ("203.0.113.9:40000", "0.0.0.0:0"),

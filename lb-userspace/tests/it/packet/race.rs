@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use lb_userspace::datapath::object::Unused;
+
 use super::{
     both::{Both, tcp_towns},
     support::{SYN, Sample},
@@ -26,7 +28,7 @@ fn of_ten_thousand_syns_on_two_cpus_at_once_none_reaches_two_backends() {
 
 /// With a ring both choose the same; without one, each what it likes.
 fn race(town: Town, ring: bool) {
-    let mut both = Both::new(town);
+    let mut both = Both::new(town, Unused::default());
     both.town.world.change_service(SERVICE, |service| service.with_choice(ring, ring));
     both.kernel.write(&mut both.town.world, &both.uplinks);
     let (mut split, mut dropped) = (0, 0);

@@ -15,6 +15,8 @@ use lb_common::{
     verdict::{Reason, Verdict},
 };
 
+use lb_userspace::datapath::object::Unused;
+
 use super::{
     both::{Both, now, tell_as_they_come, towns},
     envelopes::{FRESH, SENT_ON, outside, wrapped},
@@ -316,10 +318,9 @@ fn random_frames_in_random_worlds_meet_the_same_fate() {
     println!("LB_SEED={seed} LB_INPUTS={inputs} repeats this");
     let mut dice = Dice(seed);
     let mut builder = Dice(!seed);
-    let worlds = (0..inputs.div_ceil(FRAMES)).map(|_| random_town(&mut builder));
     let mut fates: BTreeMap<&str, u32> = BTreeMap::new();
     let mut left = inputs;
-    tell_as_they_come(worlds, |both| {
+    let mut story = |both: &mut Both| {
         ways(both, &mut dice);
         let mut seen = Vec::new();
         let mut run = 0;
@@ -343,7 +344,13 @@ fn random_frames_in_random_worlds_meet_the_same_fate() {
             }
         }
         left -= run;
-    });
+    };
+    // One half by programs that have everything, one by those of an agent that needs none of it.
+    let worlds = inputs.div_ceil(FRAMES);
+    for (unused, worlds) in [(Unused::default(), worlds / 2), (Unused::PARTS, worlds.div_ceil(2))] {
+        let worlds = (0..worlds).map(|_| random_town(&mut builder));
+        tell_as_they_come(unused, worlds, &mut story);
+    }
     println!("{} frames: {fates:?}", fates.values().sum::<u32>());
     let expected = [
         Reason::NotIp,

@@ -10,7 +10,10 @@ use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use lb_common::{abi::Settings, wire::proto};
 use lb_userspace::{
     cluster::{Change, Op, index::Index},
-    datapath::{maps::Maps, object::Sizes},
+    datapath::{
+        maps::Maps,
+        object::{Sizes, Unused},
+    },
     model::{Node, NodePortAddresses},
     plan::{
         Plan,
@@ -90,7 +93,7 @@ struct Rig {
 
 impl Rig {
     fn new(service: &UdpService) -> Self {
-        let (programs, maps) = Programs::load(SIZES);
+        let (programs, maps) = Programs::load(SIZES, Unused::default());
         let node = Node {
             name: "n1".into(),
             addresses: vec![NODE.parse().unwrap()],
