@@ -7,7 +7,7 @@
 
 use super::{
     Course, Draft, Job, Keep, Outcome, SourceClass, Step, Trace, is_barred,
-    look_up::{ends, find_from_client, find_frontend, gone, hit, to},
+    look_up::{ends, find_from_client, find_frontend_quickly, gone, hit, to},
     steps,
 };
 use crate::{
@@ -63,7 +63,7 @@ pub fn lead<A: Addr, S: Store<A>>(
     trace: &mut Trace,
 ) -> Lead {
     let Some(settings) = store.settings() else { return Lead::Nowhere };
-    if !store.has_dsr() || !find_frontend(store, draft) {
+    if !store.has_dsr() || !find_frontend_quickly(store, draft) {
         return Lead::Nowhere;
     }
     let (frontend, own) = (draft.frontend, settings.own_node);
@@ -76,7 +76,7 @@ pub fn lead<A: Addr, S: Store<A>>(
     if matches!(kind, Kind::NodePort) && known() != Some(draft.segment.tuple.dst) {
         return Lead::Nowhere;
     }
-    let class = SourceClass::of(store, settings, draft.segment.tuple.src);
+    let class = SourceClass::of_quickly(store, settings, draft.segment.tuple.src);
     if !matches!(class, SourceClass::Outside) {
         return Lead::Nowhere;
     }

@@ -111,6 +111,18 @@ fn passes_node<A: Addr, S: Store<A>>(store: &S, address: A) -> bool {
 
 #[inline(never)]
 pub(super) fn find_frontend<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>) -> bool {
+    find_frontend_here(store, draft)
+}
+
+/// As [`find_frontend`], without a call where there is room for the key: DSR's first step looks for
+/// every packet.
+#[inline(always)]
+pub(super) fn find_frontend_quickly<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>) -> bool {
+    if A::IS_V4 { find_frontend_here(store, draft) } else { find_frontend(store, draft) }
+}
+
+#[inline(always)]
+fn find_frontend_here<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>) -> bool {
     let Tuple { dst, dport, protocol, .. } = draft.segment.tuple;
     let Some(frontend) = store.frontend(&FrontendKey::new(dst, dport, protocol)) else {
         return false;

@@ -17,8 +17,25 @@ pub enum SourceClass {
 }
 
 impl SourceClass {
+    /// A function of its own, for the sake of BPF's stack, and of the verifier.
     #[inline(never)]
     pub fn of<A: Addr, S: Store<A>>(store: &S, settings: &Settings, source: A) -> Self {
+        Self::of_here(store, settings, source)
+    }
+
+    /// As [`SourceClass::of`], without a call where there is room for that: it costs as much as a
+    /// look-up, and DSR's first step asks for every packet.
+    #[inline(always)]
+    pub fn of_quickly<A: Addr, S: Store<A>>(store: &S, settings: &Settings, source: A) -> Self {
+        if A::IS_V4 {
+            Self::of_here(store, settings, source)
+        } else {
+            Self::of(store, settings, source)
+        }
+    }
+
+    #[inline(always)]
+    fn of_here<A: Addr, S: Store<A>>(store: &S, settings: &Settings, source: A) -> Self {
         if settings.pods::<A>().contains(source) {
             return Self::Pod;
         }
@@ -56,8 +73,7 @@ impl SourceClass {
 }
 
 /// Whether loadBalancerSourceRanges keep `source` out: they guard load-balancer addresses alone.
-/// A function of its own, for the sake of BPF's stack.
-#[inline(never)]
+#[inline(always)]
 pub fn is_barred<A: Addr, S: Store<A>>(
     store: &S,
     frontend: &Frontend,
@@ -66,7 +82,14 @@ pub fn is_barred<A: Addr, S: Store<A>>(
 ) -> bool {
     matches!(frontend.kind(), Some(Kind::LoadBalancer))
         && service.has_source_ranges()
-        && !store.allows_source(frontend.service(), source)
+        && is_outside(store, frontend.service(), source)
+}
+
+/// Whether none of a service's ranges has this source. A function of its own, for the sake of BPF's
+/// stack; most services have no ranges, and are spared the call.
+#[inline(never)]
+fn is_outside<A: Addr, S: Store<A>>(store: &S, service: u32, source: A) -> bool {
+    !store.allows_source(service, source)
 }
 
 /// Whether Kubernetes asks for a translated source where a packet carries the service address.
