@@ -17,7 +17,12 @@ use super::{
     target::Target,
     world,
 };
-use crate::{cli::Failure, cluster::synthetic::Cluster, datapath::object::{Sizes, Unused}, model::Family};
+use crate::{
+    cli::Failure,
+    cluster::synthetic::Cluster,
+    datapath::object::{Sizes, Unused},
+    model::Family,
+};
 
 /// What an agent's flow tables take unless it is told otherwise.
 const FLOW_BYTES: u64 = 64 << 20;
@@ -60,7 +65,8 @@ pub fn measure(size: Size, quick: bool, tell: &dyn Fn(&str)) -> Result<Vec<Row>,
         // One at a time: what a start takes is what one agent takes.
         drop(last.take());
         tell("sync-cold");
-        let mut kernel = Kernel::load(Sizes::with_flow_bytes(FLOW_BYTES), &[probe::PROGRAM], Unused::PARTS)?;
+        let mut kernel =
+            Kernel::load(Sizes::with_flow_bytes(FLOW_BYTES), &[probe::PROGRAM], Unused::PARTS)?;
         let (plane, took) = start(&mut kernel, cluster, services - 1, &mut 0)?;
         cold.push(took);
         drop(plane);
