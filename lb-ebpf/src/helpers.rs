@@ -98,7 +98,7 @@ impl FibQuestion {
     #[inline(always)]
     pub fn begin(&mut self) -> &mut FibParams {
         const { assert!(size_of::<FibParams>().is_multiple_of(8)) };
-        let words = self.0.as_mut_ptr().cast::<u64>();
+        let words = (&raw mut *self).cast::<u64>();
         let mut index = 0;
         while index < size_of::<FibParams>() / 8 {
             // SAFETY: a word of the structure, which is aligned to words. Volatile, or LLVM makes a

@@ -13,10 +13,11 @@ use crate::cli::{Exit, Failure};
 
 /// The interface that every frame comes in on and goes out on.
 pub const UPLINK: u32 = 7;
-/// Its name, and that of its other end, from which packets come.
+/// Its name.
 pub const UPLINK_NAME: &str = "up0";
+/// The name of its other end, from which packets come.
 pub const FAR: &str = "far0";
-/// The other end.
+/// The index of the other end.
 pub const FAR_INDEX: u32 = 8;
 /// This node's addresses.
 pub const NODE: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
