@@ -96,7 +96,7 @@ fn run(args: Args) -> Result<()> {
         return Ok(());
     }
     let scale = Scale::of(args)?;
-    rig::allow_many_files()?;
+    lb_userspace::lab::allow_many_files()?;
     let mut failed = Vec::new();
     for row in &chosen {
         let Row { number, name, .. } = row;

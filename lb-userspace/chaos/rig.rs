@@ -17,7 +17,6 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use lb_userspace::lab::{Agent, AgentOptions, Host, Lab, link};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
 
 use crate::{
@@ -282,15 +281,6 @@ fn backend(lab: &Lab, switch: &Host, id: u8) -> Result<Backend> {
     host.sysctls(&[("net.core.somaxconn", "16384"), ("net.ipv4.tcp_max_syn_backlog", "65536")])?;
     let servers = Some(servers::start(&host, id)?);
     Ok(Backend { id, host, servers })
-}
-
-/// Thousands of connections are thousands of files.
-pub(crate) fn allow_many_files() -> Result<()> {
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let wanted = most.max(100_000);
-    setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted)
-        .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, most, most))
-        .context("raise the number of open files")
 }
 
 /// The folder that stands for the API server.

@@ -48,7 +48,7 @@ pub enum ExplainError {
 impl From<ExplainError> for Failure {
     fn from(error: ExplainError) -> Self {
         let (exit, what_to_do) = match &error {
-            ExplainError::Packet { .. } => (Exit::Error, "correct it; see `lb explain --help`"),
+            ExplainError::Packet { .. } => (Exit::Usage, "correct it; see `lb explain --help`"),
             ExplainError::Ask(_) | ExplainError::Read(_) => (Exit::Unreachable, "run it as root"),
             ExplainError::Meaningless { .. } => (Exit::Error, "start the agent again"),
         };

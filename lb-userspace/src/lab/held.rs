@@ -8,7 +8,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use tokio::time::{MissedTickBehavior, interval};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use tokio::{
+    sync::Semaphore,
+    time::{MissedTickBehavior, interval},
+};
 
 use super::{client::Exchange, host::Host, task::Task};
 
@@ -33,6 +37,22 @@ pub struct HeldConnection {
     pub fate: Fate,
 }
 
+/// So many are opened at a time: thousands of SYNs at once would meet full queues of servers, and wait
+/// a second to be sent again.
+const AT_ONCE: usize = 256;
+
+/// Lets this process hold thousands of connections, which are files.
+///
+/// # Errors
+/// If the limit cannot be raised.
+pub fn allow_many_files() -> Result<()> {
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    let wanted = most.max(200_000);
+    setrlimit(Resource::RLIMIT_NOFILE, wanted, wanted)
+        .or_else(|_| setrlimit(Resource::RLIMIT_NOFILE, most, most))
+        .context("raise the number of open files")
+}
+
 /// Connections that exchange a request every so often, until this is dropped.
 #[derive(Debug)]
 pub struct Held {
@@ -45,7 +65,8 @@ impl Held {
     pub fn open(host: &Host, target: SocketAddr, count: usize, every: Duration) -> Result<Self> {
         let (opened, results) = mpsc::channel();
         let task = Task::start(host, move || async move {
-            let all = (0..count).map(|_| hold(target, every, opened.clone()));
+            let turns = Semaphore::new(AT_ONCE);
+            let all = (0..count).map(|_| hold(target, every, &turns, opened.clone()));
             futures::future::join_all(all).await;
         });
         let connections = results
@@ -67,8 +88,9 @@ impl Held {
 
 type Opened = mpsc::Sender<io::Result<Arc<Mutex<HeldConnection>>>>;
 
-async fn hold(target: SocketAddr, every: Duration, opened: Opened) {
+async fn hold(target: SocketAddr, every: Duration, turns: &Semaphore, opened: Opened) {
     let first = async {
+        let _turn = turns.acquire().await.map_err(io::Error::other)?;
         let mut exchange = Exchange::connect(target).await?;
         let server = exchange.ask("/", true).await?;
         Ok((exchange, server))

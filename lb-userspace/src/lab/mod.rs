@@ -25,7 +25,7 @@ mod task;
 
 pub use agent::{Agent, AgentOptions};
 pub use client::{Exchange, PATIENCE, Tally, ask, burst, get, get_path, udp_ask};
-pub use held::{Fate, Held, HeldConnection};
+pub use held::{Fate, Held, HeldConnection, allow_many_files};
 pub use host::Host;
 pub use laboratory::Lab;
 pub use load::{Load, Request};

@@ -198,7 +198,7 @@ fn broken_file_systems_kernels_and_privileges_are_named_with_what_mends_them() {
             story: "echo 5.10.0-8 > $STORY/release; mount --bind $STORY/release /proc/sys/kernel/osrelease",
             check: "Kernel",
             level: "fail",
-            fix: "5.15",
+            fix: "6.1",
             ..nothing
         },
         Broken {

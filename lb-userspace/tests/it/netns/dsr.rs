@@ -2,7 +2,7 @@
 
 use std::{env, net::SocketAddr, time::Duration};
 
-use lb_userspace::lab::{Agent, Fate, Held, Host};
+use lb_userspace::lab::{Agent, Fate, Held, Host, allow_many_files};
 use serde_json::{Value, json};
 
 use super::{
@@ -170,6 +170,7 @@ fn leaving(front: &Front, ready: &[&Pod], leaving: &[&Pod]) -> Vec<Value> {
 /// Each change meets connections of its own, which were opened over the ring before it: a slot remembers
 /// one node.
 fn connections_outlive(label: &str, mode: &[&str]) {
+    allow_many_files().unwrap();
     let world = World::of_three(label, [true; 3]);
     let pods: Vec<Pod> = [1, 2, 3].map(|node| world.pod(node, 10 * node)).into();
     let moved = world.pod(2, 21);
