@@ -12,7 +12,7 @@ impl Row for DropRow {
         Column::text("REASON"),
         Column::number("COUNT"),
         Column::number("RATE"),
-        Column::prose("LAST-EXAMPLE"),
+        Column::text("LAST-EXAMPLE").at_least(52),
         Column::prose("HINT"),
         Column::text("VERDICT").wide(),
         Column::text("SERVICE").wide(),

@@ -75,7 +75,7 @@ fn a_drained_backend_keeps_what_it_has_and_gets_nothing_new_until_it_is_given_ba
     let rows = agent.json(["get", "backends"]).unwrap();
     assert!(states(&rows, &far).iter().all(|state| state == "drained"), "{rows:#}");
     assert!(states(&rows, &near).iter().all(|state| state == "active"), "{rows:#}");
-    let described = lb(&agent, &["describe", "service", "it/web"]).1;
+    let described = lb(&agent, &["describe", "service", "it/web", "-o", "wide"]).1;
     assert!(described.contains("drained here by an operator: `lb ready "), "{described}");
     assert!(lb(&agent, &["status"]).1.contains("Drained:"), "it is seen at a glance");
 
