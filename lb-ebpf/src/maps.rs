@@ -19,6 +19,7 @@ use lb_common::{
 
 /// Non-zero: DSR is compiled in. The agent says so before it loads the programs, and freezes it: the
 /// verifier walks nothing that a constant keeps from being reached (kernel 5.3).
+// Its name is what the agent looks for; no other symbol of the object has it.
 #[unsafe(no_mangle)]
 static DSR: u32 = 1;
 

@@ -19,6 +19,7 @@ pub(super) async fn watch(mut changes: net::Changes, tell: mpsc::Sender<net::Sna
                 (Err(error), _) => tracing::warn!("news of the network: {error}; listening anew"),
                 (_, Err(error)) => tracing::warn!("interfaces and routes: {error}; looking again"),
             }
+            // The pace of trying again: what the kernel refuses has no event to wait for.
             sleep(LOOK_AGAIN).await;
             // Listened to before the next look, so that nothing is missed.
             heard = net::Changes::begin().map(|again| changes = again);

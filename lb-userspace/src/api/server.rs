@@ -80,7 +80,7 @@ pub async fn serve<H: Handler>(
     let answers = TaskTracker::new();
     while let Some(accepted) = cancel.run_until_cancelled(listener.accept()).await {
         let Ok((stream, _)) = accepted else {
-            // Whoever waits may be luckier then.
+            // Nothing tells that there is a descriptor again; whoever waits may be luckier then.
             sleep(BREATH).await;
             continue;
         };

@@ -152,6 +152,7 @@ fn run(effort: Effort, cluster: Cluster, nodes: Vec<crate::model::Node>) -> Resu
             for (plane, maps) in &mut planes {
                 plane.take(maps, [cluster.window(0, first, end)])?;
             }
+            // The pace of changes is what is asked for: one a second.
             thread::sleep(effort.every.saturating_sub(began.elapsed()));
             Ok(())
         });
