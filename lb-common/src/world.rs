@@ -23,6 +23,9 @@ use crate::{
 pub trait World: Sized {
     /// Rules that run on live tables change them; those that only explain do not.
     const LIVE: bool;
+    /// Whether it is an agent that writes to the flow table: what it leaves when it dies in the middle of
+    /// an insert can be told from what a program is about to finish, and [`table::mend`] takes it back.
+    const IS_AGENT: bool = false;
 
     fn settings(&self) -> Option<&Settings>;
     fn service(&self, id: u32) -> Option<&Service>;

@@ -23,7 +23,10 @@ use core::sync::atomic::{
 pub use self::words::entry;
 #[cfg(feature = "user")]
 pub use self::words::fields;
-use self::words::{LOCKED, OVERFLOWED, expired, is_alive, is_free, is_key, meta, read, write};
+use self::words::{
+    BY_AGENT, LOCKED, OF_AGENT, OVERFLOWED, expired, is_alive, is_free, is_key, meta, read,
+    state_of, write,
+};
 use crate::{
     abi::{FlowSet, FlowWords, Settings, Word},
     addr::Addr,
@@ -213,7 +216,8 @@ pub fn insert<A: Addr, S: Store<A>>(
     let now = store.now();
     let expiry = now.wrapping_add(timeout(entry.state, key.protocol, &settings.timeouts));
     let lock = lock_of(set, &home);
-    if !acquire(lock) {
+    let held = if S::IS_AGENT { LOCKED | OF_AGENT } else { LOCKED };
+    if !acquire(lock, held) {
         return Insert::Contended;
     }
     let mut mark = 0;
@@ -224,23 +228,27 @@ pub fn insert<A: Addr, S: Store<A>>(
     } else if known {
         let set = if existing.set == first { set } else { spare };
         let words = &set.ways[existing.place as usize % FLOW_WAYS];
-        renew(words, existing.meta, key, entry, expiry)
-    } else if claim(set, &home, key, entry, now, expiry) {
+        renew::<A, S>(words, existing.meta, key, entry, expiry)
+    } else if claim::<A, S>(set, &home, key, entry, now, expiry) {
         Insert::Done
     } else {
         mark = OVERFLOWED;
         // Readers must look in the second set before the entry is in it.
         lock.set(lock.get() | OVERFLOWED);
-        if claim(spare, &home, key, entry, now, expiry) { Insert::Done } else { Insert::Full }
+        if claim::<A, S>(spare, &home, key, entry, now, expiry) {
+            Insert::Done
+        } else {
+            Insert::Full
+        }
     };
     compiler_fence(Release);
-    lock.set((lock.get() & !LOCKED) | mark);
+    lock.set((lock.get() & !held) | mark);
     result
 }
 
 /// Writes an entry to the first free place of a set; `false` if there is none.
 #[inline(always)]
-fn claim<A: Addr>(
+fn claim<A: Addr, S: Store<A>>(
     set: &FlowSet<A>,
     home: &Home,
     key: &Tuple<A>,
@@ -252,7 +260,8 @@ fn claim<A: Addr>(
     while tries < FLOW_WAYS {
         let words = &set.ways[home.place(tries)];
         let old = words.word(0).get();
-        if is_free(old, now) && matches!(renew::<A>(words, old, key, entry, expiry), Insert::Done) {
+        let renewed = |old| renew::<A, S>(words, old, key, entry, expiry);
+        if is_free(old, now) && matches!(renewed(old), Insert::Done) {
             return true;
         }
         tries += 1;
@@ -262,7 +271,7 @@ fn claim<A: Addr>(
 
 /// Takes a place whose word 0 is `old` and writes an entry to it.
 #[inline(always)]
-fn renew<A: Addr>(
+fn renew<A: Addr, S: Store<A>>(
     words: &A::Words,
     old: u64,
     key: &Tuple<A>,
@@ -270,7 +279,8 @@ fn renew<A: Addr>(
     expiry: u32,
 ) -> Insert {
     let sequence = ((old >> 48) as u16).wrapping_add(1);
-    let busy = meta(0, State::Busy, entry.role, sequence);
+    let writer = if S::IS_AGENT { BY_AGENT } else { 0 };
+    let busy = meta(writer, State::Busy, entry.role, sequence);
     if !words.word(0).replace_if(old, busy) {
         return Insert::Contended;
     }
@@ -319,6 +329,36 @@ impl<A> Found<A> {
     }
 }
 
+/// Takes back what an agent left in a set when it died in the middle of an insert: its locks, and
+/// places that it was writing to. Programs may go on meanwhile, but no agent may be inserting.
+pub fn mend<A: Addr>(set: &FlowSet<A>) {
+    for words in &set.ways {
+        let old = words.word(0).get();
+        if matches!(state_of(old), State::Busy) && expired(old) == BY_AGENT {
+            let role = Role::from_number((old >> 40) as u8);
+            words.word(0).replace_if(old, meta(0, State::Empty, role, (old >> 48) as u16));
+        }
+        let lock = words.word(words::lock_at::<A>());
+        let held = lock.get();
+        if held & OF_AGENT != 0 {
+            // Nobody else writes to it while it is held.
+            lock.set(held & !(LOCKED | OF_AGENT));
+        }
+    }
+}
+
+/// Makes a set as agents would leave it, each of which died in the middle of an insert to another of
+/// its places.
+#[cfg(feature = "model")]
+pub fn abandon<A: Addr>(set: &FlowSet<A>) {
+    for words in &set.ways {
+        let old = words.word(0).get();
+        words.word(0).set(meta(BY_AGENT, State::Busy, Role::ToLocal, (old >> 48) as u16));
+        let lock = words.word(words::lock_at::<A>());
+        lock.set(lock.get() | LOCKED | OF_AGENT);
+    }
+}
+
 /// The lock of all keys with this home.
 #[inline(always)]
 fn lock_of<'a, A: Addr>(set: &'a FlowSet<A>, home: &Home) -> &'a Word {
@@ -327,11 +367,11 @@ fn lock_of<'a, A: Addr>(set: &'a FlowSet<A>, home: &Home) -> &'a Word {
 
 /// `false` if another CPU kept the lock all along.
 #[inline(always)]
-fn acquire(lock: &Word) -> bool {
+fn acquire(lock: &Word, held: u64) -> bool {
     let mut tries = 0;
     while tries < LOCK_TRIES {
         let now = lock.get() & !LOCKED;
-        if lock.replace_if(now, now | LOCKED) {
+        if lock.replace_if(now, now | held) {
             return true;
         }
         tries += 1;

@@ -25,6 +25,10 @@ use crate::{
 /// Bits of the lock word.
 pub(super) const LOCKED: u64 = 1;
 pub(super) const OVERFLOWED: u64 = 2;
+/// It is an agent's lock.
+pub(super) const OF_AGENT: u64 = 4;
+/// Where others have the expiry, an agent that writes to a place has this.
+pub(super) const BY_AGENT: u32 = 1;
 
 /// Word 0.
 #[inline(always)]
@@ -39,7 +43,7 @@ pub(super) const fn expired(meta: u64) -> u32 {
 }
 
 #[inline(always)]
-const fn state_of(meta: u64) -> State {
+pub(super) const fn state_of(meta: u64) -> State {
     State::from_number((meta >> 32) as u8)
 }
 

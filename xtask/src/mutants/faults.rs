@@ -159,6 +159,13 @@ pub(super) const FAULTS: &[Fault] = &[
         level: Level::Packet,
     },
     Fault {
+        name: "a-lock-outlives-its-agent",
+        file: "lb-common/src/table/mod.rs",
+        find: "if held & OF_AGENT != 0 {",
+        replace: "if held & OF_AGENT != 0 && set.ways.is_empty() {",
+        level: Level::Packet,
+    },
+    Fault {
         name: "a-pause-pauses-nothing",
         file: "lb-common/src/path/steps.rs",
         find: "if is_before(now, settings.paused_until) {",

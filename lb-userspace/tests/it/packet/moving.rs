@@ -20,6 +20,7 @@ use lb_common::{
     abi::{Backend, BackendState, FlowSet, Settings, Timeouts, WORDS_V4, WORDS_V6, Words as _},
     addr::V4,
     flow::Tuple,
+    table,
 };
 use lb_userspace::{
     api::Packet,
@@ -205,6 +206,13 @@ fn flows_and_the_backends_that_they_know_move_to_maps_that_lie_otherwise() {
     assert_eq!(backends(&over), known, "and the plan knows them again");
 
     let now = lb_userspace::agent::ticks();
+    let carried = moving.carry_flows(&over, &settings(), now).unwrap();
+    assert_eq!(carried, Carried { entries: before.len(), lost: 0 });
+    assert_eq!(flows(&over), before);
+
+    // An agent may die in the middle of any insert: the next one mends what that left.
+    over.flows_v4.flow_sets::<V4>().iter().for_each(table::abandon);
+    assert_eq!(flows(&over), HashSet::new());
     let carried = moving.carry_flows(&over, &settings(), now).unwrap();
     assert_eq!(carried, Carried { entries: before.len(), lost: 0 });
     assert_eq!(flows(&over), before);
