@@ -1,10 +1,19 @@
 //! What the host knows about itself, read without any privilege.
 
-use std::{fs, io, net::IpAddr, time::Duration};
+use std::{
+    fs::{self, Metadata},
+    io,
+    net::IpAddr,
+    os::unix::fs::MetadataExt as _,
+    time::Duration,
+};
 
 use nix::{
     ifaddrs::getifaddrs,
-    sys::socket::SockaddrStorage,
+    sys::{
+        socket::SockaddrStorage,
+        stat::{major, minor},
+    },
     time::{ClockId, clock_getres},
 };
 
@@ -20,6 +29,41 @@ pub fn name() -> String {
 pub fn kernel_release() -> String {
     let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     release.trim().to_owned()
+}
+
+/// A lock of a whole file (flock(2)), as `/proc/locks` tells of it: only those of processes that are
+/// seen from here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FileLock {
+    pub process: u32,
+    /// Major and minor number.
+    device: (u64, u64),
+    inode: u64,
+}
+
+impl FileLock {
+    /// Those of the table.
+    pub fn all(table: &str) -> impl Iterator<Item = Self> {
+        table.lines().filter_map(Self::parse)
+    }
+
+    /// `1: FLOCK  ADVISORY  WRITE 4711 00:2d:63 0 EOF`; who waits for one has an arrow there.
+    fn parse(line: &str) -> Option<Self> {
+        let mut fields = line.split_whitespace().skip(1);
+        if fields.next()? != "FLOCK" {
+            return None;
+        }
+        let process = fields.nth(2)?.parse().ok()?;
+        let mut file = fields.next()?.split(':');
+        let mut number = || u64::from_str_radix(file.next()?, 16).ok();
+        let device = (number()?, number()?);
+        Some(Self { process, device, inode: file.next()?.parse().ok()? })
+    }
+
+    /// Whether it is of that file.
+    pub fn is_of(&self, file: &Metadata) -> bool {
+        self.device == (major(file.dev()), minor(file.dev())) && self.inode == file.ino()
+    }
 }
 
 /// Every address of every interface.

@@ -66,7 +66,7 @@ impl Datapath for Live {
 
     fn uninstall(&self, bpffs: &Path) -> Result<Vec<String>, Failure> {
         // A living agent would put everything back.
-        let _lock = super::lock::take(bpffs)?;
+        let _lock = super::lock::take_to_remove(bpffs)?;
         removal::remove_all(bpffs).map_err(|error| {
             Failure::new(Exit::Error, error, "run it as root; what is left can be removed again")
         })

@@ -45,6 +45,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 pub(crate) use self::gather::{counts, fill};
 use self::{
     handler::Answers,
+    lock::Lock,
     state::{Loaded, State},
 };
 pub use self::{live::Live, setup::ticks};
@@ -100,12 +101,10 @@ pub fn run(config: Config) -> Result<(), Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Error, error, "free some threads or memory"))?;
-    let outcome = runtime.block_on(work(config, loaded));
-    drop(lock);
-    outcome
+    runtime.block_on(work(config, lock, loaded))
 }
 
-async fn work(config: Config, loaded: Loaded) -> Result<(), Failure> {
+async fn work(config: Config, lock: Lock, loaded: Loaded) -> Result<(), Failure> {
     let listener = api::bind(&config.socket).await.map_err(|error| {
         Failure::new(Exit::Error, error, "stop the other agent, or give --socket another path")
     })?;
@@ -114,7 +113,7 @@ async fn work(config: Config, loaded: Loaded) -> Result<(), Failure> {
     let changes = net::Changes::begin().map_err(|error| unseen(&error))?;
     let seen = net::snapshot().await.map_err(|error| unseen(&error))?;
     let (warnings_tx, warnings) = mpsc::channel(64);
-    let state = State::start(config.clone(), loaded, seen, warnings_tx.clone())?;
+    let state = State::start(config.clone(), lock, loaded, seen, warnings_tx.clone())?;
     let sources = state.sources();
     let state = Arc::new(Mutex::new(state));
     let cancel = CancellationToken::new();

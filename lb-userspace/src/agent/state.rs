@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use lb_common::abi::Settings;
 
 use super::{
-    News, changes::Changes, hooks::Hooks, kube_proxy::Told, moving::inherit, setup,
+    News, changes::Changes, hooks::Hooks, kube_proxy::Told, lock::Lock, moving::inherit, setup,
     surroundings::Surroundings, termination, warnings,
 };
 use crate::{
@@ -40,6 +40,8 @@ use crate::{
 /// The whole agent but for its tasks.
 pub struct State {
     pub config: Config,
+    /// That there is no other agent on the same pins.
+    pub(super) lock: Lock,
     pub object: Object,
     pub maps: Maps,
     pub(super) pins: Pins,
@@ -117,6 +119,7 @@ impl State {
     /// else.
     pub fn start(
         config: Config,
+        lock: Lock,
         (mut object, moving): Loaded,
         seen: net::Snapshot,
         warnings: tokio::sync::mpsc::Sender<Warning>,
@@ -141,6 +144,7 @@ impl State {
         let (sources_in, sources) = tokio::sync::watch::channel(watch::Sources::default());
         let mut state = Self {
             config,
+            lock,
             object,
             maps,
             pins,

@@ -31,6 +31,8 @@ impl State {
                 }
                 Err(error) => Some(format!("pins: {error}")),
             });
+        // The folder may be a new one by now.
+        let problem = problem.or_else(|| self.lock.renew().err().map(|failure| failure.what));
         if let Some(problem) = problem.as_ref().filter(|_| problem != self.unpinned) {
             tracing::error!("{problem}");
         }

@@ -2,6 +2,7 @@
 
 use std::{
     fs, io,
+    os::unix::fs::DirBuilderExt as _,
     path::{Path, PathBuf},
 };
 
@@ -284,7 +285,8 @@ pub fn make_folder(path: &Path) -> Result<(), LoadError> {
     if system.filesystem_type() != BPF_FS_MAGIC {
         return Err(LoadError::NoBpffs(existing.to_owned()));
     }
-    fs::create_dir_all(path).map_err(failed)
+    // For its owner alone: whoever can open the topmost can lock it, which is an agent's to do.
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)
 }
 
 fn refused(error: EbpfError, or: impl FnOnce(EbpfError) -> LoadError) -> LoadError {
