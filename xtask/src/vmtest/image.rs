@@ -15,7 +15,11 @@ use super::packages::{Files, files_below};
 use crate::{process, repo};
 
 /// What the tests speak to the network with; each brings its libraries.
-const TOOLS: &[&str] = &["ethtool", "ip", "nsenter", "tc"];
+const TOOLS: &[&str] = &["ethtool", "ip", "nsenter", "setpriv", "tc"];
+
+/// What tests read where it lies in the checkout.
+const INPUTS: &[&str] =
+    &["lb-userspace/tests/it/cli/dump.yaml", "lb-userspace/tests/it/packet/corpus"];
 
 /// Modules that the tests need where the kernel does not have them built in.
 const MODULES: &[&str] = &[
@@ -85,9 +89,10 @@ pub(super) fn make(
         let path = process::find(tool).with_context(|| format!("no {tool} on PATH"))?;
         copy_program(&root, &path, &path)?;
     }
-    // A test reads it where it lies in the checkout.
-    let dump = repo::root().join("lb-userspace/tests/it/cli/dump.yaml");
-    copy(&root, &dump, &dump)?;
+    for input in INPUTS.iter().map(|input| repo::root().join(input)) {
+        let files = if input.is_dir() { files_below(&input)? } else { vec![input] };
+        files.iter().try_for_each(|file| copy(&root, file, file).map(drop))?;
+    }
     fs::write(root.join("modules/order"), modules(&files.modules, &root)?.join("\n") + "\n")?;
     fs::write(root.join("filters"), tests.join(" "))?;
     fs::write(root.join("chaos"), chaos(programs, rows))?;

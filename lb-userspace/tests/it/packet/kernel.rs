@@ -12,7 +12,7 @@ use std::{
 };
 
 use aya::{
-    Ebpf, TestRun as _, TestRunOptions, TestRunResult,
+    TestRun as _, TestRunOptions, TestRunResult,
     maps::{Array, HashMap, Map, MapData},
     programs::{Program as Loaded, ProgramError},
 };
@@ -26,7 +26,7 @@ use lb_common::{
 use lb_userspace::{
     datapath::{
         maps::Maps,
-        object::{Sizes, Unused, create_private},
+        object::{Sizes, Unused},
     },
     plan::tables::Op,
 };
@@ -36,7 +36,10 @@ use nix::{
     unistd::Pid,
 };
 
-use super::network::{Network, UPLINK};
+use super::{
+    network::{Network, UPLINK},
+    pool::Pooled,
+};
 
 /// As few of everything as the stories need, so that every count can be read after every frame.
 const SIZES: Sizes =
@@ -114,7 +117,7 @@ pub struct Counts {
 /// The programs, with a network of their own. Each is loaded when it first runs: the verifier takes
 /// most of the time.
 pub struct Programs {
-    object: RefCell<Ebpf>,
+    object: RefCell<Pooled>,
     pub network: Network,
 }
 
@@ -128,7 +131,7 @@ pub struct Kernel {
 impl Programs {
     pub fn load(sizes: Sizes, unused: Unused) -> (Self, Maps) {
         let network = Network::enter();
-        let object = create_private(sizes, unused).expect("an object");
+        let object = Pooled::take(sizes, unused);
         // Handles of our own: programs that are yet to be loaded need the object's.
         let maps = Maps::open(|name| match object.map(name) {
             Some(

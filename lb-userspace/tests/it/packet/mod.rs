@@ -30,6 +30,7 @@ mod moving;
 mod network;
 mod odd;
 mod pods;
+mod pool;
 mod race;
 pub mod random;
 mod reject;
