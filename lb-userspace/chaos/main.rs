@@ -39,6 +39,9 @@ struct Args {
     /// An `lb` binary whose maps lie otherwise [feature layout-b]
     #[arg(long, value_name = "PATH", env = "LB_CHAOS_OTHER")]
     other: Option<PathBuf>,
+    /// Be the servers of the backend with this number
+    #[arg(long, hide = true)]
+    serve: Option<u8>,
     /// The test binary `it`, for rows that tests show
     #[arg(long, value_name = "PATH", env = "LB_CHAOS_TESTS")]
     tests: Option<PathBuf>,
@@ -48,6 +51,7 @@ struct Args {
 #[derive(Clone, Debug)]
 pub(crate) struct Scale {
     pub(crate) fast: bool,
+    pub(crate) in_guest: bool,
     /// Connections that are held while things break.
     pub(crate) connections: usize,
     /// Connections that are opened while no agent runs.
@@ -67,13 +71,13 @@ pub(crate) struct Scale {
 
 impl Scale {
     fn of(args: Args) -> Result<Self> {
-        let Args { fast, lb, other, tests, .. } = args;
+        let Args { fast, in_guest, lb, other, tests, .. } = args;
         let lb = lb.map_or_else(beside, Ok)?;
         let [connections, new, repeats, stride, flood] = match fast {
             true => [200, 100, 5, 250, 20_000],
             false => [10_000, 5_000, 100, 25, 1_000_000],
         };
-        Ok(Self { fast, connections, new, repeats, stride, flood, lb, other, tests })
+        Ok(Self { fast, in_guest, connections, new, repeats, stride, flood, lb, other, tests })
     }
 }
 
@@ -88,6 +92,10 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<()> {
+    lb_userspace::lab::allow_many_files()?;
+    if let Some(id) = args.serve {
+        return servers::serve(id);
+    }
     let chosen = choose(&args)?;
     if args.list {
         for Row { number, name, place, .. } in &chosen {
@@ -96,7 +104,6 @@ fn run(args: Args) -> Result<()> {
         return Ok(());
     }
     let scale = Scale::of(args)?;
-    lb_userspace::lab::allow_many_files()?;
     let mut failed = Vec::new();
     for row in &chosen {
         let Row { number, name, .. } = row;
@@ -125,7 +132,7 @@ fn choose(Args { rows, fast, in_guest, list, .. }: &Args) -> Result<Vec<&'static
     if rows.is_empty() {
         let fits = |row: &&Row| match row.place {
             Place::Fast => true,
-            Place::Slow => !fast,
+            Place::Slow | Place::Both => !fast,
             Place::Guest | Place::Kernels => *list,
         };
         return Ok(ROWS.iter().filter(fits).collect());
@@ -135,7 +142,7 @@ fn choose(Args { rows, fast, in_guest, list, .. }: &Args) -> Result<Vec<&'static
         let row = row.with_context(|| format!("there is no row {number}: see --list"))?;
         let fits = *list
             || match row.place {
-                Place::Fast | Place::Slow => true,
+                Place::Fast | Place::Slow | Place::Both => true,
                 Place::Guest => *in_guest,
                 Place::Kernels => false,
             };

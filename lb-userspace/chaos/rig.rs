@@ -151,10 +151,10 @@ impl Rig {
         Ok(of_service.filter_map(|row| row["connections"].as_u64()).collect())
     }
 
-    /// How many flows of a Service live.
+    /// How many flows of a Service live; each is listed with both its directions.
     pub(crate) fn flows(&self, service: &str) -> Result<usize> {
         let listed = self.agent.json(["get", "flows", "--service", &format!("chaos/{service}")])?;
-        Ok(listed["items"].as_array().context("a list of flows")?.len())
+        Ok(listed["items"].as_array().context("a list of flows")?.len().div_ceil(2))
     }
 
     /// Adds a file of manifests.
@@ -231,6 +231,24 @@ impl Rig {
                 && read("status").is_ok_and(is_process)
         };
         threads.lines().find(is_agent).map(str::to_owned).context("the agent's process")
+    }
+
+    /// The time that the agent has computed, in the kernel too.
+    pub(crate) fn agent_cpu(&self) -> Result<Duration> {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.agent_process()?))?;
+        let (_, fields) = stat.rsplit_once(") ").context("a name in parentheses")?;
+        // Fields 14 and 15 of proc_pid_stat(5), in hundredths of a second; the third comes first here.
+        let ticks = fields.split(' ').skip(11).take(2).map(str::parse::<u64>);
+        Ok(Duration::from_millis(10 * ticks.sum::<Result<u64, _>>()?))
+    }
+
+    /// Packets that the client's link had no room for.
+    pub(crate) fn lost_on_link(&self) -> Result<u64> {
+        let output =
+            self.client.command("ip")?.args(["-s", "-j", "link", "show", "eth0"]).output()?;
+        let links: Value = serde_json::from_slice(&output.stdout)?;
+        let dropped = links[0]["stats64"]["tx"]["dropped"].as_u64();
+        dropped.context("a count of packets that were dropped")
     }
 
     /// The agent's user and its effective capabilities.

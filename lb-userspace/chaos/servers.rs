@@ -1,9 +1,15 @@
-//! What runs on backends: servers that say who they are and then repeat what they hear.
+//! What runs on backends: servers that say who they are and then repeat what they hear. Those of a
+//! backend are a process of its own: it dies as processes do, and thousands of connections have two
+//! ends, which are more files than one process may have open.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::{
+    io::{BufRead as _, BufReader},
+    net::{Ipv4Addr, SocketAddr},
+    process::Stdio,
+};
 
-use anyhow::{Context as _, Result};
-use lb_userspace::lab::{Host, Task};
+use anyhow::{Context as _, Result, ensure};
+use lb_userspace::lab::{Host, Process};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use crate::rig::{TCP, UDP};
@@ -12,26 +18,41 @@ use crate::rig::{TCP, UDP};
 const ROOM: usize = 64;
 /// What a connection is read by: more than a usual packet has.
 const PIECE: usize = 4096;
+/// What a process says when it listens.
+const READY: &str = "ready";
 
-/// A backend's processes; they die when this is dropped, and the kernel resets what they had open.
+/// A backend's process; it dies when this is dropped, and the kernel resets what it had open.
 pub(crate) struct Servers {
-    _tasks: [Task; 2],
+    _process: Process,
 }
 
-/// Starts both servers on a backend.
+/// Starts both servers on a backend; returns when they listen.
 pub(crate) fn start(host: &Host, id: u8) -> Result<Servers> {
+    let mut command = host.command(std::env::current_exe()?)?;
+    command.arg(format!("--serve={id}")).stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut process = Process::start(host, &mut command)?;
+    let mut said = String::new();
+    let stdout = process.child().stdout.take().context("a pipe")?;
+    BufReader::new(stdout).read_line(&mut said)?;
+    ensure!(said.trim() == READY, "the servers of {} do not begin: {said:?}", host.name());
+    Ok(Servers { _process: process })
+}
+
+/// Serves until it is killed.
+pub(crate) fn serve(id: u8) -> Result<()> {
     let tcp: SocketAddr = (Ipv4Addr::UNSPECIFIED, TCP).into();
-    let listener = host.run(|| std::net::TcpListener::bind(tcp));
-    let listener = listener.with_context(|| format!("listen on {}", host.name()))?;
+    let listener = std::net::TcpListener::bind(tcp).context("listen")?;
     listener.set_nonblocking(true)?;
     let udp: SocketAddr = (Ipv4Addr::UNSPECIFIED, UDP).into();
-    let socket = host.run(|| std::net::UdpSocket::bind(udp))?;
+    let socket = std::net::UdpSocket::bind(udp)?;
     socket.set_nonblocking(true)?;
-    let tasks = [
-        Task::start(host, move || accept(listener, id)),
-        Task::start(host, move || datagrams(socket, id)),
-    ];
-    Ok(Servers { _tasks: tasks })
+    println!("{READY}");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        tokio::spawn(datagrams(socket, id));
+        accept(listener, id).await;
+    });
+    Ok(())
 }
 
 async fn accept(listener: std::net::TcpListener, id: u8) {

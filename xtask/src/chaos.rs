@@ -87,6 +87,10 @@ fn parse(list: &str) -> Rows {
         match (number, words.next()) {
             (Some(number), Some("here")) => rows.here.push(number),
             (Some(number), Some("guest")) => rows.guest.push(number),
+            (Some(number), Some("both")) => {
+                rows.here.push(number);
+                rows.guest.push(number);
+            }
             (Some(_), Some("kernels")) => rows.kernels = true,
             _ => {}
         }
@@ -122,8 +126,9 @@ mod tests {
 
     #[test]
     fn rows_are_told_apart_by_where_they_run() {
-        let list = "  1  here     kill -9\n 21  guest    VLANs\n 40  kernels  every verifier\n";
-        let rows = Rows { here: vec![1], guest: vec![21], kernels: true };
+        let list = "  1  here     kill -9\n 21  guest    VLANs\n 24  both     envelopes\n \
+                    40  kernels  every verifier\n";
+        let rows = Rows { here: vec![1, 24], guest: vec![21, 24], kernels: true };
         assert_eq!(parse(list), rows);
     }
 }

@@ -52,6 +52,7 @@ pub(super) fn killed(scale: &Scale) -> Result<Outcome> {
     rig.settle(&rig.everybody())?;
     let seen = held.rounds(2)?;
     outcome.undisturbed(&seen, &control.seen());
+    outcome.prompt(&seen, scale);
     let new = format!("{} of {} new ones failed without an agent", opened.failed, scale.new);
     outcome.must(new, opened.failed == 0);
     // A filter has no link: the pin of its program is replaced with the program.
@@ -125,6 +126,9 @@ pub(super) fn swapped(scale: &Scale) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// How long an agent that wakes up may take until the kernel has what it missed.
+const CONVERGED: Duration = Duration::from_secs(2);
+
 pub(super) fn stopped(scale: &Scale) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut rig = Rig::build(scale, 4, &[])?;
@@ -143,7 +147,8 @@ pub(super) fn stopped(scale: &Scale) -> Result<Outcome> {
     rig.agent.signal(Signal::SIGCONT)?;
     let awake = Instant::now();
     rig.settle(&fewer)?;
-    outcome.note(format!("{rounds} s stopped, converged {:.0?} afterwards", awake.elapsed()));
+    let what = format!("{rounds} s stopped, converged afterwards in");
+    outcome.within(&what, awake.elapsed(), CONVERGED, scale);
     let seen = held.rounds(1)?;
     outcome.undisturbed(&seen, &control.seen());
     Ok(outcome)

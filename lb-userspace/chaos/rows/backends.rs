@@ -18,27 +18,36 @@ use crate::{
 
 /// Between two datagrams of a stream.
 const PACE: Duration = Duration::from_millis(2);
+/// How much of a stream of datagrams may be lost when its backend dies and the cluster says so.
+const MOVED: Duration = Duration::from_millis(200);
+/// How long it may take until a stream is answered again that nobody served.
+const RETURNED: Duration = Duration::from_secs(1);
 /// How long something may take on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// Each second another backend leaves, without terminating, or the last one that left comes back.
 pub(super) fn churn(scale: &Scale) -> Result<Outcome> {
     let mut outcome = Outcome::default();
-    let rig = Rig::build(scale, 20, &[])?;
-    // Only the survivors may have connections to begin with.
-    let survivors: Vec<_> = rig.everybody()[..19].to_vec();
-    rig.publish(&survivors)?;
+    let (backends, changes) = if scale.fast { (20, 5) } else { (100, 600) };
+    let rig = Rig::build(scale, backends, &[])?;
     let (held, control) = streams(&rig, scale.connections / 10)?;
-    for round in 0..scale.repeats {
-        let said = if round % 2 == 0 { rig.everybody() } else { survivors.clone() };
+    let (mut failed, mut strays) = (0, 0);
+    for change in 0..changes {
+        let mut said = rig.everybody();
+        let away = (change % 2 == 0).then(|| said.remove(change / 2 % usize::from(backends)).0);
         rig.publish(&said)?;
-        let opened = open_new(&rig.client, tcp(), 5);
-        if opened.failed > 0 {
-            outcome.must(format!("{} new ones failed in round {round}", opened.failed), false);
-        }
+        let opened = open_new(&rig.client, tcp(), 20);
+        failed += opened.failed;
+        strays += away.and_then(|id| opened.by.get(&id)).copied().unwrap_or(0);
+        // A second, as connections count.
+        held.rounds(1)?;
     }
     let seen = held.rounds(1)?;
+    outcome.note(format!("{changes} changes among {backends} backends"));
+    let new = 20 * changes;
+    outcome.must(format!("{failed} of {new} new ones failed"), failed == 0);
+    outcome.must(format!("{strays} of them to one that had left"), strays == 0);
     outcome.undisturbed(&seen, &control.seen());
-    outcome.note(format!("{} changes", scale.repeats));
     Ok(outcome)
 }
 
@@ -96,7 +105,7 @@ pub(super) fn datagrams_move(scale: &Scale) -> Result<Outcome> {
     let sent = stream.heard().sent;
     wait(|| (stream.heard().sent > sent + 500).then_some(()))?;
     let strays = std::iter::from_fn(|| ghost.recv(&mut [0; 64]).ok()).count();
-    outcome.note(format!("answered again {healed:.0?} after the change was published"));
+    outcome.within("answered again after", healed, MOVED, scale);
     outcome.must(format!("{strays} of 500 packets to the dead backend"), strays == 0);
     let heard = stream.heard();
     let answered = heard.answers.iter().filter(|(at, _)| *at >= in_kernel).count();
@@ -123,7 +132,7 @@ pub(super) fn datagrams_return(scale: &Scale) -> Result<Outcome> {
     wait(|| (stream.heard().sent > sent + 200).then_some(()))?;
     // The last may be under way.
     let unanswered = stream.heard().unanswered_since(from);
-    outcome.note(format!("the same socket answered again {healed:.0?} after it was in the kernel"));
+    outcome.within("the same socket answered again after", healed, RETURNED, scale);
     outcome.must(format!("{unanswered} of 200 without an answer then"), unanswered <= 5);
     Ok(outcome)
 }
@@ -177,8 +186,13 @@ async fn dial_from(port: u16, target: SocketAddr) -> Result<u8> {
 }
 
 /// Looks until something is there. Nothing tells a stranger when.
-pub(super) fn wait<T>(mut look: impl FnMut() -> Option<T>) -> Result<T> {
-    let deadline = Instant::now() + PATIENCE;
+pub(super) fn wait<T>(look: impl FnMut() -> Option<T>) -> Result<T> {
+    wait_for(PATIENCE, look)
+}
+
+/// As [`wait`], for what may take longer.
+pub(super) fn wait_for<T>(patience: Duration, mut look: impl FnMut() -> Option<T>) -> Result<T> {
+    let deadline = Instant::now() + patience;
     loop {
         if let Some(found) = look() {
             return Ok(found);

@@ -1,6 +1,6 @@
 //! Floods from sources that do not exist.
 
-use std::net::SocketAddrV4;
+use std::{net::SocketAddrV4, time::Instant};
 
 use anyhow::{Context as _, Result};
 
@@ -22,15 +22,21 @@ pub(super) fn both(scale: &Scale) -> Result<Outcome> {
     let honest = scale.connections / 10;
     for (kind, port, name) in [(Kind::Syn, TCP, "SYNs"), (Kind::Datagram, UDP, "datagrams")] {
         let full = refused(&rig)?;
+        let (begun, cpu) = (Instant::now(), rig.agent_cpu()?);
         let (client, count) = (rig.client.clone(), scale.flood);
         let flooding =
             std::thread::spawn(move || flood(&client, kind, SocketAddrV4::new(VIP, port), count));
         let opened = open_new(&rig.client, tcp(), honest);
         let sent = flooding.join().ok().context("the flood's thread")??;
-        let full = refused(&rig)? - full;
+        let (full, took) = (refused(&rig)? - full, begun.elapsed());
         let what = format!("{sent} {name}: {} of {honest} new ones failed", opened.failed);
         outcome.must(what, opened.failed * 100 <= honest);
         outcome.note(format!("{full} refused for want of room"));
+        let cpu = rig.agent_cpu()?.saturating_sub(cpu);
+        // The programs run where packets are sent, so that a packet's time is theirs, too.
+        outcome.note(format!("{:.1} µs a packet", took.as_secs_f64() * 1e6 / sent.max(1) as f64));
+        let what = format!("the agent took {cpu:.1?} of {took:.1?}");
+        outcome.must(what, scale.fast || cpu * 5 < took);
     }
     let seen = held.rounds(1)?;
     outcome.undisturbed(&seen, &control.seen());
@@ -42,7 +48,7 @@ pub(super) fn both(scale: &Scale) -> Result<Outcome> {
 
 /// Packets that were dropped because there was no room for their flow, in the table or among the
 /// ports towards a backend.
-fn refused(rig: &Rig) -> Result<u64> {
+pub(super) fn refused(rig: &Rig) -> Result<u64> {
     ["flow-table-full", "half-open-full", "snat-ports-full"]
         .iter()
         .try_fold(0, |sum, reason| Ok(sum + rig.drops(reason)?))

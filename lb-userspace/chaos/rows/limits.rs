@@ -1,11 +1,11 @@
 //! What is full.
 
-use std::net::SocketAddrV4;
+use std::{collections::BTreeSet, net::SocketAddrV4, time::Duration};
 
 use anyhow::Result;
 use lb_common::limits;
 
-use super::{Outcome, agents::streams};
+use super::{Outcome, agents::streams, backends::wait_for, floods::refused};
 use crate::{
     Scale,
     flood::{Kind, flood},
@@ -19,8 +19,16 @@ pub(super) fn full_of_flows(scale: &Scale) -> Result<Outcome> {
     let rig = Rig::build(scale, 4, &["--flow-table-bytes", "1048576"])?;
     let (held, control) = streams(&rig, 100)?;
     let target = SocketAddrV4::new(VIP, UDP);
+    let count = || -> Result<[u64; 3]> {
+        Ok([rig.connections("udp")?.iter().sum(), refused(&rig)?, rig.lost_on_link()?])
+    };
+    let before = count()?;
     let sent = flood(&rig.client, Kind::Datagram, target, scale.flood.min(50_000))?;
-    outcome.note(format!("{sent} flows more, flows: {}", rig.status("Flows")?));
+    let now = count()?;
+    let [opened, dropped, lost] = [0, 1, 2].map(|what| now[what] - before[what]);
+    let what = format!("{sent} flows more: {opened} opened, {dropped} refused, {lost} lost before");
+    outcome.must(what, dropped > 0 && opened + dropped + lost == sent as u64);
+    outcome.note(format!("flows: {}", rig.status("Flows")?));
     let before = rig.drops("flow-table-full")?;
     let opened = open_new(&rig.client, tcp(), 100);
     let full = rig.drops("flow-table-full")? - before;
@@ -35,6 +43,15 @@ pub(super) fn full_of_flows(scale: &Scale) -> Result<Outcome> {
     let seen = held.rounds(2)?;
     outcome.undisturbed(&seen, &control.seen());
     Ok(outcome)
+}
+
+/// How long it may take to read and write down tens of thousands of Services.
+const READING: Duration = Duration::from_secs(600);
+
+/// Of how many objects `lb status` says that they are left out: it names the first.
+fn left_out_of(said: &str) -> usize {
+    let more = said.rsplit_once(" and ").and_then(|(_, more)| more.split(' ').next()?.parse().ok());
+    1 + more.unwrap_or(0)
 }
 
 pub(super) fn full_of_services(scale: &Scale) -> Result<Outcome> {
@@ -53,11 +70,17 @@ pub(super) fn full_of_services(scale: &Scale) -> Result<Outcome> {
         })
         .collect();
     rig.manifest("many.json", &objects)?;
-    super::backends::wait(|| {
-        let objects = rig.status("Objects").ok()?;
-        objects.starts_with("left out").then_some(())
-    })?;
-    outcome.note(rig.status("Objects")?);
+    let before = rig.agent_process()?;
+    let left_out = || rig.status("Objects").ok().filter(|said| said.starts_with("left out"));
+    let said = wait_for(READING, left_out)?;
+    let refused = left_out_of(&said);
+    outcome.must(format!("{refused} of {} {said}", objects.len() / 2), refused >= surplus as usize);
+    let log = std::fs::read_to_string(rig.agent.log())?;
+    let full = log.lines().filter(|line| line.contains("is full"));
+    let named = full.filter_map(|line| line.split_once("Service ")?.1.split(':').next());
+    let named = named.collect::<BTreeSet<_>>().len();
+    outcome.must(format!("{named} named in the log"), named == refused);
+    outcome.must("the agent lives on", rig.agent_process()? == before);
     let opened = open_new(&rig.client, tcp(), 100);
     outcome.must(
         format!("{} of 100 new ones to the first Service failed", opened.failed),

@@ -3,8 +3,8 @@
 use anyhow::Result;
 
 use super::{
-    Outcome, agents, backends, deaths, floods, interfaces, layouts, limits, memory, odd, pins,
-    privileges,
+    Outcome, agents, backends, deaths, envelopes, floods, interfaces, layouts, limits, memory, odd,
+    pins, privileges,
 };
 use crate::Scale;
 
@@ -25,6 +25,8 @@ pub(crate) enum Place {
     /// Among the quick ones, too.
     Fast,
     Slow,
+    /// Its tests here, and what it breaks in a guest.
+    Both,
     /// In a guest alone: it needs what this kernel may lack, or would change the machine.
     Guest,
     /// By `cargo xtask vmtest`, which boots every kernel.
@@ -35,6 +37,7 @@ impl Place {
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Fast | Self::Slow => "here",
+            Self::Both => "both",
             Self::Guest => "guest",
             Self::Kernels => "kernels",
         }
@@ -53,7 +56,7 @@ impl Row {
     }
 }
 
-use Place::{Fast, Guest, Kernels, Slow};
+use Place::{Both, Fast, Guest, Kernels, Slow};
 
 pub(crate) const ROWS: &[Row] = &[
     row(1, "kill -9, new connections without an agent, restart", Fast, Some(agents::killed)),
@@ -111,7 +114,7 @@ pub(crate) const ROWS: &[Row] = &[
         "netns::mtu::ten_megabytes",
         "netns::dsr::connections_outlive",
     ]),
-    row(24, "envelopes that do not fit", Slow, None)
+    row(24, "envelopes, and those that do not fit", Both, Some(envelopes::opened_by_linux))
         .with(&["packet::dsr::longer_packets_than_fit", "netns::dsr::ten_megabytes"]),
     row(25, "a backend that dials its own Service", Fast, Some(backends::hairpin)),
     row(26, "the same SYN on two CPUs at once", Slow, None)

@@ -8,7 +8,10 @@ use kube::{
     Api, Resource,
     api::{Patch, PatchParams, PostParams},
 };
-use lb_userspace::cluster::{Change, Op, synthetic::Cluster};
+use lb_userspace::{
+    cluster::{Change, Op, synthetic::Cluster},
+    lab::Agent,
+};
 use serde_json::json;
 
 use super::traffic::agent;
@@ -17,6 +20,7 @@ use crate::{
     support::{api_server::ApiServer, counted, full_size},
 };
 
+const MEMORY: &str = include_str!("../../../../lb-ebpf/memory.tsv");
 /// So many objects are being written at a time.
 const AT_ONCE: usize = 16;
 
@@ -34,6 +38,25 @@ where
         api.create(&PostParams::default(), &object).await.unwrap();
     };
     stream::iter(objects).for_each_concurrent(AT_ONCE, create).await;
+}
+
+/// What the maps take, as `lb get maps` says and as is recorded of them: without those that grow with
+/// what is in them, of which nothing is recorded.
+fn map_bytes(agent: &Agent) -> (u64, u64) {
+    let listed = agent.json(["get", "maps"]).unwrap();
+    let cpus = aya::util::nr_cpus().unwrap() as u64;
+    let (mut told, mut budget) = (0, 0);
+    for map in listed["items"].as_array().unwrap() {
+        let rows = MEMORY.lines().filter_map(|line| line.split_once('\t'));
+        let recorded = rows.filter(|(name, _)| map["name"] == *name).map(|(_, bytes)| bytes);
+        let recorded: u64 = recorded.map(|bytes| bytes.parse::<u64>().unwrap()).sum();
+        let shares = if map["type"] == "per-cpu-array" { cpus } else { 1 };
+        if recorded > 0 {
+            told += map["bytes"].as_u64().unwrap();
+            budget += recorded * shares;
+        }
+    }
+    (told, budget)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -54,6 +77,10 @@ async fn a_large_cluster_is_taken_whole_and_a_change_of_it_alone() {
     counted(services as usize, "Services");
     counted(10 * services as usize, "endpoints");
     counted(begun.elapsed().as_millis() as usize, "ms from the start to the kernel");
+
+    let (told, budget) = map_bytes(&agent);
+    counted(told as usize, "bytes of maps told");
+    assert!(told.abs_diff(budget) * 20 <= budget, "{told} bytes of maps, {budget} recorded");
 
     let endpoint = json!({"addresses": ["10.250.0.1"], "conditions": {"ready": true}});
     let name = cluster.name(services / 2);
