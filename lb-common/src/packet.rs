@@ -47,7 +47,7 @@ pub trait Packet {
         crc32c::change(difference, length)
     }
 
-    /// Makes the frame `len` bytes long; bytes gained are arbitrary.
+    /// Makes the frame `len` bytes long; what stands behind a plain IP header is arbitrary afterwards.
     ///
     /// `None` where there is no room.
     fn resize(&mut self, len: usize) -> Option<()>;

@@ -146,9 +146,9 @@ fn complain_v6<P: Packet + ?Sized>(packet: &mut P, complaint: Complaint) -> Opti
     const QUOTED: usize = L4_V6 + Icmp::LEN;
     const LENGTH: usize = Icmp::LEN + Ipv6::LEN + Udp::LEN;
     let eth = packet.get::<Eth>(0)?.reversed();
+    let udp = *packet.get::<Udp>(L4_V6)?;
     packet.resize(L4_V6 + LENGTH)?;
     // From the end backwards: the quoted packet moves into what follows it.
-    let udp = *packet.get::<Udp>(L4_V6)?;
     *packet.get_mut(QUOTED + Ipv6::LEN)? = udp;
     let old = *packet.get::<Ipv6>(L3)?;
     *packet.get_mut(QUOTED)? = old;

@@ -62,12 +62,14 @@ pub fn uplink_xdp(context: XdpContext) -> u32 {
 
 /// Uplink, on the way in.
 #[classifier]
+#[inline(always)]
 pub fn uplink_ingress(context: TcContext) -> i32 {
     comes_in::<false>(&context)
 }
 
 /// Uplink, on the way out: replies of backends on this node.
 #[classifier]
+#[inline(always)]
 pub fn uplink_egress(context: TcContext) -> i32 {
     goes_out::<false>(&context)
 }
@@ -75,12 +77,14 @@ pub fn uplink_egress(context: TcContext) -> i32 {
 /// The node's end of a pod's cable, on the way out of the pod: what no socket of this node sent, for
 /// those are translated when they dial.
 #[classifier]
+#[inline(always)]
 pub fn pod_ingress(context: TcContext) -> i32 {
     comes_in::<true>(&context)
 }
 
 /// The node's end of a pod's cable, on the way to the pod: replies.
 #[classifier]
+#[inline(always)]
 pub fn pod_egress(context: TcContext) -> i32 {
     goes_out::<true>(&context)
 }

@@ -4,7 +4,8 @@ use aya_ebpf::{
     EbpfContext as _,
     bindings::{
         BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_FIXED_GSO,
-        BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+        BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR,
+        bpf_adj_room_mode::{BPF_ADJ_ROOM_MAC, BPF_ADJ_ROOM_NET},
     },
     helpers::{
         bpf_csum_update, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail,
@@ -137,15 +138,14 @@ impl Packet for XdpPacket<'_> {
 }
 
 impl TcPacket<'_> {
-    /// Makes the IP header's place longer or shorter by `by` bytes, behind the Ethernet header
-    /// (kernel 5.2).
+    /// Makes the place behind the Ethernet header, or behind the IP header, longer or shorter by `by`
+    /// bytes (kernel 5.2).
     #[inline(always)]
-    fn adjust(&self, by: i32, flags: u32) -> Option<()> {
+    fn adjust(&self, by: i32, place: u32, flags: u32) -> Option<()> {
         // SAFETY: the helper takes this program's own context; pointers into the frame are read
         // anew by every `get`.
-        let failed = unsafe {
-            bpf_skb_adjust_room(self.0.as_ptr().cast(), by, BPF_ADJ_ROOM_MAC, u64::from(flags))
-        };
+        let failed =
+            unsafe { bpf_skb_adjust_room(self.0.as_ptr().cast(), by, place, u64::from(flags)) };
         (failed == 0).then_some(())
     }
 
@@ -222,20 +222,27 @@ impl Packet for TcPacket<'_> {
 
     #[inline(always)]
     fn resize(&mut self, len: usize) -> Option<()> {
+        let by = len as i32 - self.len() as i32;
         // SAFETY: as for `XdpPacket`.
-        (unsafe { bpf_skb_change_tail(self.0.as_ptr().cast(), len as u32, 0) } == 0).then_some(())
+        let failed = unsafe { bpf_skb_change_tail(self.0.as_ptr().cast(), len as u32, 0) };
+        if failed == 0 {
+            return Some(());
+        }
+        // Refused of what has been in an envelope since it last came from a card, as between nodes on
+        // one machine (`skb->encapsulation`): then the place behind the IP header changes.
+        self.adjust(by, BPF_ADJ_ROOM_NET, BPF_F_ADJ_ROOM_FIXED_GSO)
     }
 
     /// Of packets that hardware joined each keeps its length: whether they fit was asked for.
     #[inline(always)]
     fn grow(&mut self, by: usize, ipv4: bool) -> Option<()> {
         let family = if ipv4 { BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 } else { BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 };
-        self.adjust(by as i32, family | BPF_F_ADJ_ROOM_FIXED_GSO)
+        self.adjust(by as i32, BPF_ADJ_ROOM_MAC, family | BPF_F_ADJ_ROOM_FIXED_GSO)
     }
 
     #[inline(always)]
     fn shrink(&mut self, by: usize) -> Option<()> {
-        self.adjust(-(by as i32), BPF_F_ADJ_ROOM_FIXED_GSO)
+        self.adjust(-(by as i32), BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO)
     }
 
     #[inline(always)]

@@ -70,6 +70,16 @@ impl Agent {
         self.options.flags.extend(flags.iter().map(|flag| (*flag).to_owned()));
     }
 
+    /// Has another value of a flag that it has, from its next start on.
+    ///
+    /// # Panics
+    /// If it has no such flag.
+    pub fn sets(&mut self, flag: &str, value: &str) {
+        let flags = &mut self.options.flags;
+        let at = flags.iter().position(|it| it == flag).expect("a flag that the agent has");
+        value.clone_into(&mut flags[at + 1]);
+    }
+
     /// Starts it again after [`Agent::kill`] or [`Agent::terminate`]; waits until it is ready.
     pub fn restart(&mut self) -> Result<()> {
         let log = File::options().create(true).append(true).open(&self.log)?;

@@ -3,7 +3,7 @@
 use std::{
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, PoisonError, mpsc},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc},
     time::Duration,
 };
 
@@ -37,8 +37,9 @@ pub struct HeldConnection {
     pub fate: Fate,
 }
 
-/// So many are opened at a time: thousands of SYNs at once would meet full queues of servers, and wait
-/// a second to be sent again.
+/// So many are opened at a time, and so many ask: thousands of SYNs at once would meet full queues of
+/// servers, and wait a second to be sent again; of thousands of questions at once the last would wait
+/// longer for the machine than [`super::PATIENCE`].
 const AT_ONCE: usize = 256;
 
 /// Lets this process hold thousands of connections, which are files.
@@ -56,8 +57,27 @@ pub fn allow_many_files() -> Result<()> {
 /// Connections that exchange a request every so often, until this is dropped.
 #[derive(Debug)]
 pub struct Held {
-    connections: Vec<Arc<Mutex<HeldConnection>>>,
+    connections: Vec<Arc<Watched>>,
     _task: Task,
+}
+
+/// A connection, and who waits for news of it.
+#[derive(Debug)]
+struct Watched {
+    fares: Mutex<HeldConnection>,
+    news: Condvar,
+}
+
+impl Watched {
+    fn fares(&self) -> MutexGuard<'_, HeldConnection> {
+        self.fares.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until that is true of it; how it fares then.
+    fn when(&self, done: impl Fn(&HeldConnection) -> bool) -> HeldConnection {
+        let waited = self.news.wait_while(self.fares(), |fares| !done(fares));
+        waited.unwrap_or_else(PoisonError::into_inner).clone()
+    }
 }
 
 impl Held {
@@ -79,14 +99,27 @@ impl Held {
 
     /// How each fares now.
     pub fn connections(&self) -> Vec<HeldConnection> {
-        let copy = |one: &Arc<Mutex<HeldConnection>>| {
-            one.lock().unwrap_or_else(PoisonError::into_inner).clone()
-        };
-        self.connections.iter().map(copy).collect()
+        self.connections.iter().map(|one| one.fares().clone()).collect()
+    }
+
+    /// Waits until each has had so many more answers, or is disturbed; how each fares then.
+    pub fn settled(&self, exchanges: usize) -> Vec<HeldConnection> {
+        let enough: Vec<usize> =
+            self.connections.iter().map(|one| one.fares().exchanges + exchanges).collect();
+        for (one, enough) in self.connections.iter().zip(enough) {
+            one.when(|fares| fares.fate != Fate::Alive || fares.exchanges >= enough);
+        }
+        self.connections()
+    }
+
+    /// Waits until each has ended; how.
+    pub fn ends(&self) -> Vec<Fate> {
+        let end = |one: &Arc<Watched>| one.when(|fares| fares.fate != Fate::Alive).fate;
+        self.connections.iter().map(end).collect()
     }
 }
 
-type Opened = mpsc::Sender<io::Result<Arc<Mutex<HeldConnection>>>>;
+type Opened = mpsc::Sender<io::Result<Arc<Watched>>>;
 
 async fn hold(target: SocketAddr, every: Duration, turns: &Semaphore, opened: Opened) {
     let first = async {
@@ -100,21 +133,25 @@ async fn hold(target: SocketAddr, every: Duration, turns: &Semaphore, opened: Op
         // Nobody waits any more when an earlier connection failed.
         Err(error) => return drop(opened.send(Err(error))),
     };
-    let held = HeldConnection { server: server.clone(), exchanges: 1, fate: Fate::Alive };
-    let held = Arc::new(Mutex::new(held));
+    let fares = HeldConnection { server: server.clone(), exchanges: 1, fate: Fate::Alive };
+    let held = Arc::new(Watched { fares: Mutex::new(fares), news: Condvar::new() });
     opened.send(Ok(Arc::clone(&held))).ok();
 
     let mut ticks = interval(every);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
+        let Ok(turn) = turns.acquire().await else { return };
         let fate = fate_of(exchange.ask("/", true).await, &server);
-        let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
-        if fate != Fate::Alive {
-            held.fate = fate;
+        drop(turn);
+        let mut fares = held.fares();
+        let ended = fate != Fate::Alive;
+        fares.fate = fate;
+        fares.exchanges += usize::from(!ended);
+        held.news.notify_all();
+        if ended {
             return;
         }
-        held.exchanges += 1;
     }
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::{
     nodes::go_on,
-    objects::Front,
+    objects::{Front, NodeFacts},
     world::{FAMILIES, Over, Pod, World, address, node_address, there_and_back, until_shown},
 };
 
@@ -168,12 +168,14 @@ fn leaving(front: &Front, ready: &[&Pod], leaving: &[&Pod]) -> Vec<Value> {
 }
 
 /// Each change meets connections of its own, which were opened over the ring before it: a slot remembers
-/// one node.
+/// one node, see [`a_slot_remembers_one_node`].
 fn connections_outlive(label: &str, mode: &[&str]) {
     allow_many_files().unwrap();
     let world = World::of_three(label, [true; 3]);
-    let pods: Vec<Pod> = [1, 2, 3].map(|node| world.pod(node, 10 * node)).into();
-    let moved = world.pod(2, 21);
+    // Ports of connections that are closed rest for a minute.
+    world.client.sysctls(&[("net.ipv4.ip_local_port_range", "1024 65535")]).unwrap();
+    let pods: Vec<Pod> = [1, 2, 3].map(|node| world.busy_pod(node, 10 * node)).into();
+    let moved = world.busy_pod(2, 21);
     let [one, two, three] = [&pods[0], &pods[1], &pods[2]];
     let web = Front::new("web", 1);
     world.put("web", &web.manifests(&[one, two]));
@@ -205,6 +207,86 @@ fn connections_outlive(label: &str, mode: &[&str]) {
         let mut expected = names(&[&moved, three]);
         expected.sort();
         assert_eq!(now, expected, "{over:?}: new ones go where the ring leads now");
+    }
+}
+
+#[test]
+fn a_slot_remembers_one_node() {
+    let world = World::of_three("dsr-twice", [true; 3]);
+    let pods: Vec<Pod> = [1, 2, 3].map(|node| world.pod(node, 10 * node)).into();
+    let [one, two, three] = [&pods[0], &pods[1], &pods[2]];
+    let web = Front::new("web", 1);
+    world.put("web", &web.manifests(&[one]));
+    let agents = agents(&world, 3, TC);
+    let open = || {
+        FAMILIES.map(|family| Held::open(&world.client, web.outside(family)[1], 8, OFTEN).unwrap())
+    };
+    // Every slot leads to the one node that has a pod that is ready.
+    let lead_to = |ready: &Pod| {
+        let others: Vec<&Pod> = pods.iter().filter(|pod| pod.name != ready.name).collect();
+        let objects = leaving(&web, &[ready], &others);
+        world.put("web", &objects);
+        agents.iter().for_each(|agent| synced(agent, &objects));
+    };
+    let first = open();
+    lead_to(two);
+    let second = open();
+    go_on(&first);
+    go_on(&second);
+    // Twice to another node: who was with the first is told at once, whoever came first.
+    lead_to(three);
+    let third = open();
+    for held in first {
+        assert!(held.ends().iter().all(|end| matches!(end, Fate::Reset(_))), "{:?}", held.ends());
+    }
+    go_on(&second);
+    // And back: nobody is lost.
+    lead_to(two);
+    go_on(&second);
+    go_on(&third);
+    lead_to(three);
+    go_on(&second);
+    go_on(&third);
+}
+
+#[test]
+fn a_change_to_snat_resets_what_other_nodes_serve_and_one_back_disturbs_nobody() {
+    let world = World::of_three("dsr-snat", [true; 3]);
+    let (here, there) = (world.pod(1, 10), world.pod(2, 20));
+    let web = Front::new("web", 1);
+    world.put("web", &web.manifests(&[&here, &there]));
+    let mut agents = agents(&world, 3, TC);
+    let open = || {
+        FAMILIES.map(|family| Held::open(&world.client, web.outside(family)[1], 20, OFTEN).unwrap())
+    };
+    let mut change = |dsr: bool| {
+        let nodes = (1..=3).map(|number| NodeFacts { number, dsr }.manifest());
+        world.put("nodes", &nodes.collect::<Vec<_>>());
+        for agent in &mut agents {
+            agent.terminate().unwrap();
+            agent.sets("--forwarding", if dsr { "dsr" } else { "snat" });
+            agent.restart().unwrap();
+        }
+    };
+    let held = open();
+    change(false);
+    let snat = open();
+    // The first node knows the flows of its own pod; of others it never knew.
+    for held in held {
+        let all = held.settled(3);
+        assert!(all.iter().any(|one| one.server == there.name), "{all:?}");
+        for one in all {
+            let is_reset = matches!(one.fate, Fate::Reset(_));
+            assert_eq!(is_reset, one.server == there.name, "{one:?}");
+            assert!(is_reset || one.fate == Fate::Alive, "{one:?}");
+        }
+    }
+    go_on(&snat);
+    change(true);
+    go_on(&snat);
+    for over in Over::BOTH {
+        let both = names(&[&here, &there]);
+        assert_eq!(answers(&world.client, over, web.outside(0)[1]), both, "{over:?}");
     }
 }
 

@@ -273,20 +273,9 @@ fn neighbour_changes(label: &str, mode: &[&str]) {
 }
 
 /// Waits until each connection has had more answers; none may have been disturbed.
+#[track_caller]
 pub fn go_on<const N: usize>(held: &[Held; N]) {
-    let exchanges = |held: &Held| -> Vec<usize> {
-        held.connections().iter().map(|connection| connection.exchanges).collect()
-    };
     for held in held {
-        let before = exchanges(held);
-        loop {
-            let connections = held.connections();
-            let disturbed = connections.iter().find(|connection| connection.fate != Fate::Alive);
-            assert_eq!(disturbed, None);
-            if exchanges(held).iter().zip(&before).all(|(now, then)| *now >= then + 3) {
-                break;
-            }
-            std::thread::yield_now();
-        }
+        assert_eq!(held.settled(3).into_iter().find(|one| one.fate != Fate::Alive), None);
     }
 }

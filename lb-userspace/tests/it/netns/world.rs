@@ -12,15 +12,17 @@
 //! The router sends every load-balancer address to n1, where the agent is.
 
 use std::{
+    any::Any,
     fs,
-    io::{self, Read as _, Write as _},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
     net::{IpAddr, Shutdown, SocketAddr, TcpStream},
     path::PathBuf,
+    process::Stdio,
     thread,
     time::Instant,
 };
 
-use lb_userspace::lab::{self, Agent, AgentOptions, Host, Lab, PATIENCE, Server, link};
+use lb_userspace::lab::{self, Agent, AgentOptions, Host, Lab, PATIENCE, Process, Server, link};
 use serde_json::Value;
 
 use super::objects::NodeFacts;
@@ -84,8 +86,11 @@ pub struct Pod {
     pub host: Host,
     /// IPv4 and IPv6.
     pub addresses: [IpAddr; 2],
-    _servers: [Server; 3],
+    _servers: Servers,
 }
+
+/// They end when they are dropped.
+type Servers = Vec<Box<dyn Any>>;
 
 /// All machines. The lab goes last.
 pub struct World {
@@ -187,11 +192,21 @@ impl World {
 
     /// A pod with the `number`th address of its node's range; it answers over TCP and UDP.
     pub fn pod(&self, node: u8, number: u8) -> Pod {
+        self.pod_with(node, number, serve)
+    }
+
+    /// The same where HTTP is answered by a process of its own: of thousands of connections, one process
+    /// may not have both ends.
+    pub fn busy_pod(&self, node: u8, number: u8) -> Pod {
+        self.pod_with(node, number, serve_apart)
+    }
+
+    fn pod_with(&self, node: u8, number: u8, serve: fn(&Host, &str) -> Servers) -> Pod {
         let name = format!("pod-{node}-{number}");
         let host = self.lab.pod(self.node(node), &name).unwrap();
         link::plug((&host, "eth0"), (self.node(node), "pods"), &format!("v-{number}")).unwrap();
         link::whole_checksums((&host, "eth0")).unwrap();
-        settle(name, host, node, number)
+        settle(name, host, node, number, serve)
     }
 
     /// The same with a kernel of its own, as far as the node's can tell: none of its sockets is one of
@@ -200,7 +215,7 @@ impl World {
         let name = format!("vm-{node}-{number}");
         let host = self.lab.host(&name).unwrap();
         link::plug((&host, "eth0"), (self.node(node), "pods"), &format!("tap-{number}")).unwrap();
-        settle(name, host, node, number)
+        settle(name, host, node, number, serve)
     }
 
     /// The same without a switch: its cable ends at the node, which has a route there.
@@ -269,7 +284,13 @@ impl World {
 }
 
 /// Gives a pod its addresses, ways and servers.
-fn settle(name: String, host: Host, node: u8, number: u8) -> Pod {
+fn settle(
+    name: String,
+    host: Host,
+    node: u8,
+    number: u8,
+    serve: fn(&Host, &str) -> Servers,
+) -> Pod {
     let addresses = FAMILIES.map(|family| pod_address(node, number, family));
     for (own, length) in addresses.iter().zip([24, 64]) {
         host.address("eth0", &format!("{own}/{length}")).unwrap();
@@ -281,13 +302,33 @@ fn settle(name: String, host: Host, node: u8, number: u8) -> Pod {
     Pod { name, node, host, addresses, _servers: servers }
 }
 
-fn serve(host: &Host, name: &str) -> [Server; 3] {
-    let at = |port| SocketAddr::new(address("::"), port);
-    [
-        Server::http(host, at(POD_PORT), name).unwrap(),
-        Server::udp(host, at(POD_PORT), name).unwrap(),
-        Server::tcp_echo(host, at(ECHO_PORT)).unwrap(),
-    ]
+fn serve(host: &Host, name: &str) -> Servers {
+    let http = Server::http(host, all(POD_PORT), name).unwrap();
+    vec![Box::new(http), Box::new(talk(host, name)), Box::new(echo(host))]
+}
+
+fn serve_apart(host: &Host, name: &str) -> Servers {
+    let mut command = host.command(env!("CARGO_BIN_EXE_lb-demo")).unwrap();
+    command.args(["pod", name, &all(POD_PORT).to_string()]);
+    command.stdin(Stdio::null()).stdout(Stdio::piped());
+    let mut http = Process::start(host, &mut command).unwrap();
+    let mut said = String::new();
+    BufReader::new(http.child().stdout.take().unwrap()).read_line(&mut said).unwrap();
+    assert_eq!(said, "ready\n");
+    vec![Box::new(http), Box::new(talk(host, name)), Box::new(echo(host))]
+}
+
+fn talk(host: &Host, name: &str) -> Server {
+    Server::udp(host, all(POD_PORT), name).unwrap()
+}
+
+fn echo(host: &Host) -> Server {
+    Server::tcp_echo(host, all(ECHO_PORT)).unwrap()
+}
+
+/// A port at all addresses of both families.
+fn all(port: u16) -> SocketAddr {
+    SocketAddr::new(address("::"), port)
 }
 
 /// Sends that many bytes there and back over one connection: what comes back is what was sent.
