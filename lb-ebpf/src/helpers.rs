@@ -8,8 +8,8 @@ use aya_ebpf::{
     helpers::{
         bpf_fib_lookup, bpf_get_prandom_u32, bpf_get_socket_cookie, bpf_redirect,
         generated::{
-            bpf_get_netns_cookie, bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_redirect_neigh,
-            bpf_set_retval,
+            bpf_check_mtu, bpf_get_netns_cookie, bpf_jiffies64, bpf_ktime_get_coarse_ns,
+            bpf_redirect_neigh, bpf_set_retval,
         },
     },
     programs::SockContext,
@@ -33,6 +33,16 @@ impl Context {
         let size = size_of::<FibParams>() as i32;
         // SAFETY: the context is the running program's, the parameters are of the size given.
         unsafe { bpf_fib_lookup(self.0, &raw mut *params, size, 0) as u32 }
+    }
+
+    /// Whether the frame is longer than its own interface takes (kernel 5.12), which is asked in `place`
+    /// (and answered there: the MTU).
+    #[inline(always)]
+    pub fn is_longer_than_mtu(self, place: &mut u32) -> bool {
+        const FRAG_NEEDED: i64 = 1;
+        *place = 0;
+        // SAFETY: the context is the running program's; the helper writes one `u32`.
+        unsafe { bpf_check_mtu(self.0, 0, place, 0, 0) == FRAG_NEEDED }
     }
 
     /// Tells one network namespace from any other (kernel 5.7).

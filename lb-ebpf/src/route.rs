@@ -89,6 +89,13 @@ impl<A: Addr, const XDP: bool, const PODS: bool> Network<A> for Place<XDP, PODS>
         match (result, <Self as Network<A>>::hook(self)) {
             (BPF_FIB_LKUP_RET_SUCCESS, Hook::Xdp) if self.reaches(hop.interface) => Route::Hop(hop),
             (BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH, Hook::Tc) => Route::Hop(hop),
+            // Generic XDP gets packets that the kernel has joined in one piece, and is not told. What is
+            // longer than the link it came by takes was joined; tc knows how long the parts are.
+            (BPF_FIB_LKUP_RET_FRAG_NEEDED, Hook::Xdp)
+                if self.context.is_longer_than_mtu(&mut params.ifindex) =>
+            {
+                Route::Stack
+            }
             (BPF_FIB_LKUP_RET_FRAG_NEEDED, _) => Route::TooBig(mtu),
             (BPF_FIB_LKUP_RET_SUCCESS | BPF_FIB_LKUP_RET_NO_NEIGH, _) => Route::Stack,
             _ => Route::None,

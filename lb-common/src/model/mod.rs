@@ -33,6 +33,8 @@ pub struct TestWorld {
     pub shortcuts: bool,
     /// Whether frames come and go on an interface that pods are behind.
     pub faces_pods: bool,
+    /// The longest packet that comes in as one frame.
+    pub mtu: u16,
     pub settings: Settings,
     pub services: BTreeMap<u32, Service>,
     pub backends: BTreeMap<u32, Backend>,
@@ -77,6 +79,7 @@ impl TestWorld {
             hook,
             shortcuts: false,
             faces_pods: false,
+            mtu: 9000,
             settings: Settings { flow_mask_v4: mask, flow_mask_v6: mask, ..Settings::default() },
             services: BTreeMap::new(),
             backends: BTreeMap::new(),

@@ -218,7 +218,10 @@ macro_rules! store {
             }
 
             fn route(&self, tuple: &Tuple<$family>, length: u16, _headers: u16) -> Route {
-                self.$tables.way(tuple.dst, length)
+                match self.$tables.way(tuple.dst, length) {
+                    Route::TooBig(_) if self.hook == Hook::Xdp && length > self.mtu => Route::Stack,
+                    way => way,
+                }
             }
         }
     };

@@ -411,6 +411,27 @@ fn an_answer_too_big_for_the_way_to_the_client_is_told_to_the_backend() {
     });
 }
 
+/// Generic XDP gets what the kernel has joined as one packet, and nobody says so.
+#[test]
+fn what_is_longer_than_its_own_link_takes_is_left_to_tc_which_knows_its_parts() {
+    tell(towns(0, 1), |both| {
+        both.kernel.programs.network.ip("link set dev up0 mtu 1400\n");
+        both.town.world.mtu = 1400;
+        both.lead(both.town.names.there[0], Way::Narrow);
+        both.forwarded(Program::Ingress, &both.town.to_vip(40_000, SYN));
+        let headers = both.town.to_vip(40_000, SYN);
+        let headers = headers.bytes().len() - 14 - headers.payload.len();
+        let [fits, joined] = [1400, 1401].map(|length| Sample {
+            payload: vec![1; length - headers],
+            ..both.town.to_vip(40_000, ACK)
+        });
+        both.rejected(Program::Xdp, &fits, Reason::TooBig);
+        both.ends(Program::Xdp, &joined, Reason::NeedsStack);
+        both.rejected(Program::Ingress, &joined, Reason::TooBig);
+        both.kernel.programs.network.ip("link set dev up0 mtu 9000\n");
+    });
+}
+
 /// What the sender of a packet too big for [`Way::Narrow`] is told.
 fn too_big(long: &Sample) -> Message {
     let v4 = long.src.is_ipv4();
