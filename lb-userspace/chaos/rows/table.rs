@@ -76,7 +76,7 @@ pub(crate) const ROWS: &[Row] = &[
     row(14, "more Services than there is room for", Slow, Some(limits::full_of_services))
         .with(&["netns::beside::people_are_told_by_an_event"]),
     row(15, "frames cut anywhere", Slow, None).with(&[
-        "packet::odd::frames_cut_anywhere",
+        "packet::prefixes::frames_cut_anywhere",
         "packet::odd::what_is_shorter_than_an_ethernet_header",
         "packet::dsr::every_prefix_of_an_envelope",
     ]),

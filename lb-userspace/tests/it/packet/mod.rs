@@ -32,6 +32,8 @@ mod odd;
 mod pods;
 mod pool;
 mod race;
+mod prefixes;
+mod race;
 pub mod random;
 mod reject;
 mod remote;

@@ -8,8 +8,7 @@ use lb_common::{
 use lb_userspace::datapath::object::Unused;
 
 use super::{
-    both::{ARRIVING, Both, patient, tcp_towns, tell, tell_arriving, towns, udp_towns},
-    extras, icmp,
+    both::{ARRIVING, Both, tcp_towns, tell, tell_arriving, towns, udp_towns},
     kernel::{Kernel, Program},
     support::{ACK, SYN, Sample, packet},
     town::Town,
@@ -144,50 +143,6 @@ fn tcp_headers_whose_own_length_is_wrong() {
             odd_everywhere(both, Reason::BadLength, |frame| frame[at] = words << 4);
         }
     });
-}
-
-#[test]
-fn frames_cut_anywhere_get_the_same_verdict() {
-    tell_arriving(
-        || patient(towns(1, 1)),
-        |both, program| {
-            let names = both.town.names;
-            both.town.only(&[20]);
-            let answer = both.forwarded(program, &both.town.to_vip(40_000, SYN)).answered(ACK);
-            let headers = transport(both) + header(both);
-            let router = icmp::router(both);
-            let kind = &icmp::kinds(names.v4)[0];
-            let whole = both.town.to_vip(40_000, SYN);
-            let parts = extras::fragments(&whole, 7, 24);
-            let extras = if names.v4 {
-                extras::with_options(&whole, 5)
-            } else {
-                extras::with_extensions(&whole, &[0, 60])
-            };
-            for frame in [
-                whole.bytes(),
-                both.town.to_vip(40_001, SYN).bytes(),
-                both.from_client(40_002, names.cluster_ip, 81, SYN).bytes(),
-                both.from_client(40_003, names.node, super::town::NODE_PORT, SYN).bytes(),
-                answer.bytes(),
-                extras,
-                parts[0].clone(),
-                parts.last().expect("a part").clone(),
-                icmp::echo(both, names.vip, 20).bytes(),
-                icmp::about(&answer.between(answer.dst, answer.src), router, kind, 30).bytes(),
-            ] {
-                for length in 14..frame.len() {
-                    let cut = &frame[..length];
-                    let run = both.run(program, cut);
-                    assert!(matches!(run.verdict, Verdict::Pass | Verdict::Drop));
-                    assert_eq!(run.bytes, cut);
-                    let known = length >= transport(both);
-                    assert_eq!(run.reason == Reason::NotIp, !known, "{length}");
-                    assert!(run.reason != Reason::ToRemote || length >= headers);
-                }
-            }
-        },
-    );
 }
 
 #[test]
