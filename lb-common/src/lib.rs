@@ -14,6 +14,7 @@ extern crate std;
 pub mod abi;
 pub mod addr;
 pub mod affinity;
+pub mod allowance;
 pub mod checksum;
 pub mod crc32c;
 pub mod envelope;

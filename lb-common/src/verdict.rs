@@ -113,6 +113,8 @@ reasons! {
     Protocol = "protocol": Drop,
     /// The packet could not be rewritten where it lay.
     NotLinear = "not-linear": Drop,
+    /// It would be refused with a RST or an ICMP error, but enough of those were sent.
+    AnswerLimit = "answer-limit": Drop,
 }
 
 impl Reason {

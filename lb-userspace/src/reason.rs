@@ -51,6 +51,7 @@ pub const fn hint(reason: Reason) -> &'static str {
         Reason::Fragment => "send smaller packets: path MTU discovery, or a smaller UDP payload",
         Reason::ErrorUnknown => "nothing, unless it keeps growing: its connection is gone",
         Reason::Protocol => "use TCP, UDP or SCTP to a port of the Service",
+        Reason::AnswerLimit => "see why so much is refused: `lb status` counts the other reasons",
         Reason::NotLinear => {
             "report this with `lb doctor -o json`: the driver's frames are unusual"
         }

@@ -99,7 +99,9 @@ pub struct Settings {
     pub paused_until: u32,
     /// With DSR, this node's own [`super::Node`]; zero: packets are forwarded by SNAT alone.
     pub own_node: u32,
-    pub zero: u32,
+    /// Non-zero: as many packets are answered as are refused ([`crate::allowance`] counts for nothing).
+    /// For tests and measurements.
+    pub uncapped: u32,
     /// What sockets of the node itself dial from (slots), as far as anybody knows before the kernel
     /// picks; zero: nobody knows.
     pub own_v4: [u8; 16],
@@ -195,7 +197,7 @@ impl Default for Settings {
             masquerade_all: 0,
             paused_until: 0,
             own_node: 0,
-            zero: 0,
+            uncapped: 0,
             own_v4: [0; 16],
             own_v6: [0; 16],
             namespace: 0,

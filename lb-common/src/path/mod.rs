@@ -18,6 +18,7 @@ pub use source::{SourceClass, is_barred, masquerade};
 
 use crate::{
     addr::{Addr, V4, V6},
+    allowance::Bucket,
     envelope::{self, Envelope, Inner},
     icmp::Messages,
     packet::Packet,
@@ -131,10 +132,30 @@ fn arrive_in<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     if job.store.has_dsr() && matches!(job.outcome.reason, Reason::ToNode) {
         return send_on(packet, &mut job);
     }
+    if S::LIVE && matches!(job.outcome.verdict, Verdict::Reject) && !may_answer(&mut job) {
+        job.outcome.end(Reason::AnswerLimit);
+    }
     if job.network.hook() == Hook::Tc && S::LIVE && job.was_opened() {
         opening::take_out(packet, &mut job);
     }
     write(packet, job)
+}
+
+/// Whether a packet that is refused may be answered: not if too many were.
+#[inline(always)]
+fn may_answer<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) -> bool {
+    let allowance = &mut job.draft.allowance;
+    if job.store.settings().is_none_or(|settings| settings.uncapped != 0) {
+        return true;
+    }
+    let (bucket, rate) = if job.outcome.mtu != 0 {
+        (&mut allowance.too_big, Bucket::TOO_BIG)
+    } else if job.draft.segment.tuple.protocol == proto::TCP {
+        (&mut allowance.resets, Bucket::RESET)
+    } else {
+        (&mut allowance.unreachable, Bucket::UNREACHABLE)
+    };
+    bucket.take(rate, job.store.now())
 }
 
 /// Whether the packet is an envelope that may be for us to open (DSR). Only tc can.

@@ -3,6 +3,7 @@
 use crate::{
     abi::{AffinityKey, Answer, Event, Frontend, Kind, NextHop, Scope},
     addr::{V4, V6},
+    allowance::Allowance,
     flow::Tuple,
     icmp::Span,
     parse::Segment,
@@ -95,7 +96,7 @@ impl Default for Trace {
 }
 
 /// The rules' notes on one packet. They are the caller's, because BPF's stack of 512 bytes is too
-/// small for them; what an earlier packet left in them does not matter.
+/// small for them; what an earlier packet left in them does not matter, but for the allowance.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Notes {
     pub outcome: Outcome,
@@ -159,6 +160,8 @@ pub struct Draft<A> {
     pub(super) node: u32,
     /// Whether that envelope says that it was sent on.
     pub(super) marked: bool,
+    /// Answers that may be made: the only memory of earlier packets.
+    pub(super) allowance: Allowance,
 }
 
 /// How far a packet has come on its way by DSR.

@@ -11,6 +11,7 @@ use std::{
 use lb_common::{
     abi::{Count, FlowSet, Settings, WORDS_V4, WORDS_V6},
     addr::{Addr, V4, V6},
+    allowance::Bucket,
     limits::FLOW_WAYS,
     model::{Run, TestWorld},
     path::{Hook, Outcome},
@@ -31,6 +32,10 @@ use crate::support::counted;
 
 /// The programs that see frames come in.
 pub const ARRIVING: [Program; 2] = [Program::Xdp, Program::Ingress];
+
+/// Lengths of a jiffy by which the programs' clock stands still for a day, and is somewhere else.
+const STILL: u64 = 1;
+const LEAP: u64 = 1 << 24;
 
 const XDP_DROP: u32 = 1;
 const XDP_PASS: u32 = 2;
@@ -155,6 +160,37 @@ impl Both {
         self.ways.insert(to, way);
     }
 
+    /// The tick that the rules are told. Where a clock was set it is another for each, and no more.
+    fn now(&self) -> u32 {
+        match self.town.world.settings.jiffy {
+            STILL => 0,
+            LEAP => 1000,
+            _ => now(),
+        }
+    }
+
+    /// Has as many answers to refused packets made as may be made at once, with time standing still:
+    /// `refused` is one, and is asked to be answered once more than that.
+    pub fn spend_answers(&mut self, program: Program, refused: &Sample) {
+        let frame = refused.bytes();
+        self.town.world.settings.uncapped = 0;
+        // However many were spent before, for time leaps away, and back.
+        for clock in [LEAP, STILL] {
+            self.town.world.settings.jiffy = clock;
+            assert_eq!(self.run(program, &frame).verdict, Verdict::Reject);
+        }
+        let tcp = refused.protocol() == proto::TCP;
+        let rate = if tcp { Bucket::RESET } else { Bucket::UNREACHABLE };
+        for _ in 1..Bucket::most(rate) {
+            assert_eq!(self.run_quickly(program, &frame).verdict, Verdict::Reject);
+        }
+    }
+
+    /// Time leaps far away.
+    pub const fn leap(&mut self) {
+        self.town.world.settings.jiffy = LEAP;
+    }
+
     /// Lets time pass: every flow, and the time of takeover, grows older by `ticks`.
     pub fn wait(&mut self, ticks: u32) {
         let earlier = |meta: u64| {
@@ -219,9 +255,9 @@ impl Both {
     fn pass(&mut self, program: Program, frame: &[u8], all: bool) -> Run {
         self.set_routes(program);
         self.kernel.write(&mut self.town.world, &self.uplinks);
-        let before = now();
+        let before = self.now();
         let kernel = self.kernel.programs.run(program, frame);
-        let after = now();
+        let after = self.now();
         let world = &mut self.town.world;
         world.now.set(after);
         world.hook = if program == Program::Xdp { Hook::Xdp } else { Hook::Tc };

@@ -185,6 +185,13 @@ impl Programs {
         one.into_iter().zip(other).map(|(one, other)| [one, other]).collect()
     }
 
+    /// Keeps the calling thread, and what it runs, on one CPU: some memory is a CPU's own.
+    pub fn stay_on_one_cpu() {
+        let mut only = CpuSet::new();
+        only.set(0).expect("a CPU");
+        sched_setaffinity(Pid::from_raw(0), &only).expect("a thread on its CPU");
+    }
+
     /// Makes every packet one of which no fragment was seen.
     pub fn forget_fragments(&self) {
         let mut object = self.object.borrow_mut();

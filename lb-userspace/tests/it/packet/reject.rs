@@ -11,7 +11,7 @@ use lb_common::{
 
 use super::{
     both::{Both, tcp_towns, tell, tell_arriving, towns, udp_towns},
-    kernel::Program,
+    kernel::{Program, Programs},
     support::{ACK, FIN, L4, RST, SYN, Sample, packet},
     town::{NODE_PORT, at},
 };
@@ -244,6 +244,27 @@ fn a_connection_to_a_backend_that_is_gone_is_reset_with_the_clients_next_packet(
             is_reset(both, program, &sent, Reason::BackendGone);
             both.town.world.settings.reset_gone = 0;
             both.forwarded(program, &sent);
+        },
+    );
+}
+
+#[test]
+fn more_answers_than_a_cpu_may_make_are_dropped_by_name_and_no_other_kind_suffers() {
+    Programs::stay_on_one_cpu();
+    tell_arriving(
+        || towns(0, 0),
+        |both, program| {
+            let sent = both.town.to_vip(40_000, SYN);
+            both.spend_answers(program, &sent);
+            both.ends(program, &sent, Reason::AnswerLimit);
+            let (src, dst) =
+                (at(both.town.names.client, 40_000), at(both.town.names.cluster_ip, 81));
+            let tcp = both.town.protocol == proto::TCP;
+            let other = packet(if tcp { proto::UDP } else { proto::TCP }, &src, &dst, SYN);
+            both.rejected(program, &other, Reason::UnknownPort);
+            both.ends(program, &sent, Reason::AnswerLimit);
+            both.leap();
+            both.rejected(program, &sent, Reason::NoEndpoints);
         },
     );
 }
