@@ -12,6 +12,7 @@ mod drops;
 mod dsr;
 #[path = "../../../../lb-common/tests/rules/envelopes.rs"]
 mod envelopes;
+mod every_reason;
 mod explain_agrees;
 mod explain_command;
 mod explain_live;
@@ -31,7 +32,6 @@ mod network;
 mod odd;
 mod pods;
 mod pool;
-mod race;
 mod prefixes;
 mod race;
 pub mod random;
