@@ -1,10 +1,19 @@
 //! One agent per BPF file system: it locks the folder of its pins (flock(2)), which only its user and
 //! root may open. The lock holds across containers, and goes with the process.
+//!
+//! So does its sign for `lb doctor`: an abstract socket in the node's network namespace, named after the
+//! file system's device and the folder's path. Anybody may take that name; then there is no sign.
 
 use std::{
     fs::{self, File, Permissions, TryLockError},
     io,
-    os::unix::fs::{MetadataExt as _, PermissionsExt as _},
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::{
+            fs::{MetadataExt as _, PermissionsExt as _},
+            net::{SocketAddr, UnixListener},
+        },
+    },
     path::{Path, PathBuf},
 };
 
@@ -26,6 +35,7 @@ const ATTEMPTS: usize = 10;
 pub struct Lock {
     bpffs: PathBuf,
     held: File,
+    _sign: Option<UnixListener>,
 }
 
 /// Becomes the one agent of `bpffs`; the folder is made if it is not there.
@@ -37,7 +47,8 @@ pub fn take(bpffs: &Path) -> Result<Lock, Failure> {
         make_folder(bpffs)?;
         if let Some(held) = hold(bpffs)? {
             make_private(&held, bpffs)?;
-            return Ok(Lock { bpffs: bpffs.to_owned(), held });
+            let sign = sign(&held, bpffs).ok();
+            return Ok(Lock { bpffs: bpffs.to_owned(), held, _sign: sign });
         }
     }
     let what = format!("{} comes and goes", bpffs.display());
@@ -50,7 +61,7 @@ pub fn take(bpffs: &Path) -> Result<Lock, Failure> {
 /// If there is an agent, which is named.
 pub fn take_to_remove(bpffs: &Path) -> Result<Option<Lock>, Failure> {
     let held = hold(bpffs)?;
-    Ok(held.map(|held| Lock { bpffs: bpffs.to_owned(), held }))
+    Ok(held.map(|held| Lock { bpffs: bpffs.to_owned(), held, _sign: None }))
 }
 
 impl Lock {
@@ -60,7 +71,7 @@ impl Lock {
     /// If another agent was faster, which is named.
     pub fn renew(&mut self) -> Result<(), Failure> {
         if !is(&self.held, &self.bpffs) {
-            *self = take(&self.bpffs)?;
+            self.held = take(&self.bpffs)?.held;
         }
         Ok(())
     }
@@ -114,6 +125,11 @@ fn make_private(held: &File, folder: &Path) -> Result<(), Failure> {
         held.set_permissions(Permissions::from_mode(PRIVATE)).map_err(failed)?;
     }
     Ok(())
+}
+
+fn sign(held: &File, bpffs: &Path) -> io::Result<UnixListener> {
+    let name = format!("lb/{}/{}", held.metadata()?.dev(), bpffs.display());
+    UnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)
 }
 
 /// The process that has the lock.

@@ -11,10 +11,7 @@ use super::{
     live::{self, Live},
     proxies,
 };
-use crate::{
-    config::{Config, SourceKind, XdpMode},
-    host::FileLock,
-};
+use crate::config::{Config, SourceKind, XdpMode};
 
 /// CAP_NET_ADMIN, CAP_PERFMON and CAP_BPF, by their bits.
 pub(super) const CAPABILITIES: [(&str, u32); 3] = [("NET_ADMIN", 12), ("PERFMON", 38), ("BPF", 39)];
@@ -120,7 +117,7 @@ impl Facts {
             wanted_interfaces: config.interfaces.clone(),
             pinned_maps: pins("maps"),
             pinned_links: pins("links"),
-            agents: agents(root, &mounts(&read("proc/mounts"))),
+            agents: agents(&read("proc/self/net/unix")),
             xdp_mode: config.xdp_mode,
             source: config.source,
             live,
@@ -186,39 +183,16 @@ pub(super) fn processes(proc: &Path) -> Vec<String> {
     names
 }
 
-/// How deep below a mount an agent's folder may lie.
-const DEPTH: usize = 4;
-
-/// Where the agents of this network namespace have their pins: folders that they lock. Of processes
-/// that a container does not see it tells nothing.
-fn agents(root: &Path, mounts: &[Mount]) -> Vec<String> {
-    let network =
-        |process: &str| fs::read_link(root.join("proc").join(process).join("ns/net")).ok();
-    let Some(here) = network("self") else { return Vec::new() };
-    let table = fs::read_to_string(root.join("proc/locks")).unwrap_or_default();
-    let is_here = |lock: &FileLock| network(&lock.process.to_string()).as_ref() == Some(&here);
-    let locks: Vec<_> = FileLock::all(&table).filter(is_here).collect();
-    let mut found = Vec::new();
-    if !locks.is_empty() {
-        let places = mounts.iter().filter(|mount| mount.kind == "bpf");
-        places.for_each(|mount| locked(&mount.place, &locks, DEPTH, &mut found));
-    }
+/// Where the agents of this network namespace have their pins, by their signs ([`crate::agent`]).
+fn agents(sockets: &str) -> Vec<String> {
+    let sign = |line: &str| {
+        let (_, pins) = line.split_once(" @lb/")?.1.split_once('/')?;
+        Some(pins.to_owned())
+    };
+    let mut found: Vec<_> = sockets.lines().filter_map(sign).collect();
     found.sort();
     found.dedup();
     found
-}
-
-/// The folders below `folder` that one of these locks is of.
-fn locked(folder: &Path, locks: &[FileLock], depth: usize, found: &mut Vec<String>) {
-    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
-    for entry in entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
-        let path = entry.path();
-        if entry.metadata().is_ok_and(|file| locks.iter().any(|lock| lock.is_of(&file))) {
-            found.push(path.display().to_string());
-        } else if depth > 1 {
-            locked(&path, locks, depth - 1, found);
-        }
-    }
 }
 
 /// Links whose interface is gone: `ingress@7` is of interface 7.

@@ -79,7 +79,7 @@ impl Selection {
 /// What runs in a guest unless something else is asked for: the packet tests but for some, and faults
 /// that show whether the hooks of that kernel hold.
 const TESTS: &[&str] = &["packet::"];
-/// The packet tests that are left out then, because they take a guest longer than the rest together, and
+/// The packet tests that are left out unless they are named, because they take a guest longer than the rest together, and
 /// what they tell is no affair of the kernel's age.
 const LEFT_OUT: &[&str] = &[
     // What packets cost says nothing where every instruction is computed, and what maps take is another
@@ -106,11 +106,7 @@ pub(crate) fn run(selection: &Selection, timings: &mut Timings) -> Result<()> {
     let all = rows.is_empty() && tests.is_empty();
     let rows = if all { ROWS } else { rows };
     let kernels = if kernels.is_empty() { Kernel::ALL } else { kernels };
-    let mut tests: Vec<&str> = tests.iter().map(String::as_str).collect();
-    if all {
-        tests = TESTS.to_vec();
-        LEFT_OUT.iter().for_each(|name| tests.extend(["--skip", name]));
-    }
+    let tests = if all { filters(TESTS) } else { filters(tests) };
     timings.part("setup", || setup::ensure(Scope::Vm))?;
     let programs = timings.part("build", image::build)?;
 
@@ -153,9 +149,36 @@ pub(crate) fn run(selection: &Selection, timings: &mut Timings) -> Result<()> {
     Ok(())
 }
 
+/// Of the test binary: tests with one of these names, but not what is left out, unless it is named.
+fn filters(names: &[impl AsRef<str>]) -> Vec<&str> {
+    let mut filters: Vec<&str> = names.iter().map(AsRef::as_ref).collect();
+    let left_out = |name: &&str| !names.iter().any(|named| named.as_ref().starts_with(*name));
+    if !names.is_empty() {
+        let skipped = LEFT_OUT.iter().copied().filter(left_out);
+        filters.extend(skipped.flat_map(|name| ["--skip", name]));
+    }
+    filters
+}
+
 /// Where a kernel's packages, image and log are kept.
 fn folder(kernel: Kernel) -> Result<PathBuf> {
     let folder = repo::target().join("vmtest").join(kernel.name());
     fs::create_dir_all(&folder)?;
     Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_out_runs_when_it_is_named() {
+        let all = filters(TESTS);
+        assert_eq!(all[..3], ["packet::", "--skip", LEFT_OUT[0]]);
+        assert_eq!(all.len(), 1 + 2 * LEFT_OUT.len());
+        let one = filters(&["packet::crash::"]);
+        assert!(!one[1..].contains(&"packet::crash::"), "{one:?}");
+        let none: [&str; 0] = [];
+        assert_eq!(filters(&none), none, "no tests at all");
+    }
 }

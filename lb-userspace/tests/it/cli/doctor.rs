@@ -1,12 +1,6 @@
 //! `lb doctor` on hosts that are broken, each in one way.
 
-use std::{
-    fs,
-    os::unix::fs::{MetadataExt as _, symlink},
-    path::Path,
-};
-
-use nix::sys::stat::{major, minor};
+use std::{fs, path::Path};
 
 use super::{Outcome, lb};
 
@@ -39,25 +33,6 @@ impl Host {
         host.write("proc/1/comm", "systemd\n");
         drop(std::os::unix::net::UnixListener::bind(host.path("closed.sock")).unwrap());
         host
-    }
-
-    /// Adds an agent's process, the network namespace that it is in, and the folder that it locks.
-    fn agent(&self, process: u32, network: &str, folder: &str) {
-        let root = self.0.path();
-        fs::create_dir_all(root.join(folder)).unwrap();
-        for (process, network) in [(process.to_string(), network), ("self".to_owned(), "net:[1]")] {
-            let spaces = root.join("proc").join(process).join("ns");
-            fs::create_dir_all(&spaces).unwrap();
-            // The link of the process that asks may be there.
-            symlink(network, spaces.join("net")).ok();
-        }
-        let file = fs::metadata(root.join(folder)).unwrap();
-        let (device, inode) = (file.dev(), file.ino());
-        let (major, minor) = (major(device), minor(device));
-        let table = fs::read_to_string(root.join("proc/locks")).unwrap_or_default();
-        let line =
-            format!("FLOCK  ADVISORY  WRITE {process} {major:02x}:{minor:02x}:{inode} 0 EOF");
-        self.write("proc/locks", &format!("{table}1: {line}\n"));
     }
 
     fn path(&self, path: &str) -> String {
@@ -196,12 +171,12 @@ fn what_is_left_of_others_and_of_what_is_gone_is_named() {
     let host = Host::new();
     host.write("bpffs/links/ingress@7", "");
     host.complains(&[], "Pins", "warn", "lb agent");
+    let sockets = "Num RefCount Protocol Flags Type St Inode Path\n\
+                   0: 00000002 00000000 00010000 0001 01 1 @lb/27/HERE\n\
+                   0: 00000002 00000000 00010000 0001 01 2 @lb/27//sys/fs/bpf/canary\n";
     let host = Host::new();
-    host.agent(70, "net:[1]", "bpffs");
-    host.agent(71, "net:[2]", "elsewhere");
-    host.agent(72, "net:[1]", "canary");
-    let fix = format!("lb uninstall --bpffs {}", host.path("canary"));
-    host.complains(&[], "Other agents", "warn", &fix);
+    host.write("proc/self/net/unix", &sockets.replace("HERE", &host.path("bpffs")));
+    host.complains(&[], "Other agents", "warn", "lb uninstall --bpffs /sys/fs/bpf/canary");
 }
 
 #[test]
