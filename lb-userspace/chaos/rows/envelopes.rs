@@ -7,9 +7,8 @@ use serde_json::{Value, json};
 use super::{Outcome, backends::wait};
 use crate::{
     Scale,
-    rig::{Rig, Said, TCP, UDP, VIP, address, slice, tcp, udp},
+    rig::{Rig, Said, TCP, UDP, VIP, address, slice, tcp},
     streams::{bulk, open_new},
-    udp::Flows,
 };
 
 /// Bytes that go there, each of whose packets is too long for an envelope at first, and come back.
@@ -42,8 +41,6 @@ pub(super) fn opened_by_linux(scale: &Scale) -> Result<Outcome> {
     let before = opened(far)?;
     let new = open_new(&rig.client, tcp(), 50);
     outcome.must(format!("{} of 50 failed", new.failed), new.failed == 0);
-    let flows = Flows::open(&rig.client, udp(), 20)?;
-    outcome.note(format!("{} UDP flows answered", flows.count()));
     let whole = bulk(&rig.client, tcp(), BULK)?;
     outcome.must(format!("{BULK} bytes there and back: {whole}"), whole);
     let told = rig.drops("too-big")?;

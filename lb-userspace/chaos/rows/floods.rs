@@ -16,7 +16,8 @@ use crate::{
 /// Established flows, those that somebody answered, and honest connections while the floods last.
 pub(super) fn both(scale: &Scale) -> Result<Outcome> {
     let mut outcome = Outcome::default();
-    let rig = Rig::build(scale, 4, &[])?;
+    // UDP flows that are silent must not end by themselves, however long the floods take.
+    let rig = Rig::build(scale, 4, &["--timeout", "udp=1h"])?;
     let (held, control) = streams(&rig, scale.connections)?;
     let flows = Flows::open(&rig.client, udp(), scale.connections / 10)?;
     let honest = scale.connections / 10;

@@ -15,7 +15,7 @@ use super::packages::{Files, files_below};
 use crate::{process, repo};
 
 /// What the tests speak to the network with; each brings its libraries.
-const TOOLS: &[&str] = &["ethtool", "ip", "nsenter", "setpriv", "tc"];
+const TOOLS: &[&str] = &["ethtool", "ip", "nft", "nsenter", "setpriv", "tc"];
 
 /// What tests read where it lies in the checkout.
 const INPUTS: &[&str] =
@@ -34,6 +34,11 @@ const MODULES: &[&str] = &[
     "ipip",
     "vxlan",
     "dummy",
+    "nf_tables",
+    "nft_ct",
+    "nft_chain_nat",
+    "nft_nat",
+    "nft_masq",
 ];
 
 /// The test binary and the programs that it starts, where they expect each other.
