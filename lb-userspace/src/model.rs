@@ -7,22 +7,36 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fmt,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    ops::Deref,
     sync::Arc,
 };
 
 use ipnet::IpNet;
 use serde::Serialize;
 
-/// `namespace/name` of a Kubernetes object.
+/// `namespace/name` of a Kubernetes object. A copy is a pointer: many tables have the same names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectName {
+pub struct ObjectName(Arc<NameParts>);
+
+/// The parts of an [`ObjectName`].
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct NameParts {
+    /// Empty for an object of the cluster.
     pub namespace: String,
     pub name: String,
 }
 
 impl ObjectName {
     pub fn new(namespace: impl Into<String>, name: impl Into<String>) -> Self {
-        Self { namespace: namespace.into(), name: name.into() }
+        Self(Arc::new(NameParts { namespace: namespace.into(), name: name.into() }))
+    }
+}
+
+impl Deref for ObjectName {
+    type Target = NameParts;
+
+    fn deref(&self) -> &NameParts {
+        &self.0
     }
 }
 
@@ -159,12 +173,12 @@ pub struct Endpoint {
     pub serving: bool,
     pub terminating: bool,
     /// `None` counts as remote (row 31).
-    pub node: Option<String>,
-    pub zone: Option<String>,
+    pub node: Option<Arc<str>>,
+    pub zone: Option<Arc<str>>,
     pub zone_hints: BTreeSet<String>,
     pub node_hints: BTreeSet<String>,
     /// `targetRef.uid`: part of a backend's identity; empty when nobody said it.
-    pub uid: String,
+    pub uid: Arc<str>,
     /// The pod's name, in the Service's namespace.
     pub pod: Option<String>,
     /// The `lb/weight` annotation; 1 unless said otherwise.
@@ -199,7 +213,8 @@ impl Node {
     /// Whether an operator took the endpoint out of new choices here. Who got the address since then
     /// is another one.
     pub fn drains(&self, endpoint: &Endpoint) -> bool {
-        let same = |uid: &String| uid.is_empty() || endpoint.uid.is_empty() || *uid == endpoint.uid;
+        let same =
+            |uid: &String| uid.is_empty() || endpoint.uid.is_empty() || **uid == *endpoint.uid;
         self.drains.get(&endpoint.address).is_some_and(same)
     }
 }
@@ -253,8 +268,8 @@ pub struct Ignored {
 
 impl Ignored {
     pub fn new(kind: &'static str, object: &ObjectName, reason: impl Into<String>) -> Self {
-        let ObjectName { namespace, name } = object.clone();
-        Self { kind, namespace, name, reason: reason.into() }
+        let NameParts { namespace, name } = &**object;
+        Self { kind, namespace: namespace.clone(), name: name.clone(), reason: reason.into() }
     }
 }
 

@@ -47,8 +47,8 @@ fn describe_port(state: &State, port: &PortPlan, all: &[Endpoint]) -> PortDescri
         EndpointDescription {
             address: endpoint.address,
             pod: endpoint.pod.clone(),
-            node: endpoint.node.clone(),
-            zone: endpoint.zone.clone(),
+            node: endpoint.node.as_deref().map(str::to_owned),
+            zone: endpoint.zone.as_deref().map(str::to_owned),
             used,
             why,
             connections: connections(state, members.get(&endpoint.address)),

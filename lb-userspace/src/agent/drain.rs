@@ -125,10 +125,9 @@ fn replaced<'a>(plans: impl Iterator<Item = &'a ServicePlan>, drains: &Drains) -
 pub fn emptied(state: &State) -> Vec<String> {
     let drained = |plan: &&ServicePlan| {
         plan.ports.iter().flat_map(|port| &port.retired).any(|backend| {
-            state
-                .drains
-                .get(&backend.address)
-                .is_some_and(|uid| uid.is_empty() || backend.uid.is_empty() || *uid == backend.uid)
+            state.drains.get(&backend.address).is_some_and(|uid| {
+                uid.is_empty() || backend.uid.is_empty() || **uid == *backend.uid
+            })
         })
     };
     let services: Vec<_> = state.plan.services().filter(drained).map(|it| &it.name).collect();
@@ -161,7 +160,7 @@ fn find(state: &State, backend: &BackendRef) -> Result<BTreeMap<SocketAddr, Foun
                 entry.ports.insert(format!("{}:{port}", service.name));
                 entry.services.insert(service.name.clone());
                 entry.pod = endpoint.pod;
-                entry.uid = endpoint.uid;
+                entry.uid = endpoint.uid.to_string();
             }
         }
     }
@@ -258,7 +257,7 @@ mod tests {
             zone: None,
             zone_hints: BTreeSet::new(),
             node_hints: BTreeSet::new(),
-            uid: (*uid).to_owned(),
+            uid: (*uid).into(),
             pod: None,
             weight: 1,
         };

@@ -77,10 +77,10 @@ pub fn fill(tables: &Tables, maps: &Maps, snat_ports: PortRange, to: &mut Snapsh
 
 /// How many source ports live flows have towards each remote backend: an endpoint of several Services
 /// has them once, for replies are told apart by the ports.
-fn ports_used<'a>(
-    members: impl Iterator<Item = Member<'a>>,
+fn ports_used(
+    members: impl Iterator<Item = Member>,
     entries: &BTreeMap<u32, u64>,
-) -> BTreeMap<&'a Place, u64> {
+) -> BTreeMap<Place, u64> {
     let mut used = BTreeMap::new();
     for member in members.filter(|member| !member.local) {
         // Two entries for each flow.
@@ -203,13 +203,13 @@ mod tests {
         let (shared, other, here) = (place(1), place(2), place(3));
         let member = |id, place, local| Member { id, service: 1, place, local };
         let members = [
-            member(1, &shared, false),
-            member(2, &shared, false),
-            member(3, &other, false),
-            member(4, &here, true),
+            member(1, shared, false),
+            member(2, shared, false),
+            member(3, other, false),
+            member(4, here, true),
         ];
         let entries = BTreeMap::from([(1, 20), (2, 6), (4, 100)]);
         let used = ports_used(members.into_iter(), &entries);
-        assert_eq!(used, BTreeMap::from([(&shared, 13), (&other, 0)]));
+        assert_eq!(used, BTreeMap::from([(shared, 13), (other, 0)]));
     }
 }

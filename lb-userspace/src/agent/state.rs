@@ -27,7 +27,7 @@ use crate::{
         sockets::strands,
     },
     health::server::Shared,
-    host,
+    host, memory,
     model::{Drains, Ignored, Node, ObjectName},
     net,
     observe::Histogram,
@@ -296,7 +296,12 @@ impl State {
         self.refused = planned.refused.into_iter().collect();
         self.guard(self.plan.bars_sources());
         let writes = planned.ops.len();
+        let begins = !self.in_step;
         self.in_step = self.write(&planned.ops);
+        if begins {
+            drop(planned.ops);
+            memory::give_back();
+        }
         self.tell_health();
         if self.in_step {
             self.told.settle();

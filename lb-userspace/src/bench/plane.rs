@@ -21,7 +21,7 @@ use crate::{
         maps::Maps,
         object::{self, Object, Sizes, Unused},
     },
-    host,
+    host, memory,
     model::{Node, ObjectName},
     net,
     observe::Snapshot,
@@ -153,8 +153,18 @@ impl Plane {
             return Err(broken("the cluster", &format!("Service {name}: {refusal}")));
         }
         maps.apply(&planned.ops).map_err(|error| broken("maps", &error))?;
-        self.in_step = true;
-        Ok(planned.ops.len())
+        let writes = planned.ops.len();
+        if !std::mem::replace(&mut self.in_step, true) {
+            // As the agent does when it has read everything.
+            drop(planned);
+            memory::give_back();
+        }
+        Ok(writes)
+    }
+
+    /// What clients inside dial for a Service, if it is known.
+    pub fn cluster_ip(&self, name: &ObjectName) -> Option<IpAddr> {
+        self.index.service(name)?.cluster_ips.first().copied()
     }
 
     /// What the node is told.

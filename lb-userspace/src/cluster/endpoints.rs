@@ -22,8 +22,8 @@ const HEADLESS: &str = "service.kubernetes.io/headless";
 /// Some members that all answer on the same ports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Group {
-    pub(super) ports: Vec<Port>,
-    pub(super) members: Vec<Member>,
+    pub(super) ports: Box<[Port]>,
+    pub(super) members: Box<[Member]>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(super) struct Member {
     pub(super) zone: Option<Arc<str>>,
     pub(super) zone_hints: Box<[Arc<str>]>,
     pub(super) node_hints: Box<[Arc<str>]>,
-    pub(super) uid: Box<str>,
+    pub(super) uid: Arc<str>,
     pub(super) pod: Option<Box<str>>,
     pub(super) weight: u16,
 }
@@ -140,11 +140,11 @@ impl Member {
             ready,
             serving,
             terminating,
-            node: self.node.as_deref().map(String::from),
-            zone: self.zone.as_deref().map(String::from),
+            node: self.node.clone(),
+            zone: self.zone.clone(),
             zone_hints: owned(&self.zone_hints),
             node_hints: owned(&self.node_hints),
-            uid: self.uid.to_string(),
+            uid: Arc::clone(&self.uid),
             pod: self.pod.as_deref().map(String::from),
             weight: self.weight,
         }
@@ -171,7 +171,7 @@ fn group(
         .enumerate()
         .filter_map(|(at, endpoint)| member(at, endpoint, family, weight, names, &mut problems))
         .collect();
-    (Some(Group { ports, members }), problems.0)
+    (Some(Group { ports: ports.into(), members }), problems.0)
 }
 
 fn ports(object: &v1::EndpointSlice, names: &mut Names, problems: &mut Problems) -> Vec<Port> {

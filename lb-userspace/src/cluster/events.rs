@@ -8,7 +8,7 @@ use k8s_openapi::{
 use kube::{Api, Client, api::PostParams};
 use tokio::sync::mpsc;
 
-use crate::model::ObjectName;
+use crate::model::{NameParts, ObjectName};
 
 /// What is wrong on this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,7 +41,8 @@ pub async fn started(client: Client, node: &str) {
 /// lost: it has been logged, and what it is about is tried again.
 pub async fn publish(client: Client, node: String, mut warnings: mpsc::Receiver<Warning>) {
     while let Some(Warning { service, reason, message }) = warnings.recv().await {
-        let (about, namespace) = service.map_or_else(|| about_node(&node), about_service);
+        let (about, namespace) =
+            service.map_or_else(|| about_node(&node), |service| about_service(&service));
         write(&client, Note { about, namespace, kind: "Warning", reason, message }, &node).await;
     }
 }
@@ -60,16 +61,16 @@ fn about_node(node: &str) -> (ObjectReference, String) {
 }
 
 /// The same of a Service.
-fn about_service(service: ObjectName) -> (ObjectReference, String) {
-    let ObjectName { namespace, name } = service;
+fn about_service(service: &ObjectName) -> (ObjectReference, String) {
+    let NameParts { namespace, name } = &**service;
     let about = ObjectReference {
         api_version: Some("v1".into()),
         kind: Some("Service".into()),
         namespace: Some(namespace.clone()),
-        name: Some(name),
+        name: Some(name.clone()),
         ..ObjectReference::default()
     };
-    (about, namespace)
+    (about, namespace.clone())
 }
 
 /// What an Event says.

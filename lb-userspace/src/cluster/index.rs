@@ -200,7 +200,8 @@ impl Index {
         for (name, object) in op.steps(self.services.keys()) {
             let new = object.map(|object| {
                 let service::Reading { service, pods, problems } = service::read(&object);
-                ServiceEntry { service: service.map(Arc::new), pods, problems }
+                let service = service.map(|it| Arc::new(Service { name: name.clone(), ..it }));
+                ServiceEntry { service, pods, problems }
             });
             let after = new.as_ref().and_then(|entry| entry.service.clone());
             let rule = new.as_ref().and_then(|entry| entry.pods.clone());
@@ -217,7 +218,12 @@ impl Index {
         self.listed.slices |= listing;
         for (name, object) in op.steps(self.slices.keys()) {
             let trigger = object.as_ref().and_then(endpoints::trigger);
-            let new = object.map(|object| endpoints::read(&object, &mut self.names));
+            let mut new = object.map(|object| endpoints::read(&object, &mut self.names));
+            if let Some(owner) = new.as_mut().and_then(|slice| slice.service.as_mut())
+                && let Some((known, _)) = self.services.get_key_value(owner)
+            {
+                *owner = known.clone();
+            }
             self.note_trigger(&name, new.as_ref(), trigger);
             self.put_slice(name, new);
         }

@@ -86,7 +86,7 @@ fn group(
             weight,
         })
     });
-    Group { members: members.collect(), ports }
+    Group { members: members.collect(), ports: ports.into() }
 }
 
 fn addresses<'a>(

@@ -14,8 +14,8 @@ use crate::model::Protocol;
 /// Which pods a Service picks, and what of them it uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodRule {
-    selector: BTreeMap<String, String>,
-    ports: Vec<Wanted>,
+    selector: Box<[(String, String)]>,
+    ports: Box<[Wanted]>,
     publish_not_ready: bool,
     hints: Hints,
 }
@@ -51,7 +51,7 @@ pub struct Pod {
     terminating: bool,
     node: Option<Arc<str>>,
     name: Box<str>,
-    uid: Box<str>,
+    uid: Arc<str>,
     ports: Vec<(String, Protocol, u16)>,
     weight: u16,
     /// What was left out, each naming its field.
@@ -66,7 +66,7 @@ impl PodRule {
         let mut said = Problems::default();
         let ports = spec.ports.iter().flatten().filter_map(|port| wanted(port, &mut said));
         Some(Self {
-            selector,
+            selector: selector.into_iter().collect(),
             ports: ports.collect(),
             publish_not_ready: spec.publish_not_ready_addresses.unwrap_or(false),
             hints: match spec.traffic_distribution.as_deref() {
@@ -97,7 +97,7 @@ impl PodRule {
             zone: zone.cloned(),
             zone_hints: hinted(self.hints != Hints::None, zone),
             node_hints: hinted(self.hints == Hints::SameNode, pod.node.as_ref()),
-            uid: pod.uid.clone(),
+            uid: Arc::clone(&pod.uid),
             pod: Some(pod.name.clone()),
             weight: pod.weight,
         };

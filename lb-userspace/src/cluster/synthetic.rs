@@ -14,7 +14,7 @@ use k8s_openapi::{
 };
 
 use super::{Change, Op};
-use crate::model::{Family, ObjectName};
+use crate::model::{Family, NameParts, ObjectName};
 
 /// How large it is, and who reaches it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,10 +66,13 @@ impl Cluster {
 
     /// The Service's last slice of IPv4 after its last endpoint has gone, or come back.
     pub fn one_endpoint(&self, service: u32, there: bool) -> Change {
+        Change::EndpointSlice(Op::Apply(self.last_slice(service, there)))
+    }
+
+    pub(super) fn last_slice(&self, service: u32, there: bool) -> EndpointSlice {
         let endpoints = self.endpoints - u32::from(!there);
         let first = (self.endpoints - 1) / SLICE * SLICE;
-        let slice = self.slice(service, first, endpoints.min(first + SLICE), Family::V4);
-        Change::EndpointSlice(Op::Apply(slice))
+        self.slice(service, first, endpoints.min(first + SLICE), Family::V4)
     }
 
     /// The only slice of a Service when it has the endpoints from `first` to before `end`: at most a
@@ -106,7 +109,7 @@ impl Cluster {
         address(family, [10, 128, 0, 0], 3, service * self.endpoints + endpoint + 1)
     }
 
-    fn service(&self, at: u32) -> Service {
+    pub(super) fn service(&self, at: u32) -> Service {
         let ips: Vec<String> =
             self.families().map(|family| self.cluster_ip(at, family).to_string()).collect();
         let ingress = self.families().map(|family| LoadBalancerIngress {
@@ -147,7 +150,11 @@ impl Cluster {
         }
     }
 
-    fn slices(&self, service: u32, endpoints: u32) -> impl Iterator<Item = EndpointSlice> {
+    pub(super) fn slices(
+        &self,
+        service: u32,
+        endpoints: u32,
+    ) -> impl Iterator<Item = EndpointSlice> {
         let starts = (0..endpoints).step_by(SLICE as usize);
         let all = starts.flat_map(|first| self.families().map(move |family| (first, family)));
         let all: Vec<_> = all.collect();
@@ -174,7 +181,7 @@ impl Cluster {
 
     fn endpoint(&self, service: u32, at: u32, family: Family) -> Endpoint {
         let number = service * self.endpoints + at;
-        let ObjectName { namespace, .. } = self.name(service);
+        let namespace = self.name(service).namespace.clone();
         Endpoint {
             addresses: vec![self.endpoint_ip(service, at, family).to_string()],
             conditions: Some(EndpointConditions {
@@ -196,12 +203,12 @@ impl Cluster {
     }
 
     fn metadata(&self, service: u32, suffix: String) -> ObjectMeta {
-        let ObjectName { namespace, name } = self.name(service);
+        let NameParts { namespace, name } = &*self.name(service);
         let label = ("kubernetes.io/service-name".to_owned(), name.clone());
         ObjectMeta {
-            namespace: Some(namespace),
+            namespace: Some(namespace.clone()),
             labels: (!suffix.is_empty()).then(|| [label].into()),
-            name: Some(name + &suffix),
+            name: Some(format!("{name}{suffix}")),
             ..ObjectMeta::default()
         }
     }

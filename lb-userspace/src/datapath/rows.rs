@@ -77,8 +77,8 @@ fn services_of(
             let (ready, total) = backends.get(&frontend.service()).copied().unwrap_or_default();
             let count = counts.get(&frontend.service()).copied().unwrap_or_default();
             Some(ServiceRow {
-                namespace: key.service.namespace,
-                name: key.service.name,
+                namespace: key.service.namespace.clone(),
+                name: key.service.name.clone(),
                 port_name: key.port_name,
                 address: place.address,
                 port: place.port,
@@ -132,8 +132,8 @@ fn backends_of(
             let count = counts.get(&id).copied().unwrap_or_default();
             let total = totals.get(&row.service()).copied().unwrap_or_default();
             Some(BackendRow {
-                namespace: key.service.namespace,
-                service: key.service.name,
+                namespace: key.service.namespace.clone(),
+                service: key.service.name.clone(),
                 port_name: key.port_name,
                 protocol: key.protocol.to_string(),
                 address: place.ip(),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::model::ObjectName;
+use crate::model::{NameParts, ObjectName};
 
 /// Which Services are asked after, and how many endpoints each has on this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -65,7 +65,7 @@ impl Checks {
     /// What a Service's server answers; `None` if it has none. `healthy` is the proxy's own health.
     pub fn answer(&self, service: &ObjectName, healthy: bool) -> Option<Answer> {
         let Check { local_endpoints, .. } = *self.0.get(service)?;
-        let ObjectName { namespace, name } = service;
+        let NameParts { namespace, name } = &**service;
         let body = Body {
             service: Name { namespace, name },
             local_endpoints,

@@ -5,9 +5,10 @@
 pub mod arena;
 pub mod ids;
 pub mod maglev;
+pub mod slots;
 pub mod tables;
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -68,7 +69,7 @@ pub struct PortPlan {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Spread {
     /// The weight of each node whose agent takes part: that of its usable endpoints.
-    pub nodes: BTreeMap<String, u32>,
+    pub nodes: BTreeMap<Arc<str>, u32>,
     /// Usable endpoints that are elsewhere; whichever node a packet comes to serves them by SNAT.
     pub rest: Vec<Backend>,
     /// Whether this node has usable endpoints.
@@ -166,20 +167,18 @@ pub enum FrontendKind {
 }
 
 /// A backend as one Service port uses it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Backend {
     pub address: SocketAddr,
     /// On this node.
     pub local: bool,
-    pub node: Option<String>,
-    pub zone: Option<String>,
+    pub node: Option<Arc<str>>,
+    pub zone: Option<Arc<str>>,
     pub state: BackendState,
     pub weight: u16,
     /// With address, port and protocol the backend's identity: a reused address inherits nothing.
-    #[serde(skip)]
-    pub uid: String,
+    pub uid: Arc<str>,
     /// Whether the endpoint serves; UDP flows leave one that does not (row 66).
-    #[serde(skip)]
     pub serving: bool,
 }
 

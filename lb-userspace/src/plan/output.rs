@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 use super::{
-    Backend, BackendSet, BackendState, Frontend, FrontendKind, Plan, PortPlan, SourceClass,
+    Backend, BackendSet, BackendState, Frontend, FrontendKind, Plan, PortPlan, SourceClass, Spread,
     WhenEmpty, masquerade::masquerades_at, node_ports,
 };
 use crate::model::{Algorithm, Family, Ignored, Node, Protocol};
@@ -137,7 +137,9 @@ fn frontend(port: &PortPlan, frontend: &Frontend, node: &Node) -> FrontendOutput
         external: ExternalOutput {
             set: set(port.backends_for(kind, SourceClass::Outside)),
             masquerade,
-            nodes: spread.map(|spread| spread.nodes.clone()),
+            nodes: spread.map(|Spread { nodes, .. }| {
+                nodes.iter().map(|(name, weight)| (name.to_string(), *weight)).collect()
+            }),
         },
         affinity_seconds: port.affinity_seconds,
         source_ranges: match kind {
@@ -159,8 +161,8 @@ fn backend(backend: &Backend) -> BackendOutput {
         address: address.ip(),
         port: address.port(),
         local: *local,
-        node: node.clone(),
-        zone: zone.clone(),
+        node: node.as_deref().map(str::to_owned),
+        zone: zone.as_deref().map(str::to_owned),
         state: *state,
         weight: *weight,
     }
@@ -168,8 +170,9 @@ fn backend(backend: &Backend) -> BackendOutput {
 
 fn health_check(plan: &super::ServicePlan) -> Option<HealthCheckOutput> {
     let super::HealthCheck { port, local_endpoints } = plan.health_check.clone()?;
-    let crate::model::ObjectName { namespace, name } = plan.name.clone();
-    Some(HealthCheckOutput { namespace, service: name, port, local_endpoints })
+    let crate::model::NameParts { namespace, name } = &*plan.name;
+    let (namespace, service) = (namespace.clone(), name.clone());
+    Some(HealthCheckOutput { namespace, service, port, local_endpoints })
 }
 
 fn node_output(node: &Node) -> NodeOutput {

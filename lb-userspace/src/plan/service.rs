@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use ipnet::IpNet;
@@ -16,7 +17,7 @@ use crate::model::{Endpoint, Endpoints, Family, Node, Service, ServicePort, Traf
 /// Plans a Service. Two of its own frontends never share an address, port and protocol.
 pub fn plan(service: &Service, endpoints: &Endpoints, node: &Node) -> ServicePlan {
     let mut taken = BTreeSet::new();
-    let mut ports = Vec::new();
+    let mut ports = Vec::with_capacity(service.cluster_ips.len() * service.ports.len());
     for cluster_ip in &service.cluster_ips {
         let view = FamilyView::new(service, *cluster_ip, node);
         for port in &service.ports {
@@ -134,13 +135,14 @@ impl<'a> FamilyView<'a> {
         let mut spread = Spread::default();
         for endpoint in usable(open, Mode::All, |_| true) {
             spread.usable_here |= is_local(endpoint, self.node);
-            let takes_part = |name: &&String| {
-                let node = nodes.get(*name);
+            let takes_part = |name: &&Arc<str>| {
+                let node = nodes.get(&***name);
                 node.is_some_and(|node| node.forwards && node.address(self.family).is_some())
             };
             match endpoint.node.as_ref().filter(takes_part) {
                 Some(name) => {
-                    *spread.nodes.entry(name.clone()).or_default() += u32::from(endpoint.weight);
+                    *spread.nodes.entry(Arc::clone(name)).or_default() +=
+                        u32::from(endpoint.weight);
                 }
                 None => spread.rest.push(backend(endpoint, self.node)),
             }
@@ -234,7 +236,7 @@ fn backend(endpoint: &Endpoint, node: &Node) -> Backend {
             false => BackendState::Active,
         },
         weight: endpoint.weight,
-        uid: endpoint.uid.clone(),
+        uid: Arc::clone(&endpoint.uid),
         serving: endpoint.serving,
     }
 }

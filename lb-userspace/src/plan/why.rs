@@ -78,7 +78,7 @@ mod tests {
             zone: None,
             zone_hints: BTreeSet::new(),
             node_hints: BTreeSet::new(),
-            uid: String::new(),
+            uid: "".into(),
             pod: None,
             weight: 1,
         }

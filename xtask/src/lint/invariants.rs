@@ -74,6 +74,7 @@ const UNSAFE_WITH_REASON: &[(&str, &str)] = &[
     ("lb-ebpf/src/call.rs", "fields of the context of socket hooks"),
     ("lb-userspace/src/datapath/mmap.rs", "array maps mapped into the agent"),
     ("lb-userspace/src/datapath/sys.rs", "calls of bpf(2) that aya lacks"),
+    ("lb-userspace/src/memory.rs", "glibc's malloc_trim, which no crate wraps"),
     ("lb-userspace/src/api/peer.rs", "SO_PEERGROUPS, whose answer has no fixed size"),
     ("lb-userspace/src/lab/host.rs", "a child process enters its namespace before exec"),
 ];

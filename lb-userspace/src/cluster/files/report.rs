@@ -2,7 +2,7 @@
 
 use std::{fmt, path::PathBuf};
 
-use crate::model::{Ignored, ObjectName};
+use crate::model::{Ignored, NameParts, ObjectName};
 
 /// How much a [`Report`] matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +22,8 @@ pub struct Subject {
 
 impl fmt::Display for Subject {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { kind, name: ObjectName { namespace, name } } = self;
+        let Self { kind, name } = self;
+        let NameParts { namespace, name } = &**name;
         match (namespace.is_empty(), name.is_empty()) {
             (_, true) => f.write_str(kind),
             (true, _) => write!(f, "{kind} {name}"),

@@ -1,17 +1,17 @@
 //! After a restart: the memory of the tables out of what the maps hold.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{collections::BTreeSet, sync::Arc};
 
 use lb_common::abi::{Answer, Backend, BackendState, Kind, Line, Scope, Service, SizeClass};
 
 use super::{
     Capacities, Image, Tables,
     claims::Claims,
-    names::PortKey,
+    names::{BackendName, PortKey},
     nodes::{self, Nodes},
     op::{Op, Place},
     publish::is_unset,
-    record::{ANSWERS, BackendRecord, Content, ServiceRecord, claims, fingerprint},
+    record::{ANSWERS, BackendRecord, Content, NameMark, ServiceRecord, claims, fingerprint},
 };
 use crate::plan::{
     FrontendKind,
@@ -43,8 +43,8 @@ impl Tables {
         tables.adopt_frontends(image);
         tables.adopt_sources(image);
         tables.find_litter(image);
-        tables.service_ids = Ids::with_taken(capacities.services, &ids(&tables.services));
-        tables.backend_ids = Ids::with_taken(capacities.backends, &ids(&tables.backends));
+        tables.service_ids = Ids::with_taken(capacities.services, &tables.services.ids());
+        tables.backend_ids = Ids::with_taken(capacities.backends, &tables.backends.ids());
         tables.arena = Arena::with_taken(capacities.arena_lines, &segments);
         let services = image.services.values().map(Service::generation);
         let backends = image.backends.values().map(Backend::generation);
@@ -62,7 +62,8 @@ impl Tables {
         segments: &mut BTreeSet<Segment>,
     ) {
         let row = image.services.get(&id).copied().unwrap_or_default();
-        let mut record = ServiceRecord::new(key.clone(), row.generation());
+        let key = Arc::new(key);
+        let mut record = ServiceRecord::new(Arc::clone(&key), row.generation());
         record.row = row;
         for (index, (scope, ring)) in ANSWERS.into_iter().enumerate() {
             let answer = row.answer(scope, ring);
@@ -92,10 +93,11 @@ impl Tables {
         if watched {
             *self.locals.entry(place).or_default() += 1;
         }
-        let name = image.backend_names.get(&id).cloned().unwrap_or_default().into_boxed_str();
-        self.backends.insert(id, BackendRecord { place, row: *row, name, watched });
+        let name = image.backend_names.get(&id).map(String::as_str).unwrap_or_default();
+        let name = NameMark::of(&BackendName::parse(name));
+        self.backends.insert(id, BackendRecord { row: *row, name, watched });
         self.by_place.insert((place, id));
-        let service = self.services.get_mut(&row.service());
+        let service = self.services.get_mut(row.service());
         let is_known = service.is_some_and(|s| s.backends.insert(row.identity(), id).is_none());
         // Who is in the slices is seen with the first listing.
         if !is_known || row.state() != BackendState::Active {
@@ -121,12 +123,12 @@ impl Tables {
                 )
                 | None => continue,
             };
-            if let Some(record) = self.services.get_mut(&frontend.service()) {
+            if let Some(record) = self.services.get_mut(frontend.service()) {
                 record.frontends.insert((kind, *place));
             }
         }
-        for (id, record) in &self.services {
-            claims(&record.frontends).for_each(|(place, kind)| self.claims.add(place, kind, *id));
+        for (id, record) in self.services.iter() {
+            claims(&record.frontends).for_each(|(place, kind)| self.claims.add(place, kind, id));
         }
         let nodes = image.frontends.iter().filter(|(_, f)| f.kind() == Some(Kind::NodeAddress));
         self.node_addresses = nodes.map(|(place, _)| place.address).collect();
@@ -139,7 +141,7 @@ impl Tables {
 
     fn adopt_sources(&mut self, image: &Image) {
         for (service, network) in &image.sources {
-            match self.services.get_mut(service) {
+            match self.services.get_mut(*service) {
                 Some(record) => {
                     record.ranges.insert(*network);
                     self.ranges[usize::from(network.addr().is_ipv6())] += 1;
@@ -153,15 +155,11 @@ impl Tables {
 
     /// Names and places that nobody owns.
     fn find_litter(&mut self, image: &Image) {
-        let nameless = image.backend_names.keys().filter(|id| !self.backends.contains_key(id));
+        let nameless = image.backend_names.keys().filter(|id| self.backends.get(**id).is_none());
         self.litter.extend(nameless.map(|id| Op::ForgetBackend(*id)));
         let nobodys = image.locals.iter().filter(|place| !self.locals.contains_key(place));
         self.litter.extend(nobodys.map(|place| Op::RemoveLocal(*place)));
     }
-}
-
-fn ids<T>(records: &BTreeMap<u32, T>) -> BTreeSet<u32> {
-    records.keys().copied().collect()
 }
 
 fn step(answer: Answer) -> u8 {

@@ -9,6 +9,7 @@ use super::{
     op::{Op, Place},
     record::ServiceRecord,
 };
+use crate::plan::slots::Slots;
 
 /// Frontends as they are claimed and as they are written.
 #[derive(Clone, Debug, Default)]
@@ -79,7 +80,7 @@ impl Claims {
     }
 
     /// Writes the winners of what has changed: first what comes, then what goes.
-    pub fn settle(&mut self, services: &BTreeMap<u32, ServiceRecord>, ops: &mut Vec<Op>) {
+    pub fn settle(&mut self, services: &Slots<ServiceRecord>, ops: &mut Vec<Op>) {
         let (mut come, mut gone) = (Vec::new(), Vec::new());
         for place in std::mem::take(&mut self.dirty) {
             match self.winner(&place, services) {
@@ -104,9 +105,9 @@ impl Claims {
     }
 
     /// The same whatever the order in which the claims came, and after a restart.
-    fn winner(&self, place: &Place, services: &BTreeMap<u32, ServiceRecord>) -> Option<Frontend> {
+    fn winner(&self, place: &Place, services: &Slots<ServiceRecord>) -> Option<Frontend> {
         let claims = self.claims.get(place)?;
-        let name = |claim: &Claim| services.get(&claim.service).map(|record| &record.key);
+        let name = |claim: &Claim| services.get(claim.service).map(|record| &record.key);
         let first = claims
             .iter()
             .min_by(|a, b| rank(a.kind).cmp(&rank(b.kind)).then_with(|| name(a).cmp(&name(b))))?;

@@ -110,11 +110,11 @@ impl Tables {
         self.check_ranges(id, &ranges, taken)?;
         let members = self.draft_members(environment, id, plan, taken)?;
         let (answers, changed) = self.draft_answers(environment, id, plan, &members, taken)?;
-        let generation = match self.services.get(&id) {
+        let generation = match self.services.get(id) {
             Some(record) => record.row.generation(),
             None => self.generation(),
         };
-        let rules = rules(plan, generation, self.services.get(&id).map(|record| &record.row));
+        let rules = rules(plan, generation, self.services.get(id).map(|record| &record.row));
         Ok(Draft { id, key, rules, members, answers, changed, frontends, ranges })
     }
 
@@ -152,7 +152,7 @@ impl Tables {
         ranges: &BTreeSet<IpNet>,
         taken: &mut Taken,
     ) -> Result<(), Refusal> {
-        let have = self.services.get(&id).map(|record| &record.ranges);
+        let have = self.services.get(id).map(|record| &record.ranges);
         for range in ranges.iter().filter(|range| have.is_none_or(|have| !have.contains(range))) {
             let family = usize::from(range.addr().is_ipv6());
             let map = ["SOURCES_V4", "SOURCES_V6"][family];
@@ -198,7 +198,7 @@ impl Tables {
     }
 
     fn known(&self, service: u32, identity: u64) -> Option<u32> {
-        self.services.get(&service)?.backends.get(&identity).copied()
+        self.services.get(service)?.backends.get(&identity).copied()
     }
 
     fn take_backend(&mut self, taken: &mut Taken) -> Result<u32, Refusal> {
@@ -220,7 +220,7 @@ impl Tables {
         local: bool,
         taken: &mut Taken,
     ) -> Result<(), Refusal> {
-        let watched = self.backends.get(&id).is_some_and(|record| record.watched);
+        let watched = self.backends.get(id).is_some_and(|record| record.watched);
         if !local || watched || self.locals.contains_key(place) || !taken.locals.insert(*place) {
             return Ok(());
         }
@@ -242,11 +242,16 @@ impl Tables {
         identity: u64,
         (plan, backend): (&PortPlan, &plan::Backend),
     ) -> Backend {
-        let generation = match self.backends.get(&id) {
+        let generation = match self.backends.get(id) {
             Some(record) => record.row.generation(),
             None => self.generation(),
         };
-        let source = environment.source_of(place.address, backend.local);
+        // `reroute` looks up the ways that may have changed.
+        let known = self.backends.get(id).map(|record| &record.row);
+        let source = match known.filter(|row| !row.is_local() && !backend.local) {
+            Some(row) => *row.source(),
+            None => environment.source_of(place.address, backend.local).map_or([0; 16], slot),
+        };
         Backend::new(
             service,
             generation,
@@ -254,7 +259,7 @@ impl Tables {
             place.port.to_be_bytes(),
             place.protocol,
             place.address.is_ipv6(),
-            source.map_or([0; 16], slot),
+            source,
             identity,
         )
         .with_state(BackendState::Active, backend.serving)
@@ -280,7 +285,7 @@ impl Tables {
             when_empty: WhenEmpty::Reject,
         });
         for (index, (scope, ring)) in ANSWERS.into_iter().enumerate() {
-            let record = self.services.get(&id);
+            let record = self.services.get(id);
             let least = record.map_or(0, |record| record.steps[index]);
             let set = match scope {
                 Scope::Local => Some(&plan.local),
@@ -313,7 +318,7 @@ impl Tables {
         wanted: Wanted,
         taken: &mut Taken,
     ) -> Result<Next, Refusal> {
-        let record = self.services.get(&id);
+        let record = self.services.get(id);
         let (scope, ring) = ANSWERS[index];
         let (step, slots) = match wanted {
             Wanted::Fixed(answer) => {

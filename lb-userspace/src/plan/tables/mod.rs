@@ -32,6 +32,7 @@ mod tests;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
     time::Duration,
 };
 
@@ -53,7 +54,7 @@ pub use self::{
     record::ANSWERS,
     settings::{TooManyCidrs, pod_networks, settings},
 };
-use super::{ServicePlan, arena::Arena, ids::Ids};
+use super::{ServicePlan, arena::Arena, ids::Ids, slots::Slots};
 use crate::model::ObjectName;
 
 /// How long a program can be in the middle of a look-up, and far more: programs end within
@@ -66,7 +67,8 @@ pub struct Environment<'a> {
     pub settings: &'a Settings,
     /// Every address of this node; loopback is left out here.
     pub node_addresses: &'a BTreeSet<IpAddr>,
-    /// The address that this node uses towards a remote backend; `None` if there is no route.
+    /// The address that this node uses towards a remote backend; `None` if there is no route. Asked
+    /// for when a backend comes, and by [`Tables::reroute`].
     pub source_towards: &'a dyn Fn(IpAddr) -> Option<IpAddr>,
     /// `None`: packets are forwarded by SNAT.
     pub dsr: Option<Dsr<'a>>,
@@ -102,9 +104,9 @@ pub struct Tables {
     capacities: Capacities,
     settings: Option<Settings>,
     node_addresses: BTreeSet<IpAddr>,
-    services: BTreeMap<u32, ServiceRecord>,
-    by_key: BTreeMap<PortKey, u32>,
-    backends: BTreeMap<u32, BackendRecord>,
+    services: Slots<ServiceRecord>,
+    by_key: BTreeMap<Arc<PortKey>, u32>,
+    backends: Slots<BackendRecord>,
     /// Who is, or was, at an address.
     by_place: BTreeSet<(Place, u32)>,
     /// Backends that are not in their service's slices, and when [`Tables::reclaim`] first saw that.
@@ -135,9 +137,9 @@ impl Tables {
             capacities,
             settings: None,
             node_addresses: BTreeSet::new(),
-            services: BTreeMap::new(),
+            services: Slots::default(),
             by_key: BTreeMap::new(),
-            backends: BTreeMap::new(),
+            backends: Slots::default(),
             by_place: BTreeSet::new(),
             left: BTreeMap::new(),
             closed: BTreeMap::new(),
@@ -180,7 +182,7 @@ impl Tables {
     }
 
     /// Makes these the only Services. For use when the listings are complete: what is not in them
-    /// goes, with whatever an interrupted change has left.
+    /// goes, with whatever an interrupted change has left. Ways are looked up again.
     pub fn reset(&mut self, environment: &Environment<'_>, plans: &[&ServicePlan]) -> Planned {
         let listed: BTreeSet<&ObjectName> = plans.iter().map(|plan| &plan.name).collect();
         let known: BTreeSet<ObjectName> =
@@ -189,18 +191,21 @@ impl Tables {
         let changes: Vec<Change<'_>> =
             plans.iter().map(|plan| Change::Put(plan)).chain(gone).collect();
         self.claims.doubt_all();
-        self.apply(environment, &changes)
+        let rerouted = self.reroute(environment);
+        let mut planned = self.apply(environment, &changes);
+        planned.ops.splice(0..0, rerouted);
+        planned
     }
 
     /// Looks up the way to every remote backend again.
     pub fn reroute(&mut self, environment: &Environment<'_>) -> Vec<Op> {
         let mut ops = Vec::new();
-        for (id, record) in &mut self.backends {
-            let source = environment.source_of(record.place.address, record.row.is_local());
+        for (id, record) in self.backends.iter_mut() {
+            let source = environment.source_of(record.place().address, record.row.is_local());
             let row = record.row.with_source(source.map_or([0; 16], draft::slot));
             if row != record.row {
                 record.row = row;
-                ops.push(Op::Backend { id: *id, row });
+                ops.push(Op::Backend { id, row });
             }
         }
         ops

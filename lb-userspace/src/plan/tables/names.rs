@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use crate::{
     model::{Family, ObjectName, Protocol},
@@ -87,7 +87,7 @@ pub struct BackendName {
 impl BackendName {
     /// Too long a part is cut: node and zone are for people, and no uid is that long.
     pub fn of(backend: &plan::Backend) -> Self {
-        let cut = |part: &Option<String>| part.as_deref().map(|part| clean(part, 64));
+        let cut = |part: &Option<Arc<str>>| part.as_deref().map(|part| clean(part, 64));
         Self {
             node: cut(&backend.node),
             zone: cut(&backend.zone),
@@ -107,11 +107,6 @@ impl BackendName {
             uid: part().to_owned(),
             terminating: part() == "terminating",
         }
-    }
-
-    /// Whether both are known and differ.
-    pub(super) fn is_other_than(&self, other: &Self) -> bool {
-        !self.uid.is_empty() && !other.uid.is_empty() && self.uid != other.uid
     }
 }
 
@@ -170,11 +165,11 @@ mod tests {
         let backend = plan::Backend {
             address: "10.0.0.1:80".parse().unwrap(),
             local: false,
-            node: Some("é".repeat(200)),
-            zone: Some("z|z".repeat(200)),
+            node: Some("é".repeat(200).into()),
+            zone: Some("z|z".repeat(200).into()),
             state: plan::BackendState::Terminating,
             weight: 1,
-            uid: "u".repeat(400),
+            uid: "u".repeat(400).into(),
             serving: true,
         };
         let name = BackendName::of(&backend);

@@ -207,7 +207,7 @@ impl Tables {
         let (Some(spread), Some(dsr)) = (&plan.spread, environment.dsr) else {
             return (Wanted::Fixed(Answer::UNSET), 0);
         };
-        let record = self.services.get(&id);
+        let record = self.services.get(id);
         let (members, ids) = self.sharers(spread);
         let old = record.and_then(|record| record.nodes.as_ref());
         match old {
@@ -255,7 +255,7 @@ impl Tables {
         for (name, weight) in &spread.nodes {
             match self.nodes.id(name) {
                 Some(id) => {
-                    members.push(maglev::Member { who: name.as_str(), weight: *weight });
+                    members.push(maglev::Member { who: &**name, weight: *weight });
                     ids.push(id);
                 }
                 None => {
@@ -277,7 +277,7 @@ impl Tables {
         if self.nodes.left.is_empty() {
             return;
         }
-        let rings = self.services.values().filter_map(|record| record.nodes.as_ref());
+        let rings = self.services.iter().filter_map(|(_, record)| record.nodes.as_ref());
         let slots = rings.flat_map(|ring| ring.slots.iter().copied());
         let named: BTreeSet<u32> = slots
             .flat_map(|word| {

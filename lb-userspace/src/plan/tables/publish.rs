@@ -1,6 +1,6 @@
 //! A draft becomes writes: what comes first goes out here, what goes waits until nothing leads there.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use ipnet::IpNet;
 use lb_common::abi::{Answer, BackendState, Scope, Service, SizeClass, Words};
@@ -12,7 +12,7 @@ use super::{
     names::PortKey,
     nodes::Ring,
     op::{Op, RULES_WORD},
-    record::{ANSWERS, BackendRecord, Content, ServiceRecord, claims},
+    record::{ANSWERS, BackendRecord, Content, NameMark, ServiceRecord, claims},
     retire::{After, Limbo},
 };
 use crate::{model::ObjectName, plan::ServicePlan};
@@ -43,21 +43,22 @@ impl Tables {
 
     fn publish_port(&mut self, draft: Draft, ops: &mut Vec<Op>, after: &mut Vec<After>) {
         let Draft { id, key, rules, members, answers, changed, frontends, ranges } = draft;
-        if !self.services.contains_key(&id) {
+        if self.services.get(id).is_none() {
             ops.push(Op::NameService { id, name: key.to_string() });
-            self.by_key.insert(key.clone(), id);
+            let key = Arc::new(key);
+            self.by_key.insert(Arc::clone(&key), id);
             self.services.insert(id, ServiceRecord::new(key, rules.generation()));
         }
         let present: BTreeSet<u64> = members.keys().copied().collect();
         for (identity, member) in members {
             self.publish_member(id, identity, member, ops, after);
         }
-        let Some(record) = self.services.get(&id) else { return };
+        let Some(record) = self.services.get(id) else { return };
         let gone = record.backends.iter().filter(|(identity, _)| !present.contains(identity));
         after.extend(gone.map(|(_, id)| After::Left(*id)));
         self.publish_ranges(id, ranges, ops, after);
         self.publish_answers(id, rules, (answers, changed), ops, after);
-        let Some(record) = self.services.get_mut(&id) else { return };
+        let Some(record) = self.services.get_mut(id) else { return };
         self.closed.remove(&id);
         let old = std::mem::replace(&mut record.frontends, frontends);
         let new: Vec<_> = claims(&record.frontends).collect();
@@ -77,15 +78,15 @@ impl Tables {
         after: &mut Vec<After>,
     ) {
         let Member { id, place, row, name } = member;
-        let text = name.to_string().into_boxed_str();
-        let Some(record) = self.backends.get_mut(&id) else {
+        let mark = NameMark::of(&name);
+        let Some(record) = self.backends.get_mut(id) else {
             self.publish_new(service, identity, Member { id, place, row, name }, ops);
             after.push(After::Came(id));
             return;
         };
-        if record.name != text {
-            ops.push(Op::NameBackend { id, name: text.to_string() });
-            record.name = text;
+        if record.name != mark {
+            ops.push(Op::NameBackend { id, name: name.to_string() });
+            record.name = mark;
         }
         if self.left.remove(&id).is_some() {
             after.push(After::Came(id));
@@ -105,28 +106,27 @@ impl Tables {
 
     fn publish_new(&mut self, service: u32, identity: u64, member: Member, ops: &mut Vec<Op>) {
         let Member { id, place, row, name } = member;
-        let name = name.to_string();
-        let record =
-            BackendRecord { place, row, name: name.clone().into_boxed_str(), watched: false };
+        let record = BackendRecord { row, name: NameMark::of(&name), watched: false };
         self.backends.insert(id, record);
         self.by_place.insert((place, id));
-        if let Some(record) = self.services.get_mut(&service) {
+        if let Some(record) = self.services.get_mut(service) {
             record.backends.insert(identity, id);
         }
-        ops.push(Op::NameBackend { id, name });
+        ops.push(Op::NameBackend { id, name: name.to_string() });
         self.watch(id, ops);
         ops.push(Op::Backend { id, row });
     }
 
     /// Has the replies of a backend on this node looked at.
     fn watch(&mut self, id: u32, ops: &mut Vec<Op>) {
-        let Some(record) = self.backends.get_mut(&id) else { return };
+        let Some(record) = self.backends.get_mut(id) else { return };
         if !record.row.is_local() || std::mem::replace(&mut record.watched, true) {
             return;
         }
-        let count = self.locals.entry(record.place).or_default();
+        let place = record.place();
+        let count = self.locals.entry(place).or_default();
         if *count == 0 {
-            ops.push(Op::PutLocal(record.place));
+            ops.push(Op::PutLocal(place));
         }
         *count += 1;
     }
@@ -139,7 +139,7 @@ impl Tables {
         ops: &mut Vec<Op>,
         after: &mut Vec<After>,
     ) {
-        let Some(record) = self.services.get_mut(&service) else { return };
+        let Some(record) = self.services.get_mut(service) else { return };
         for network in ranges.difference(&record.ranges) {
             self.ranges[usize::from(network.addr().is_ipv6())] += 1;
             ops.push(Op::PutSource { service, network: *network });
@@ -176,7 +176,7 @@ impl Tables {
                         None => Answer::list(segment.first, generation),
                         Some(step) => Answer::ring(segment.first, generation, step),
                     };
-                    if let Some(record) = self.services.get_mut(&id) {
+                    if let Some(record) = self.services.get_mut(id) {
                         record.steps[index] = step.unwrap_or(record.steps[index]);
                         if over_nodes {
                             record.nodes = Some(Ring { slots: slots.into(), changed });
@@ -186,7 +186,7 @@ impl Tables {
                 }
             };
         }
-        let Some(record) = self.services.get_mut(&id) else { return };
+        let Some(record) = self.services.get_mut(id) else { return };
         let old = record.row;
         let mut row = rules;
         for (index, (scope, ring)) in ANSWERS.into_iter().enumerate() {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use lb_common::{
@@ -19,7 +20,7 @@ use crate::plan::{FrontendKind, arena::Segment};
 /// A slot of the services' map in use.
 #[derive(Clone, Debug)]
 pub(super) struct ServiceRecord {
-    pub key: PortKey,
+    pub key: Arc<PortKey>,
     /// As it is written.
     pub row: Service,
     /// In the order of [`ANSWERS`].
@@ -35,7 +36,7 @@ pub(super) struct ServiceRecord {
 }
 
 impl ServiceRecord {
-    pub fn new(key: PortKey, generation: u32) -> Self {
+    pub fn new(key: Arc<PortKey>, generation: u32) -> Self {
         Self {
             key,
             row: Service::new(generation, 0),
@@ -103,18 +104,41 @@ pub(super) fn fingerprint(slots: impl IntoIterator<Item = u32>) -> u64 {
 /// A slot of the backends' map in use.
 #[derive(Clone, Debug)]
 pub(super) struct BackendRecord {
-    pub place: Place,
     /// As it is written.
     pub row: Backend,
-    /// As it is written: a [`BackendName`].
-    pub name: Box<str>,
+    /// Of what is written.
+    pub name: NameMark,
     /// Replies from its place are looked at. Stays as long as the record.
     pub watched: bool,
 }
 
 impl BackendRecord {
-    pub fn parsed_name(&self) -> BackendName {
-        BackendName::parse(&self.name)
+    pub fn place(&self) -> Place {
+        Place::of_backend(&self.row)
+    }
+}
+
+/// Stands for a [`BackendName`], so that it need not be remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct NameMark {
+    text: u64,
+    /// Zero where nobody said it.
+    uid: u64,
+    pub terminating: bool,
+}
+
+impl NameMark {
+    pub fn of(name: &BackendName) -> Self {
+        Self {
+            text: hash(0x3a, &name.to_string()),
+            uid: if name.uid.is_empty() { 0 } else { hash(0x1d, &name.uid) },
+            terminating: name.terminating,
+        }
+    }
+
+    /// Whether the uids of both are known and differ.
+    pub const fn is_other_than(&self, other: &Self) -> bool {
+        self.uid != 0 && other.uid != 0 && self.uid != other.uid
     }
 }
 
@@ -126,9 +150,14 @@ pub(super) fn identity(place: &Place, uid: &str) -> u64 {
     };
     let ports = u64::from(place.port) | u64::from(place.protocol) << 16;
     let place = mix(mix(mix(0x1d, (address >> 64) as u64), address as u64), ports);
-    let words = uid
+    hash(place, uid)
+}
+
+/// Of a text, after what `start` stands for.
+fn hash(start: u64, text: &str) -> u64 {
+    let words = text
         .as_bytes()
         .chunks(8)
         .map(|chunk| chunk.iter().fold(0, |word, byte| word << 8 | u64::from(*byte)));
-    finish(words.fold(mix(place, uid.len() as u64), mix))
+    finish(words.fold(mix(start, text.len() as u64), mix))
 }

@@ -59,7 +59,7 @@ impl Tables {
 
     /// Gives up a port's frontends; the rest waits.
     pub(super) fn close(&mut self, id: u32, after: &mut Vec<After>) {
-        let Some(record) = self.services.get_mut(&id) else { return };
+        let Some(record) = self.services.get_mut(id) else { return };
         self.closed.entry(id).or_default();
         let frontends = std::mem::take(&mut record.frontends);
         claims(&frontends).for_each(|(place, kind)| self.claims.remove(place, kind, id));
@@ -84,7 +84,7 @@ impl Tables {
                 }
                 After::Closed(id) => self.clear(id, ops),
                 After::Row(id) => {
-                    let row = self.backends.get(&id).map(|record| record.row);
+                    let row = self.backends.get(id).map(|record| record.row);
                     ops.extend(row.map(|row| Op::Backend { id, row }));
                 }
                 After::Left(id) => self.leave(id, ops),
@@ -95,7 +95,7 @@ impl Tables {
 
     /// Takes a closed port's answers away.
     fn clear(&mut self, id: u32, ops: &mut Vec<Op>) {
-        let Some(record) = self.services.get_mut(&id) else { return };
+        let Some(record) = self.services.get_mut(id) else { return };
         let contents = record.contents.iter_mut().filter_map(Option::take);
         self.limbo.extend(contents.map(|content| (None, Limbo::Segment(content.segment))));
         record.steps = [0; ANSWERS.len()];
@@ -110,16 +110,14 @@ impl Tables {
     /// A backend is not in the slices any more. It keeps its TCP flows, unless it is known to be gone
     /// for good: it was terminating, or somebody else has its address.
     fn leave(&mut self, id: u32, ops: &mut Vec<Op>) {
-        let Some(record) = self.backends.get(&id) else { return };
-        let name = record.parsed_name();
+        let Some(record) = self.backends.get(id) else { return };
+        let name = record.name;
+        let is_other = |id| self.backends.get(id).is_some_and(|it| it.name.is_other_than(&name));
         let gone = record.row.state() == BackendState::Gone
             || name.terminating
-            || self.at(&record.place).any(|other| {
-                !self.left.contains_key(&other)
-                    && self.backends[&other].parsed_name().is_other_than(&name)
-            });
+            || self.at(&record.place()).any(|id| !self.left.contains_key(&id) && is_other(id));
         let state = if gone { BackendState::Gone } else { BackendState::Retired };
-        let Some(record) = self.backends.get_mut(&id) else { return };
+        let Some(record) = self.backends.get_mut(id) else { return };
         let row = record.row.with_state(state, false);
         if row != record.row {
             record.row = row;
@@ -129,25 +127,27 @@ impl Tables {
 
     /// Who left the place of a backend that came is gone for good.
     fn succeed(&mut self, id: u32, ops: &mut Vec<Op>) {
-        let Some(record) = self.backends.get(&id) else { return };
-        let name = record.parsed_name();
+        let Some(record) = self.backends.get(id) else { return };
+        let name = record.name;
         let gone: Vec<u32> = self
-            .at(&record.place)
+            .at(&record.place())
             .filter(|other| self.left.contains_key(other))
             .filter(|other| {
-                let other = &self.backends[other];
-                other.row.state() != BackendState::Gone && other.parsed_name().is_other_than(&name)
+                let other = self.backends.get(*other);
+                other.is_some_and(|other| {
+                    other.row.state() != BackendState::Gone && other.name.is_other_than(&name)
+                })
             })
             .collect();
         for id in gone {
-            let Some(record) = self.backends.get_mut(&id) else { continue };
+            let Some(record) = self.backends.get_mut(id) else { continue };
             record.row = record.row.with_state(BackendState::Gone, false);
             ops.push(Op::Backend { id, row: record.row });
         }
     }
 
     /// Ids of the backends that are, or were, at a place.
-    fn at(&self, place: &Place) -> impl Iterator<Item = u32> {
+    fn at(&self, place: &Place) -> impl Iterator<Item = u32> + use<'_> {
         self.by_place.range((*place, 0)..=(*place, u32::MAX)).map(|(_, id)| *id)
     }
 
@@ -165,7 +165,7 @@ impl Tables {
             }
         }
         for id in overdue(&mut self.closed, scanned) {
-            if self.services.get(&id).is_some_and(|record| record.backends.is_empty()) {
+            if self.services.get(id).is_some_and(|record| record.backends.is_empty()) {
                 self.free_service(id, &mut ops);
             }
         }
@@ -174,7 +174,7 @@ impl Tables {
     }
 
     fn free_service(&mut self, id: u32, ops: &mut Vec<Op>) {
-        let Some(record) = self.services.remove(&id) else { return };
+        let Some(record) = self.services.remove(id) else { return };
         self.by_key.remove(&record.key);
         self.closed.remove(&id);
         ops.push(Op::ForgetService(id));
@@ -182,20 +182,21 @@ impl Tables {
     }
 
     fn free_backend(&mut self, id: u32, ops: &mut Vec<Op>) {
-        let Some(record) = self.backends.remove(&id) else { return };
+        let Some(record) = self.backends.remove(id) else { return };
         self.left.remove(&id);
-        self.by_place.remove(&(record.place, id));
-        if let Some(service) = self.services.get_mut(&record.row.service()) {
+        let place = record.place();
+        self.by_place.remove(&(place, id));
+        if let Some(service) = self.services.get_mut(record.row.service()) {
             service.backends.remove(&record.row.identity());
         }
         ops.push(Op::Backend { id, row: record.row.with_state(BackendState::Free, false) });
         if record.watched
-            && let Some(count) = self.locals.get_mut(&record.place)
+            && let Some(count) = self.locals.get_mut(&place)
         {
             *count -= 1;
             if *count == 0 {
-                self.locals.remove(&record.place);
-                ops.push(Op::RemoveLocal(record.place));
+                self.locals.remove(&place);
+                ops.push(Op::RemoveLocal(place));
             }
         }
         ops.push(Op::ForgetBackend(id));

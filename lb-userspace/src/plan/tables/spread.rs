@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
     time::Duration,
 };
 
@@ -115,7 +116,7 @@ fn backend(address: &str) -> plan::Backend {
         zone: None,
         state: plan::BackendState::Active,
         weight: 1,
-        uid: String::new(),
+        uid: "".into(),
         serving: true,
     }
 }
@@ -126,10 +127,10 @@ fn service(protocol: Protocol, weights: &[(&str, u32)]) -> ServicePlan {
     let name = ObjectName::new("shop", "web");
     let elsewhere = [backend("10.9.0.1:80")];
     let rest = weights.iter().any(|(name, _)| *name == "rest");
-    let nodes: BTreeMap<String, u32> = weights
+    let nodes: BTreeMap<Arc<str>, u32> = weights
         .iter()
         .filter(|(name, _)| *name != "rest")
-        .map(|(name, weight)| ((*name).to_owned(), *weight))
+        .map(|(name, weight)| (Arc::from(*name), *weight))
         .collect();
     let usable_here = nodes.contains_key("n1");
     let set = |backends: &[plan::Backend]| BackendSet {

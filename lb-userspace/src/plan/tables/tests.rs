@@ -1,6 +1,7 @@
 //! Changes of Services told as stories, and random ones held against simulated maps.
 
 use std::{
+    cell::RefCell,
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     time::Duration,
@@ -369,7 +370,7 @@ fn an_id_is_free_when_no_flow_refers_to_it() {
     rig.put(&web(&[backend(A, "a"), plan::Backend { local: true, ..backend(B, "b") }]));
     rig.put(&web(&[backend(A, "a")]));
     assert_eq!(rig.reclaim(&[2]), [], "a flow still does");
-    let freed = rig.tables.backends[&2].row.generation();
+    let freed = rig.tables.backends.get(2).unwrap().row.generation();
     assert_eq!(kinds(&rig.reclaim(&[])), ["backend", "no local", "forget backend"]);
     assert_eq!(rig.maps.backends[&2].state(), BackendState::Free);
     rig.put(&web(&[backend(A, "a"), backend("10.1.0.3:1", "c")]));
@@ -428,7 +429,7 @@ fn a_service_that_comes_back_has_its_slot_and_backends_again() {
     rig.apply(&[Change::Remove(&plan.name)]);
     let ops = rig.put(&plan);
     assert_eq!(kinds(&ops), ["backend", "segment", "service", "frontend", "frontend"]);
-    assert_eq!(rig.tables.services.len(), 1);
+    assert_eq!(rig.tables.services.ids().len(), 1);
 }
 
 #[test]
@@ -574,6 +575,38 @@ fn what_does_not_fit_is_refused_whole_and_by_name() {
 }
 
 #[test]
+fn the_way_to_a_backend_is_looked_up_when_it_comes_and_when_ways_may_have_changed() {
+    let mut rig = Rig::new(ROOMY);
+    let one = web(&[backend(A, "a")]);
+    let two = web(&[backend(A, "a"), backend(B, "b")]);
+    let asked = |rig: &mut Rig, what: &dyn Fn(&mut Tables, &Environment<'_>) -> Vec<Op>| {
+        let asked = RefCell::new(Vec::new());
+        let towards = |backend: IpAddr| {
+            asked.borrow_mut().push(backend.to_string());
+            Some(IpAddr::from([192, 0, 2, 1]))
+        };
+        let environment = Environment {
+            settings: &rig.settings,
+            node_addresses: &rig.addresses,
+            source_towards: &towards,
+            dsr: None,
+        };
+        what(&mut rig.tables, &environment).iter().for_each(|op| rig.maps.run(op));
+        asked.take()
+    };
+    let put = |plan| {
+        move |tables: &mut Tables, it: &Environment<'_>| tables.apply(it, &[Change::Put(plan)]).ops
+    };
+    let [a, b] = [A, B].map(|at| at.parse::<SocketAddr>().unwrap().ip().to_string());
+    assert_eq!(asked(&mut rig, &put(&one)), [a.as_str()]);
+    assert_eq!(asked(&mut rig, &put(&two)), [b.as_str()], "the one that came");
+    assert_eq!(asked(&mut rig, &put(&one)), Vec::<String>::new());
+    rig.restart();
+    let listed = asked(&mut rig, &|tables, it| tables.reset(it, &[&two]).ops);
+    assert_eq!(listed, [a, b], "once each");
+}
+
+#[test]
 fn a_refused_service_fits_when_another_has_gone() {
     let mut rig = Rig::new(Capacities { services: 2, ..ROOMY });
     let (first, second) = (web(&[]), service("second", "10.96.0.2:80", &[]));
@@ -651,14 +684,14 @@ impl Draw {
             let backend = plan::Backend {
                 address: at(ip("10.1.0", "fd01", host + 1), 8080),
                 local: host < 2,
-                node: self.one_in(2).then(|| "n".to_owned()),
+                node: self.one_in(2).then(|| "n".into()),
                 zone: None,
                 state: match self.one_in(4) {
                     true => plan::BackendState::Terminating,
                     false => plan::BackendState::Active,
                 },
                 weight: self.below(3) as u16,
-                uid: ["", "one", "two"][self.below(3) as usize].to_owned(),
+                uid: ["", "one", "two"][self.below(3) as usize].into(),
                 serving: !self.one_in(3),
             };
             sets[self.below(3) as usize].push(backend);

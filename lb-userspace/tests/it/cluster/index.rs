@@ -340,7 +340,7 @@ fn trigger_times_wait_until_they_are_taken_as_they_do_at_the_reference() {
         let found: BTreeMap<_, _> = index
             .take_triggers()
             .into_iter()
-            .map(|(service, times)| (service.name, lived(times)))
+            .map(|(service, times)| (service.name.clone(), lived(times)))
             .filter(|(_, times)| !times.is_empty())
             .collect();
         let want: BTreeMap<_, _> = want

@@ -143,7 +143,7 @@ fn found(
                 ready: endpoint.ready,
                 serving: endpoint.serving,
                 terminating: endpoint.terminating,
-                local: endpoint.node.as_ref() == Some(&node.name),
+                local: endpoint.node.as_deref() == Some(node.name.as_str()),
             });
             all.insert(format!("{service}|{port}|{protocol}"), endpoints.collect());
         }

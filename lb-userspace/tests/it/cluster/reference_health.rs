@@ -10,7 +10,7 @@ use lb_userspace::{
         node::NodeHealth,
         services::{Answer, Checks},
     },
-    model::{Family, Node, NodePortAddresses, ObjectName},
+    model::{Family, NameParts, Node, NodePortAddresses, ObjectName},
     plan::node_ports,
 };
 use serde::Deserialize;
@@ -68,7 +68,7 @@ fn every_step_of_the_reference_s_health_checks_is_answered_alike() {
                 "serviceProxyHealthy" => assert_eq!(wanted, json!(healthy), "step {at}"),
                 key => {
                     let (status, count): (u16, usize) = serde_json::from_value(wanted).unwrap();
-                    let ObjectName { namespace, name } = service(key);
+                    let NameParts { namespace, name } = &*service(key);
                     let body = json!({
                         "service": {"namespace": namespace, "name": name},
                         "localEndpoints": count,

@@ -114,7 +114,7 @@ fn endpoint(address: &str, local: bool) -> Endpoint {
         zone: None,
         zone_hints: BTreeSet::new(),
         node_hints: BTreeSet::new(),
-        uid: String::new(),
+        uid: "".into(),
         pod: None,
         weight: 1,
     }
@@ -200,7 +200,7 @@ fn endpoints_are_divided_as_the_reference_divides_them() {
                 ready: given.ready,
                 serving: given.serving,
                 terminating: given.terminating,
-                node: Some(if given.local { name.clone() } else { "other".into() }),
+                node: Some(if given.local { name.as_str() } else { "other" }.into()),
                 zone_hints: given.zone_hints,
                 // Without its gate the reference does not look at node hints; here it is on.
                 node_hints: given

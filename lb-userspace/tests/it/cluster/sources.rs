@@ -156,7 +156,7 @@ fn endpoints_made_by_hand_serve_a_service_without_a_selector() {
         address: "192.0.2.2:5432".parse().unwrap(),
         ready: false,
         node: None,
-        uid: String::new(),
+        uid: "".into(),
         ..first.clone()
     };
     let key = (String::new(), Protocol::Tcp);

@@ -77,7 +77,7 @@ impl Who {
                 zone: None,
                 state: BackendState::Active,
                 weight: 1,
-                uid: String::new(),
+                uid: "".into(),
                 serving: true,
             }
         };

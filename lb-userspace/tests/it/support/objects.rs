@@ -110,7 +110,7 @@ pub fn index_of(changes: impl IntoIterator<Item = Change>) -> Index {
 
 /// Dirty names without their namespace.
 pub fn dirty(index: &mut Index) -> Vec<String> {
-    index.take_dirty().into_iter().map(|name| name.name).collect()
+    index.take_dirty().into_iter().map(|name| name.name.clone()).collect()
 }
 
 /// What was left out, a sentence each.
