@@ -20,7 +20,8 @@ const FLAGS: &[&str] = &[
 ];
 
 /// What the cargo that runs us, or clippy, means for host crates alone.
-const NOT_FOR_BPF: &[&str] = &["RUSTC", "RUSTC_WORKSPACE_WRAPPER", "RUSTFLAGS", "CLIPPY_ARGS"];
+const NOT_FOR_BPF: &[&str] =
+    &["RUSTC", "RUSTC_WORKSPACE_WRAPPER", "RUSTFLAGS", "CLIPPY_ARGS", "CARGO_INCREMENTAL"];
 
 fn main() -> ExitCode {
     match compile() {
