@@ -46,7 +46,11 @@ impl Datapath for Live {
         answer.map_err(|error| unreadable(&error))
     }
 
-    fn bench(&self, wanted: &bench::Wanted, tell: &dyn Fn(&str)) -> Result<bench::Report, Failure> {
+    fn bench(
+        &self,
+        wanted: &bench::Wanted,
+        tell: &dyn Fn(&bench::Step<'_>),
+    ) -> Result<bench::Report, Failure> {
         bench::run(wanted, tell)
     }
 

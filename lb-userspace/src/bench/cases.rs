@@ -14,6 +14,7 @@ use super::{
     flows::{self, Established, List, Sender},
     harness::{Entry, FLOOR, Harness, TRIVIAL},
     network::{NODE, Network, POD},
+    part::{SET_UP, Tell},
     target::Target,
     world::{self, World},
 };
@@ -83,7 +84,8 @@ impl Stage {
     ///
     /// # Errors
     /// If the kernel refuses.
-    pub fn set_up(wanted: &Wanted, tell: &dyn Fn(&str)) -> Result<Self, Failure> {
+    pub fn set_up(wanted: &Wanted, tell: &Tell<'_>) -> Result<Self, Failure> {
+        let set_up = |what: &str, at: u32| tell(what, Some(SET_UP * f64::from(at) / 6.0));
         let network = Network::enter()?;
         let many = wanted.flows.unwrap_or(MANY);
         let harness = Harness::load(7 * dialled(many), 3 * MANY_V6, many)?;
@@ -91,26 +93,26 @@ impl Stage {
             Self { harness, worlds: Vec::new(), cases: Vec::new(), many, _network: network };
         let established = wanted.any(&["established-v4", "established-v6"]);
         if established || wanted.any(&["services-10000"]) {
-            tell("one service, 1,048,576 flows");
+            set_up("one service, 1,048,576 flows", 0);
             stage.one_service(wanted)?;
         }
         if wanted.any(&["new-v4"]) {
-            tell("one service, new flows");
+            set_up("one service, new flows", 1);
             stage.new_flows()?;
         }
         if wanted.any(&["syn-flood"]) {
-            tell("one service, a flood");
+            set_up("one service, a flood", 2);
             stage.flood()?;
         }
         if wanted.any(&["pass-other", "services-10000", "services-10000x10"]) {
-            tell("10,000 services, 1,048,576 flows");
+            set_up("10,000 services, 1,048,576 flows", 3);
             stage.ten_thousand(wanted)?;
         }
         if wanted.any(&["dsr-v4"]) {
-            tell("one service, spread over nodes");
+            set_up("one service, spread over nodes", 4);
             stage.spread()?;
         }
-        tell("the floor, 1,048,576 flows");
+        set_up("the floor, 1,048,576 flows", 5);
         stage.floor()?;
         Ok(stage)
     }

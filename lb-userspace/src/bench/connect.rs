@@ -25,6 +25,7 @@ use nix::{
 use super::{
     broken, machine,
     network::{self, Network},
+    part::Tell,
     report::Row,
     rules::Rules,
     statistics::{self, median},
@@ -77,7 +78,7 @@ const SIDES: [(Side, &str); 3] = [
 ///
 /// # Errors
 /// If the kernel refuses, a tool is missing, or a connection fails.
-pub fn measure(effort: Effort, tell: &dyn Fn(&str)) -> Result<Vec<Row>, Failure> {
+pub fn measure(effort: Effort, tell: &Tell<'_>) -> Result<Vec<Row>, Failure> {
     let cluster = Cluster::new(SERVICES, 1);
     let pod = cluster.endpoint_ip(0, 0, Family::V4);
     // One after the other: each is where the thread is then.
@@ -92,7 +93,7 @@ pub fn measure(effort: Effort, tell: &dyn Fn(&str)) -> Result<Vec<Row>, Failure>
         for at in 0..SIDES.len() {
             let at = if round % 2 == 0 { at } else { SIDES.len() - 1 - at };
             let (side, name) = SIDES[at];
-            tell(name);
+            tell(name, Some(round as f64 / (effort.rounds + 1) as f64));
             let rate = match side {
                 Side::Pod => plain.rate(SocketAddr::new(pod, PORT), effort.connections)?,
                 Side::Ours => {

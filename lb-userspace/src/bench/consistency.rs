@@ -25,6 +25,7 @@ use super::{
     machine,
     network::Network,
     node::{self, At, End, Node},
+    part::Tell,
     plane::Kernel,
     report::Row,
     target::Target,
@@ -82,12 +83,12 @@ struct Seen {
 ///
 /// # Errors
 /// If the kernel refuses, or flows cannot be made.
-pub fn measure(effort: Effort, tell: &dyn Fn(&str)) -> Result<Vec<Row>, Failure> {
+pub fn measure(effort: Effort, tell: &Tell<'_>) -> Result<Vec<Row>, Failure> {
     let _network = Network::enter()?;
     let cluster = Cluster { reach: Reach::LoadBalancer, ..Cluster::new(1, BACKENDS) };
-    tell("consistency-tracked");
+    tell("consistency-tracked", Some(0.0));
     let tracked = run(effort, cluster, vec![world::node()])?;
-    tell("consistency-dsr");
+    tell("consistency-dsr", Some(0.5));
     let cluster = Cluster { nodes: effort.nodes, ..cluster };
     let nodes = (0..effort.nodes).map(|at| world::node_among(&cluster, at)).collect();
     let spread = run(effort, cluster, nodes)?;

@@ -5,6 +5,7 @@ use super::{
     broken,
     cases::{Case, Expect, Stage},
     harness::Entry,
+    part::Tell,
     report::Row,
     statistics::median,
     target::Target,
@@ -35,18 +36,15 @@ struct Samples {
 ///
 /// # Errors
 /// If the kernel refuses, or packets went another way than the case is about.
-pub fn measure(
-    stage: &mut Stage,
-    effort: Effort,
-    tell: &dyn Fn(&str),
-) -> Result<Vec<Row>, Failure> {
+pub fn measure(stage: &mut Stage, effort: Effort, tell: &Tell<'_>) -> Result<Vec<Row>, Failure> {
     let count = stage.cases.len();
     let mut samples: Vec<Samples> = std::iter::repeat_with(Samples::default).take(count).collect();
     // The first round warms up.
     for round in 0..=effort.rounds {
-        for at in 0..count {
-            let at = if round % 2 == 0 { at } else { count - 1 - at };
-            tell(stage.cases[at].name);
+        for turn in 0..count {
+            let at = if round % 2 == 0 { turn } else { count - 1 - turn };
+            let done = (round * count + turn) as f64 / ((effort.rounds + 1) * count) as f64;
+            tell(stage.cases[at].name, Some(done));
             let (raw, empty) = sample(stage, at, effort.packets)?;
             if round > 0 {
                 samples[at].raw.push(raw);

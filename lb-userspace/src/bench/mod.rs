@@ -15,6 +15,7 @@ pub mod machine;
 mod measure;
 mod network;
 mod node;
+mod part;
 mod plane;
 mod pps;
 mod probe;
@@ -23,12 +24,16 @@ mod rules;
 mod statistics;
 mod sync;
 pub mod target;
+mod through;
 mod world;
 
-use std::fmt::Display;
+use std::{fmt::Display, path::PathBuf};
 
-pub use self::report::{Report, Row};
-use self::{cases::Stage, machine::Machine, measure::Effort};
+use self::{machine::Machine, part::Part};
+pub use self::{
+    part::Step,
+    report::{Report, Row},
+};
 use crate::cli::{Exit, Failure};
 
 /// What shall be measured.
@@ -41,6 +46,8 @@ pub struct Wanted {
     pub flows: Option<u32>,
     /// Only the control plane, with a cluster of this size.
     pub sync: Option<Size>,
+    /// The same through the API server that this file names.
+    pub kubeconfig: Option<PathBuf>,
 }
 
 /// How large a cluster is.
@@ -50,22 +57,6 @@ pub struct Size {
     /// Of each Service.
     pub endpoints: u32,
 }
-
-/// The sizes at which the control plane is measured.
-const SIZES: [Size; 5] = [
-    Size { services: 100, endpoints: 10 },
-    Size { services: 1000, endpoints: 10 },
-    Size { services: 10_000, endpoints: 2 },
-    Size { services: 10_000, endpoints: 10 },
-    Size { services: 5_000, endpoints: 50 },
-];
-
-/// Those at which others' rules are: more take minutes.
-const RULED: [Size; 3] = [
-    Size { services: 100, endpoints: 10 },
-    Size { services: 1000, endpoints: 10 },
-    Size { services: 2000, endpoints: 10 },
-];
 
 /// The cases, each with what it is: what `--case` may name.
 pub const CASES: &[(&str, &str)] = &[
@@ -104,21 +95,6 @@ pub const CASES: &[(&str, &str)] = &[
     ("memory", "what the agent's tables take of its memory"),
 ];
 
-/// Cases of packets that the harness programs bring, one at a time.
-const PACKETS: &[&str] = &[
-    "established-v4",
-    "established-v6",
-    "new-v4",
-    "syn-flood",
-    "pass-other",
-    "services-10000",
-    "services-10000x10",
-    "dsr-v4",
-];
-
-/// The cases of the control plane.
-const SYNC: &[&str] = &["sync-cold", "sync-one", "sync-restart", "memory", "scrape"];
-
 impl Wanted {
     fn selects(&self, name: &str) -> bool {
         let begins = |case: &String| {
@@ -141,38 +117,15 @@ impl Wanted {
 ///
 /// # Errors
 /// If something is missing that the wanted cases need, or a case is not what it claims to be.
-pub fn run(wanted: &Wanted, tell: &dyn Fn(&str)) -> Result<Report, Failure> {
+pub fn run(wanted: &Wanted, tell: &dyn Fn(&Step<'_>)) -> Result<Report, Failure> {
     machine::pin();
     let mut cases = Vec::new();
-    if let Some(size) = wanted.sync {
-        cases = sync::measure(size, wanted.quick, tell)?;
-        return Ok(Report { machine: Machine::here(), cases });
+    let parts = Part::of(wanted);
+    for (at, part) in parts.iter().enumerate() {
+        let place = (at, parts.len());
+        let tell = |what: &str, done| tell(&Step { what, part: place, done });
+        cases.extend(part.measure(wanted, &tell)?);
     }
-    if wanted.any(PACKETS) {
-        let effort = if wanted.quick { Effort::QUICK } else { Effort::FULL };
-        let mut stage = Stage::set_up(wanted, tell)?;
-        cases.extend(measure::measure(&mut stage, effort, tell)?);
-    }
-    if wanted.any(&["consistency"]) {
-        let effort =
-            if wanted.quick { consistency::Effort::QUICK } else { consistency::Effort::FULL };
-        cases.extend(consistency::measure(effort, tell)?);
-    }
-    if wanted.any(&["live-pps"]) {
-        let effort = if wanted.quick { pps::Effort::QUICK } else { pps::Effort::FULL };
-        cases.extend(pps::measure(effort, tell)?);
-    }
-    if wanted.any(&["connect-rate"]) {
-        let effort = if wanted.quick { connect::Effort::QUICK } else { connect::Effort::FULL };
-        cases.extend(connect::measure(effort, tell)?);
-    }
-    if wanted.any(SYNC) {
-        for size in SIZES {
-            cases.extend(sync::in_a_process(size, wanted.quick, tell)?);
-        }
-    }
-    let sizes = &RULED[..if wanted.quick { 2 } else { RULED.len() }];
-    cases.extend(rules::measure(sizes, &|name| wanted.any(&[name]), tell)?);
     cases.retain(|row| row.name == "floor" || wanted.selects(&row.name));
     Ok(Report { machine: Machine::here(), cases })
 }

@@ -13,6 +13,7 @@ use super::{
     flows::{self, Sender as _},
     harness::{self, Harness, TRIVIAL},
     network::{FAR, FAR_INDEX, NODE, Network, UPLINK_NAME},
+    part::Tell,
     report::Row,
     rules::Rules,
     statistics::{self, median},
@@ -62,7 +63,7 @@ const SIDES: [(Side, &str); 3] = [
 ///
 /// # Errors
 /// If the kernel refuses, a tool is missing, or packets get lost.
-pub fn measure(effort: Effort, tell: &dyn Fn(&str)) -> Result<Vec<Row>, Failure> {
+pub fn measure(effort: Effort, tell: &Tell<'_>) -> Result<Vec<Row>, Failure> {
     let _network = Network::enter()?;
     let cluster = Cluster { reach: Reach::NodePort, ..Cluster::new(1, BACKENDS) };
     let mut harness = Harness::load(4 * FLOWS, 1, 1)?;
@@ -79,7 +80,7 @@ pub fn measure(effort: Effort, tell: &dyn Fn(&str)) -> Result<Vec<Row>, Failure>
         for at in 0..SIDES.len() {
             let at = if round % 2 == 0 { at } else { SIDES.len() - 1 - at };
             let (side, name) = SIDES[at];
-            tell(name);
+            tell(name, Some(round as f64 / (effort.rounds + 1) as f64));
             let rate = send(&mut harness, &mut world, side, run, effort.packets)?;
             // The first round opens flows where there are none.
             if round > 0 {

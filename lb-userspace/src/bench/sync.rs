@@ -1,16 +1,12 @@
 //! How long the control plane takes: from an object that has been received to a packet that meets
 //! the change.
 
-use std::{
-    collections::BTreeSet,
-    fs,
-    process::{Command, Stdio},
-    time::Instant,
-};
+use std::{collections::BTreeSet, fs, process::Command, time::Instant};
 
 use super::{
     Report, Row, Size, broken,
     network::Network,
+    part::Tell,
     plane::{Kernel, Plane},
     probe,
     statistics::{median, quantile},
@@ -25,9 +21,9 @@ use crate::{
 };
 
 /// What an agent's flow tables take unless it is told otherwise.
-const FLOW_BYTES: u64 = 64 << 20;
+pub(super) const FLOW_BYTES: u64 = 64 << 20;
 /// Changes of one endpoint that are timed.
-const CHANGES: u32 = 200;
+pub(super) const CHANGES: u32 = 200;
 /// Scrapes that are timed.
 const SCRAPES: usize = 20;
 /// Cold starts and restarts that are timed.
@@ -37,8 +33,8 @@ const STARTS: usize = 3;
 ///
 /// # Errors
 /// As for [`measure`].
-pub fn in_a_process(size: Size, quick: bool, tell: &dyn Fn(&str)) -> Result<Vec<Row>, Failure> {
-    tell(&format!("{} services × {} endpoints", size.services, size.endpoints));
+pub fn in_a_process(size: Size, quick: bool, tell: &Tell<'_>) -> Result<Vec<Row>, Failure> {
+    tell(&format!("sync: {} services × {} endpoints", size.services, size.endpoints), None);
     let failed = |error: &dyn std::fmt::Display| broken("lb bench sync", error);
     let program = std::env::current_exe().map_err(|error| failed(&error))?;
     let mut command = Command::new(program);
@@ -46,7 +42,13 @@ pub fn in_a_process(size: Size, quick: bool, tell: &dyn Fn(&str)) -> Result<Vec<
     command.args(["--services", &size.services.to_string()]);
     command.args(["--endpoints", &size.endpoints.to_string()]);
     command.args(quick.then_some("--quick"));
-    let output = command.stderr(Stdio::inherit()).output().map_err(|error| failed(&error))?;
+    // It has a progress bar of its own where it sees a terminal.
+    let output = command.output().map_err(|error| failed(&error))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        let what = said.lines().next().unwrap_or_default();
+        return Err(failed(&what.strip_prefix("error: ").unwrap_or(what)));
+    }
     let report: Report = serde_json::from_slice(&output.stdout).map_err(|error| failed(&error))?;
     Ok(report.cases)
 }
@@ -55,31 +57,33 @@ pub fn in_a_process(size: Size, quick: bool, tell: &dyn Fn(&str)) -> Result<Vec<
 ///
 /// # Errors
 /// If the kernel refuses, or does not do what it was told.
-pub fn measure(size: Size, quick: bool, tell: &dyn Fn(&str)) -> Result<Vec<Row>, Failure> {
+pub fn measure(size: Size, quick: bool, tell: &Tell<'_>) -> Result<Vec<Row>, Failure> {
     let Size { services, endpoints } = size;
     let cluster = Cluster::new(services, endpoints);
     let _network = Network::enter()?;
     let (mut cold, mut restart, mut writes) = (Vec::new(), Vec::new(), 0);
     let mut last = None;
-    for _ in 0..if quick { 1 } else { STARTS } {
+    let starts = if quick { 1 } else { STARTS };
+    for start_at in 0..starts {
+        let done = |half: f64| Some((start_at as f64 + half) / (starts + 1) as f64);
         // One at a time: what a start takes is what one agent takes.
         drop(last.take());
-        tell("sync-cold");
+        tell("sync-cold", done(0.0));
         let mut kernel =
             Kernel::load(Sizes::with_flow_bytes(FLOW_BYTES), &[probe::PROGRAM], Unused::PARTS)?;
         let (plane, took) = start(&mut kernel, cluster, services - 1, &mut 0)?;
         cold.push(took);
         drop(plane);
-        tell("sync-restart");
+        tell("sync-restart", done(0.5));
         let (plane, took) = start(&mut kernel, cluster, 0, &mut writes)?;
         restart.push(took);
         last = Some((kernel, plane));
     }
     let Some((mut kernel, mut plane)) = last else { return Ok(Vec::new()) };
     let memory = resident();
-    tell("sync-one");
+    tell("sync-one", Some(starts as f64 / (starts + 1) as f64));
     let one = changes(&mut kernel, &mut plane, cluster)?;
-    tell("scrape");
+    tell("scrape", None);
     let (scrapes, series) = scrapes(&kernel, &plane)?;
     let row = |name: &str, value: f64, unit: &str, samples: Vec<f64>, target| {
         let row = Row {
@@ -101,10 +105,12 @@ pub fn measure(size: Size, quick: bool, tell: &dyn Fn(&str)) -> Result<Vec<Row>,
     let scrape_aim = (services == 10_000).then_some(Target::Most(200.0));
     let mut scraped = row("scrape", quantile(&scrapes, 1.0), "ms", scrapes, scrape_aim);
     scraped.note = Some(format!("the slowest; {series} series"));
+    let mut changed = row("sync-one", quantile(&one, 0.99), "ms", one, Some(Target::Most(5.0)));
+    changed.note = Some(format!("the median: {:.2} ms", median(&changed.samples)));
     remembered.note = Some(format!("kernel maps beside it: {:.0} MB", kernel.megabytes()?));
     Ok(vec![
         row("sync-cold", median(&cold), "s", cold, cold_aim),
-        row("sync-one", quantile(&one, 0.99), "ms", one, Some(Target::Most(5.0))),
+        changed,
         restarted,
         remembered,
         scraped,

@@ -30,7 +30,7 @@ use clap::{Parser, Subcommand};
 pub use self::failure::{Exit, Failure};
 use crate::{
     api::{Explanation, Packet, Request, Response, SeenPacket},
-    bench::{Report, Wanted},
+    bench::{Report, Step, Wanted},
     config::Config,
 };
 
@@ -75,7 +75,7 @@ pub trait Datapath: Sync {
     /// instance of the programs, and how long that took once it was there.
     fn explain(&self, config: &Config, packets: &[Packet]) -> Result<Explained, Failure>;
     /// Measures; the function is told of every step.
-    fn bench(&self, wanted: &Wanted, tell: &dyn Fn(&str)) -> Result<Report, Failure>;
+    fn bench(&self, wanted: &Wanted, tell: &dyn Fn(&Step<'_>)) -> Result<Report, Failure>;
     /// What the pinned maps answer without an agent.
     fn pinned(&self, bpffs: &std::path::Path, request: &Request) -> Result<Response, Failure>;
     /// Tells packets as they come, until `each` says that it is enough.
@@ -130,7 +130,7 @@ impl Datapath for NoDatapath {
         Err(Self::failure())
     }
 
-    fn bench(&self, _: &Wanted, _: &dyn Fn(&str)) -> Result<Report, Failure> {
+    fn bench(&self, _: &Wanted, _: &dyn Fn(&Step<'_>)) -> Result<Report, Failure> {
         Err(Self::failure())
     }
 

@@ -30,6 +30,7 @@ pub mod pods;
 pub mod rollout;
 pub mod service;
 pub mod synthetic;
+pub mod trial;
 pub mod watch;
 
 /// One piece of news about the cluster's objects.

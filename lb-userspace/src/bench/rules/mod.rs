@@ -9,6 +9,7 @@ use std::{process::Command, time::Instant};
 use super::{
     Row, Size, broken,
     network::{self, Network},
+    part::Tell,
     statistics::median,
 };
 use crate::{cli::Failure, cluster::synthetic::Cluster};
@@ -24,9 +25,11 @@ pub enum Rules {
 const CHANGES: u32 = 6;
 
 impl Rules {
-    const ALL: [Self; 2] = [Self::Nftables, Self::Iptables];
+    /// Both.
+    pub const ALL: [Self; 2] = [Self::Nftables, Self::Iptables];
 
-    const fn name(self) -> &'static str {
+    /// As a case is called.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::Nftables => "nftables",
             Self::Iptables => "iptables",
@@ -74,26 +77,13 @@ fn restore() -> Command {
     command
 }
 
-/// Times both tools with a cluster of each size.
+/// Times a tool with a cluster of this size.
 ///
 /// # Errors
 /// As [`Rules::load`].
-pub fn measure(
-    sizes: &[Size],
-    wanted: &dyn Fn(&str) -> bool,
-    tell: &dyn Fn(&str),
-) -> Result<Vec<Row>, Failure> {
-    let mut rows = Vec::new();
-    for rules in Rules::ALL.into_iter().filter(|rules| wanted(rules.name())) {
-        for size in sizes {
-            tell(&format!("{}: {} × {}", rules.name(), size.services, size.endpoints));
-            rows.extend(measure_one(rules, *size)?);
-        }
-    }
-    Ok(rows)
-}
-
-fn measure_one(rules: Rules, size: Size) -> Result<[Row; 2], Failure> {
+pub fn measure(rules: Rules, size: Size, tell: &Tell<'_>) -> Result<Vec<Row>, Failure> {
+    let name = format!("{}: {} × {}", rules.name(), size.services, size.endpoints);
+    tell(&name, None);
     let cluster = Cluster::new(size.services, size.endpoints);
     // With the namespace go its rules.
     let _network = Network::enter()?;
@@ -103,6 +93,7 @@ fn measure_one(rules: Rules, size: Size) -> Result<[Row; 2], Failure> {
     let cold = vec![began.elapsed().as_secs_f64()];
     let mut one = Vec::new();
     for at in 0..CHANGES {
+        tell(&name, Some(f64::from(1 + at) / f64::from(1 + CHANGES)));
         let service = (at / 2).wrapping_mul(7919) % size.services;
         let input = rules.change(&cluster, service, at % 2 == 1);
         let began = Instant::now();
@@ -118,7 +109,7 @@ fn measure_one(rules: Rules, size: Size) -> Result<[Row; 2], Failure> {
         samples,
         ..Row::default()
     };
-    Ok([row("cold", "s", cold), row("one", "ms", one)])
+    Ok(vec![row("cold", "s", cold), row("one", "ms", one)])
 }
 
 /// Endpoints of a Service, as numbers; the last may have gone.

@@ -1,6 +1,8 @@
 //! From an API server to plans: watches, index and planning together.
 
 mod agent;
+#[cfg(all(feature = "lab", target_os = "linux"))]
+mod bench;
 mod connections;
 mod health;
 mod leases;

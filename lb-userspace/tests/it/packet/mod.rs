@@ -3,6 +3,7 @@
 //! Every frame runs through the programs by BPF_PROG_TEST_RUN and through the rules in this process,
 //! on the same tables: see [`both`].
 
+mod bench;
 mod both;
 mod budgets;
 mod corpus;

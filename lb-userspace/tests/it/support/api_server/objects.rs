@@ -10,7 +10,8 @@ use axum::{
 use serde_json::{Value, json};
 
 /// The resources that the double serves: plural, apiVersion, kind.
-const SERVED: [(&str, &str, &str); 8] = [
+const SERVED: [(&str, &str, &str); 9] = [
+    ("namespaces", "v1", "Namespace"),
     ("daemonsets", "apps/v1", "DaemonSet"),
     ("events", "v1", "Event"),
     ("services", "v1", "Service"),
