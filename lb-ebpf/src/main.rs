@@ -71,7 +71,25 @@ pub fn uplink_ingress(context: TcContext) -> i32 {
 #[classifier]
 #[inline(always)]
 pub fn uplink_egress(context: TcContext) -> i32 {
-    goes_out::<false>(&context)
+    goes_out::<false, false>(&context)
+}
+
+/// An uplink without an Ethernet header (WireGuard, IPIP, tun), on the way in.
+#[classifier]
+#[inline(always)]
+pub fn raw_ingress(context: TcContext) -> i32 {
+    // Without room for it the packet is none that could be handed on.
+    if packet::give_link_header(&context).is_none() {
+        return TC_ACT_SHOT;
+    }
+    comes_in::<false>(&context)
+}
+
+/// An uplink without an Ethernet header, on the way out.
+#[classifier]
+#[inline(always)]
+pub fn raw_egress(context: TcContext) -> i32 {
+    goes_out::<false, true>(&context)
 }
 
 /// The node's end of a pod's cable, on the way out of the pod: what no socket of this node sent, for
@@ -86,7 +104,7 @@ pub fn pod_ingress(context: TcContext) -> i32 {
 #[classifier]
 #[inline(always)]
 pub fn pod_egress(context: TcContext) -> i32 {
-    goes_out::<true>(&context)
+    goes_out::<true, false>(&context)
 }
 
 #[inline(always)]
@@ -97,9 +115,8 @@ fn comes_in<const PODS: bool>(context: &TcContext) -> i32 {
     let interface = packet::interface(context);
     let place = Place::<false, PODS>::new(Context::new(context.as_ptr()), interface);
     let place = place.joined(packet::joined(context));
-    let mut frame = TcPacket(context);
-    frame.pull(packet::HEADERS);
-    let bytes = frame.len();
+    let mut frame = TcPacket::<false>::new(context);
+    let bytes = frame.bytes();
     let Some(notes) = maps::notes(&maps::NOTES) else { return TC_ACT_UNSPEC };
     let verdict = arrive(&mut frame, &Kernel::<true>, &place, notes);
     counters::packet(verdict, notes, bytes, EventHook::Ingress);
@@ -116,15 +133,14 @@ fn comes_in<const PODS: bool>(context: &TcContext) -> i32 {
 }
 
 #[inline(always)]
-fn goes_out<const PODS: bool>(context: &TcContext) -> i32 {
+fn goes_out<const PODS: bool, const RAW: bool>(context: &TcContext) -> i32 {
     if packet::is_tagged(context) {
         return TC_ACT_UNSPEC;
     }
     let interface = packet::interface(context);
     let place = Place::<false, PODS>::new(Context::new(context.as_ptr()), interface);
-    let mut frame = TcPacket(context);
-    frame.pull(packet::HEADERS);
-    let bytes = frame.len();
+    let mut frame = TcPacket::<RAW>::new(context);
+    let bytes = frame.bytes();
     let Some(notes) = maps::notes(&maps::NOTES) else { return TC_ACT_UNSPEC };
     let verdict = leave(&mut frame, &Kernel::<true>, &place, notes);
     match verdict {

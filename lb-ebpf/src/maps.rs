@@ -15,6 +15,7 @@ use lb_common::{
     limits,
     path::Notes,
     verdict::Reason,
+    wire::Eth,
 };
 
 /// Non-zero: DSR is compiled in. The agent says so before it loads the programs, and freezes it: the
@@ -172,6 +173,18 @@ pub static NOTES: PerCpuArray<Notes> = PerCpuArray::with_max_entries(1, 0);
 /// The same for programs that only explain: a packet may interrupt them.
 #[map]
 pub static EXPLAIN_NOTES: PerCpuArray<Notes> = PerCpuArray::with_max_entries(1, 0);
+
+/// The Ethernet header of frames that have none.
+#[map]
+static MADE_UP: PerCpuArray<Eth> = PerCpuArray::with_max_entries(1, 0);
+
+/// This CPU's; see [`MADE_UP`].
+#[inline(always)]
+pub fn made_up() -> Option<&'static mut Eth> {
+    // SAFETY: the element of this CPU, of which a program looks at one part at a time; any bytes are
+    // valid.
+    MADE_UP.get_ptr_mut(0).map(|eth| unsafe { &mut *eth })
+}
 
 /// This CPU's notes.
 #[inline(always)]

@@ -8,8 +8,8 @@ use aya_ebpf::{
         bpf_adj_room_mode::{BPF_ADJ_ROOM_MAC, BPF_ADJ_ROOM_NET},
     },
     helpers::{
-        bpf_csum_update, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_tail,
-        bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
+        bpf_csum_update, bpf_l4_csum_replace, bpf_skb_adjust_room, bpf_skb_change_head,
+        bpf_skb_change_tail, bpf_xdp_adjust_head, bpf_xdp_adjust_tail,
     },
     programs::{TcContext, XdpContext},
 };
@@ -19,7 +19,7 @@ use lb_common::{
     wire::{Eth, Header, Ipv6},
 };
 
-use crate::steps;
+use crate::{maps, steps};
 
 /// As much of a frame as the rules read: an ICMPv6 error, and the eight bytes that must be quoted of
 /// TCP or UDP behind IPv6; TCP behind the longest chain of extension headers.
@@ -28,8 +28,31 @@ pub const HEADERS: usize = 144;
 /// A frame at XDP.
 pub struct XdpPacket<'a>(pub &'a XdpContext);
 
-/// A frame at tc.
-pub struct TcPacket<'a>(pub &'a TcContext);
+/// A frame at tc. With `RAW` its device has no Ethernet header: the rules see one that is made up, and lies
+/// elsewhere.
+pub struct TcPacket<'a, const RAW: bool>(&'a TcContext);
+
+/// Gives a frame that comes in without an Ethernet header one, which the kernel takes off again where it
+/// would (kernel 4.10).
+#[inline(always)]
+pub fn give_link_header(context: &TcContext) -> Option<()> {
+    // SAFETY: the helper takes this program's own context; nobody has looked at the frame.
+    let failed = unsafe { bpf_skb_change_head(context.as_ptr().cast(), Eth::LEN as u32, 0) };
+    if failed != 0 {
+        return None;
+    }
+    let eth = within::<Eth>(context.data(), context.data_end(), 0)?;
+    // SAFETY: `within` compared the whole of it with the frame's end.
+    unsafe { (*eth).ethertype = protocol(context) };
+    Some(())
+}
+
+/// The type of what is in a frame, as an Ethernet header has it.
+#[inline(always)]
+fn protocol(context: &TcContext) -> [u8; 2] {
+    // SAFETY: a field of the program's own context that is always readable.
+    unsafe { (*context.skb.skb).protocol as u16 }.to_ne_bytes()
+}
 
 /// The interface that a frame at tc comes in or goes out on.
 #[inline(always)]
@@ -61,6 +84,20 @@ pub fn joined(context: &TcContext) -> u16 {
 fn within<T: Header>(data: usize, end: usize, offset: usize) -> Option<*mut T> {
     let at = data + offset;
     (at + T::LEN <= end).then_some(at as *mut T)
+}
+
+/// This CPU's Ethernet header for frames that have none.
+#[inline(always)]
+fn made_up() -> Option<&'static mut Eth> {
+    maps::made_up()
+}
+
+/// That header, or the part of it which `T` is: both begin where it does.
+#[inline(always)]
+fn of_link<'a, T: Header>(eth: &'a mut Eth) -> Option<&'a mut T> {
+    // SAFETY: no longer than `eth`, whose borrow it takes over; `T: Header` has alignment 1 and no
+    // invalid bits.
+    (T::LEN <= Eth::LEN).then(|| unsafe { &mut *(&raw mut *eth).cast() })
 }
 
 impl Packet for XdpPacket<'_> {
@@ -137,7 +174,40 @@ impl Packet for XdpPacket<'_> {
     }
 }
 
-impl TcPacket<'_> {
+impl<'a, const RAW: bool> TcPacket<'a, RAW> {
+    /// Bytes that the rules see before those of the frame.
+    const AHEAD: usize = if RAW { Eth::LEN } else { 0 };
+
+    /// A frame as it comes or goes, with its headers where they can be read.
+    #[inline(always)]
+    pub fn new(context: &'a TcContext) -> Self {
+        let frame = Self(context);
+        frame.pull(HEADERS);
+        if RAW && let Some(eth) = made_up() {
+            eth.ethertype = protocol(context);
+        }
+        frame
+    }
+
+    /// Bytes of the frame itself.
+    #[inline(always)]
+    pub fn bytes(&self) -> usize {
+        self.0.len() as usize
+    }
+
+    /// Where the rules' `offset` is in the frame.
+    #[inline(always)]
+    fn at<T: Header>(&self, offset: usize) -> Option<*mut T> {
+        // LLVM would subtract from the pointer, later, and the verifier follows none to before the frame,
+        // nor by a number that could be negative.
+        let offset = if RAW {
+            core::hint::black_box(offset.wrapping_sub(Self::AHEAD)) & 0xff
+        } else {
+            offset
+        };
+        within::<T>(self.0.data(), self.0.data_end(), offset)
+    }
+
     /// Makes the place behind the Ethernet header, or behind the IP header, longer or shorter by `by`
     /// bytes (kernel 5.2).
     #[inline(always)]
@@ -151,7 +221,8 @@ impl TcPacket<'_> {
 
     /// Makes the first `len` bytes readable where they lie, as far as the frame has them.
     #[inline(always)]
-    pub fn pull(&self, len: usize) {
+    fn pull(&self, len: usize) {
+        let len = len - Self::AHEAD;
         if self.0.data() + len > self.0.data_end() {
             // A frame that is shorter, or cannot be pulled, fails in `get`.
             let _ = self.0.pull_data(len.min(self.0.len() as usize) as u32);
@@ -163,22 +234,28 @@ impl TcPacket<'_> {
 /// commit ead7f9b8de65; refused before).
 const BPF_F_IPV6: u64 = 1 << 7;
 
-impl Packet for TcPacket<'_> {
+impl<const RAW: bool> Packet for TcPacket<'_, RAW> {
     #[inline(always)]
     fn len(&self) -> usize {
-        self.0.len() as usize
+        self.0.len() as usize + Self::AHEAD
     }
 
     #[inline(always)]
     fn get<T: Header>(&self, offset: usize) -> Option<&T> {
-        let at = within::<T>(self.0.data(), self.0.data_end(), offset)?;
+        if RAW && T::IS_LINK {
+            return made_up().and_then(|eth| of_link(eth)).map(|link| &*link);
+        }
+        let at = self.at::<T>(offset)?;
         // SAFETY: as for `XdpPacket`.
         Some(unsafe { &*at })
     }
 
     #[inline(always)]
     fn get_mut<T: Header>(&mut self, offset: usize) -> Option<&mut T> {
-        let at = within::<T>(self.0.data(), self.0.data_end(), offset)?;
+        if RAW && T::IS_LINK {
+            return made_up().and_then(|eth| of_link(eth));
+        }
+        let at = self.at::<T>(offset)?;
         // SAFETY: as for `XdpPacket`.
         Some(unsafe { &mut *at })
     }
@@ -195,7 +272,7 @@ impl Packet for TcPacket<'_> {
         let skb = self.0.as_ptr().cast();
         let keep_zero = if udp { u64::from(BPF_F_MARK_MANGLED_0) } else { 0 };
         let pseudo_flags = keep_zero | u64::from(BPF_F_PSEUDO_HDR);
-        let offset = offset as u32;
+        let offset = offset.wrapping_sub(Self::AHEAD) as u32;
         let replace = |sum: u32, flags: u64| {
             // SAFETY: the helper takes this program's own context and checks the offset.
             unsafe { bpf_l4_csum_replace(skb, offset, 0, u64::from(sum), flags) == 0 }

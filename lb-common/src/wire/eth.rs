@@ -6,7 +6,7 @@ header! {
         dst: [u8; 6],
         src: [u8; 6],
         ethertype: [u8; 2],
-    }
+    } link: true
 }
 
 header! {
@@ -14,7 +14,7 @@ header! {
     pub struct Link {
         first: [u8; 8],
         last: [u8; 4],
-    }
+    } link: true
 }
 
 impl Eth {

@@ -8,11 +8,13 @@
 pub unsafe trait Header: Copy + Sized {
     /// Length on the wire, in bytes.
     const LEN: usize = size_of::<Self>();
+    /// Whether it is the link's own header, at the start of a frame, or a part of that.
+    const IS_LINK: bool = false;
 }
 
 /// Declares a header of byte arrays and proves what [`Header`] asks for.
 macro_rules! header {
-    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty),* $(,)? }) => {
+    ($(#[$meta:meta])* pub struct $name:ident { $($(#[$field_meta:meta])* $field:ident: $ty:ty),* $(,)? } $(link: $link:literal)?) => {
         $(#[$meta])*
         #[repr(C)]
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,7 +24,9 @@ macro_rules! header {
 
         // SAFETY: `repr(C)` over bytes and byte arrays, which have no invalid bit pattern; the
         // assertion above pins the alignment.
-        unsafe impl $crate::wire::Header for $name {}
+        unsafe impl $crate::wire::Header for $name {
+            $(const IS_LINK: bool = $link;)?
+        }
     };
 }
 pub(crate) use header;

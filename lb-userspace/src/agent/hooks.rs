@@ -135,13 +135,19 @@ impl Hooks {
         self.links.keep_sockets(self.cgroup);
         let mut sending = BTreeSet::new();
         for interface in seen.interfaces.values().filter(|i| wanted.contains(&i.index)) {
-            if !interface.ethernet {
-                let name = &interface.name;
-                self.problems.push(format!("{name} has no Ethernet header: not supported"));
+            let name = &interface.name;
+            if !interface.ethernet && !attach::is_loaded(object, Faces::OthersRaw) {
+                self.problems.push(format!(
+                    "{name} has no Ethernet header, and no such device was there when the agent \
+                     started: start it again"
+                ));
                 continue;
             }
-            let mode = self.xdp(object, interface);
-            let faces = Faces::Others;
+            let (faces, mode) = if interface.ethernet {
+                (Faces::Others, self.xdp(object, interface))
+            } else {
+                (Faces::OthersRaw, None)
+            };
             if let Err(error) = self.links.tc(object, &interface.name, interface.index, faces) {
                 self.problems.push(error.to_string());
                 continue;

@@ -94,7 +94,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
     privileges::check(&config)?;
     let lock = lock::take(&config.bpffs)?;
     // Before there are other threads: capabilities are each thread's own.
-    let loaded = state::load(&config)?;
+    let loaded = state::load(&config, has_raw()?)?;
     privileges::give_up_loading()?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
@@ -102,6 +102,15 @@ pub fn run(config: Config) -> Result<(), Failure> {
         .build()
         .map_err(|error| Failure::new(Exit::Error, error, "free some threads or memory"))?;
     runtime.block_on(work(config, lock, loaded))
+}
+
+/// Whether this host has devices whose packets have no Ethernet header. One that comes later is told of
+/// when it is to be an uplink: programs cannot be loaded any more then.
+fn has_raw() -> Result<bool, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::new(Exit::Error, error, "free some memory"))?;
+    let seen = runtime.block_on(net::snapshot()).map_err(|error| unseen(&error))?;
+    Ok(seen.interfaces.values().any(|interface| !interface.ethernet && !interface.loopback))
 }
 
 async fn work(config: Config, lock: Lock, loaded: Loaded) -> Result<(), Failure> {

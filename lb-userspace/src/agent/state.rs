@@ -100,9 +100,11 @@ pub struct Synced {
 /// What was loaded, and the move that is begun with it.
 pub type Loaded = (Object, Option<Moving>);
 
-/// Loads the programs on the maps that are pinned, or on new ones.
-pub fn load(config: &Config) -> Result<Loaded, Failure> {
+/// Loads the programs on the maps that are pinned, or on new ones. `has_raw`: this host has devices
+/// without an Ethernet header, over which others may be reached.
+pub fn load(config: &Config, has_raw: bool) -> Result<Loaded, Failure> {
     let unused = Unused {
+        raw: !has_raw,
         pods: config.pod_interfaces.is_empty(),
         xdp: config.xdp_mode == XdpMode::Off,
         dsr: config.forwarding != Forwarding::Dsr,

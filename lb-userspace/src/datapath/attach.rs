@@ -56,8 +56,28 @@ pub enum Tc {
 pub enum Faces {
     /// Other hosts: it is an uplink.
     Others,
+    /// The same, by a device whose packets have no Ethernet header.
+    OthersRaw,
     /// Pods of this node.
     Pods,
+}
+
+impl Faces {
+    /// The programs that look at what goes out there, and at what comes in.
+    const fn programs(self) -> [&'static str; 2] {
+        match self {
+            Self::Others => ["uplink_egress", "uplink_ingress"],
+            Self::OthersRaw => ["raw_egress", "raw_ingress"],
+            Self::Pods => ["pod_egress", "pod_ingress"],
+        }
+    }
+}
+
+/// Whether the programs of such interfaces were loaded.
+pub fn is_loaded(object: &mut Object, faces: Faces) -> bool {
+    let loaded =
+        |program| find(object, program).is_ok_and(|it: &mut SchedClassifier| it.fd().is_ok());
+    faces.programs().into_iter().all(loaded)
 }
 
 /// Why a program is not on its hook.
@@ -191,10 +211,7 @@ impl Links {
         index: u32,
         faces: Faces,
     ) -> Result<(), AttachError> {
-        let [egress, ingress] = match faces {
-            Faces::Others => ["uplink_egress", "uplink_ingress"],
-            Faces::Pods => ["pod_egress", "pod_ingress"],
-        };
+        let [egress, ingress] = faces.programs();
         for (program, at, to) in
             [(egress, "egress", TcAttachType::Egress), (ingress, "ingress", TcAttachType::Ingress)]
         {

@@ -179,13 +179,15 @@ pub struct Unused {
     pub pods: bool,
     /// The program of XDP.
     pub xdp: bool,
+    /// The programs of uplinks without an Ethernet header.
+    pub raw: bool,
     /// Both steps of DSR, in every program.
     pub dsr: bool,
 }
 
 impl Unused {
     /// Every part that can be left out of all programs.
-    pub const PARTS: Self = Self { pods: false, xdp: false, dsr: true };
+    pub const PARTS: Self = Self { pods: false, xdp: false, raw: false, dsr: true };
 
     /// A part that can be left out of the programs, and how its constant is named there.
     const fn constants(self) -> [(&'static str, u32); 1] {
@@ -207,8 +209,10 @@ impl Programs {
     fn contains(self, name: &str) -> bool {
         match self {
             Self::All => true,
-            Self::But(Unused { pods, xdp, .. }) => {
-                !(pods && name.starts_with("pod_") || xdp && name == "uplink_xdp")
+            Self::But(Unused { pods, xdp, raw, dsr: _ }) => {
+                !(pods && name.starts_with("pod_")
+                    || raw && name.starts_with("raw_")
+                    || xdp && name == "uplink_xdp")
             }
             Self::Explaining => name.starts_with("explain_"),
             Self::Only(names) => names.contains(&name),

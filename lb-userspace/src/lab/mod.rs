@@ -22,6 +22,7 @@ mod load;
 mod process;
 mod server;
 mod task;
+mod tun;
 
 pub use agent::{Agent, AgentOptions};
 pub use client::{Exchange, PATIENCE, Tally, ask, burst, get, get_path, udp_ask};
@@ -32,3 +33,4 @@ pub use load::{Load, Request};
 pub use process::Process;
 pub use server::{Server, answer_http};
 pub use task::Task;
+pub use tun::Tunnel;

@@ -77,6 +77,7 @@ const UNSAFE_WITH_REASON: &[(&str, &str)] = &[
     ("lb-userspace/src/memory.rs", "glibc's malloc_trim, which no crate wraps"),
     ("lb-userspace/src/api/peer.rs", "SO_PEERGROUPS, whose answer has no fixed size"),
     ("lb-userspace/src/lab/host.rs", "a child process enters its namespace before exec"),
+    ("lb-userspace/src/lab/tun.rs", "TUNSETIFF, which no library of ours has"),
 ];
 
 /// Where `pub` promises something to another crate.

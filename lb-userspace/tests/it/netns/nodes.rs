@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use lb_userspace::lab::{Fate, Held, Host, PATIENCE, link};
+use lb_userspace::lab::{Fate, Held, Host, PATIENCE, Tunnel, link};
 use tokio::net::TcpSocket;
 
 use super::{
@@ -57,6 +57,62 @@ fn nodes_joined_by_vxlan_reach_each_others_pods_over_it() {
         assert_eq!(Over::Udp.who(&shell.host, web.inside(family)), there.name);
         // The client's segments fit its own link and not the tunnel, until it is told.
         there_and_back(&world.client, web.bulk(family)[0], MEGABYTE);
+    }
+}
+
+/// As WireGuard and IPIP are: packets on such devices begin with their IP header.
+#[test]
+fn nodes_joined_by_a_tunnel_without_ethernet_reach_each_others_pods_over_it() {
+    let world = World::bare("raw");
+    let ends = [1, 2].map(|number| (world.node(number), "tun0"));
+    let _tunnel = Tunnel::between(ends[0], ends[1]).unwrap();
+    for (own, other) in [(1, 2), (2, 1)] {
+        let node = world.node(own);
+        for (family, length) in [24, 64].into_iter().enumerate() {
+            node.address("tun0", &format!("{}/{length}", overlay_address(own, family))).unwrap();
+            let net = pod_net(other, family);
+            node.ip(&format!("route add {net} dev tun0")).unwrap();
+        }
+    }
+    let (here, there, shell) = (world.pod(1, 10), world.pod(2, 10), world.pod(2, 20));
+    let fronts = [(Front::new("here", 1), &here), (Front::new("there", 2), &there)];
+    for (front, pod) in &fronts {
+        world.put(front.name, &front.manifests(&[pod]));
+    }
+    let agent = world.agent(1, NATIVE);
+    let status = agent.json(["status"]).unwrap();
+    let shown = status["lines"].to_string();
+    assert!(shown.contains("tun0 (tc)"), "{shown}");
+    // In over Ethernet and on by the tunnel; the answers the other way.
+    for (front, pod) in &fronts {
+        for family in FAMILIES {
+            for target in front.outside(family) {
+                for over in Over::BOTH {
+                    assert_eq!(over.who(&world.client, target), pod.name, "{over:?} {target}");
+                }
+            }
+            there_and_back(&world.client, front.bulk(family)[1], MEGABYTE);
+        }
+    }
+    // In by the tunnel: to a backend here, whose answers leave by it, and back to where it came from.
+    for net in ["198.51.100.0/24", "2001:db8:51::/64", "10.96.0.0/16", "fd00:10:96::/112"] {
+        world.node(2).ip(&format!("route add {net} dev tun0")).unwrap();
+    }
+    for (front, pod) in &fronts {
+        for family in FAMILIES {
+            for target in &front.outside(family)[1..] {
+                for over in Over::BOTH {
+                    assert_eq!(over.who(&shell.host, *target), pod.name, "{over:?} {target}");
+                }
+            }
+            there_and_back(&shell.host, front.bulk(family)[1], MEGABYTE);
+        }
+    }
+    // What nobody serves is refused at once.
+    for family in FAMILIES {
+        let unserved = SocketAddr::new(fronts[0].0.cluster_ip(family), 9);
+        let error = shell.host.run(|| TcpStream::connect_timeout(&unserved, PATIENCE)).unwrap_err();
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{unserved}");
     }
 }
 

@@ -12,7 +12,7 @@ use lb_userspace::datapath::object::{Sizes, Unused, create_private};
 use super::budgets;
 
 /// All of them. Each must be loaded, and none forgotten here.
-const PROGRAMS: [&str; 19] = [
+const PROGRAMS: [&str; 21] = [
     "connect4",
     "connect6",
     "explain_packet",
@@ -23,6 +23,8 @@ const PROGRAMS: [&str; 19] = [
     "pod_ingress",
     "post_bind4",
     "post_bind6",
+    "raw_egress",
+    "raw_ingress",
     "recvmsg4",
     "recvmsg6",
     "sendmsg4",

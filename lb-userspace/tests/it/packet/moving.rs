@@ -43,7 +43,7 @@ use crate::support::objects::{apply_service, apply_slice, index_of, slice_of, th
 
 const SIZES: Sizes = Sizes::SMALL;
 /// Only connections by tc are looked at.
-const UNUSED: Unused = Unused { pods: true, xdp: true, dsr: true };
+const UNUSED: Unused = Unused { pods: true, xdp: true, raw: true, dsr: true };
 const BIRTH: Birth = Birth { table_key: NonZeroU64::new(0x0dd_c0de).unwrap(), tick: 1_000 };
 const CLIENTS: u16 = 40;
 
