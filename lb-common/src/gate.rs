@@ -1,15 +1,16 @@
 //! A sieve before the tables. Most packets are nobody's business here, and a look-up in a kernel hash
-//! costs as much as all the rest of what they need: so one bit for each thing that may be in a table
-//! is asked first, and only a set bit leads to the table itself.
+//! costs as much as all the rest of what they need: so two bits of one word for each thing that may be
+//! in a table are asked first (a Bloom filter in blocks), and only where both are set is the table
+//! itself.
 //!
-//! A bit that should be set is set before its entry is written. One that is set without need costs a
+//! Bits that should be set are set before their entry is written. What is set without need costs a
 //! look-up: the agent clears those of removed entries when it has time. It changes what becomes of a
 //! packet in one case, with DSR: to a NodePort of another node, without the envelope that its
 //! connection comes here in, it goes to that connection's backend and not on.
 
 use crate::{abi::Kind, addr::Addr, hash, limits::GATE_WORDS, world::World};
 
-/// What a bit says may be there.
+/// What bits say may be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plane {
     /// Something that clients dial: address, port and protocol.
@@ -52,18 +53,18 @@ pub struct Ground {
 pub fn ground<A: Addr, W: World>(world: &W, address: A) -> Ground {
     let (word, frontends, node) = ground_of(address);
     let bits = world.gate(word);
-    Ground { frontends: bits & frontends != 0, node: bits & node != 0 }
+    Ground { frontends: bits & frontends == frontends, node: bits & node == node }
 }
 
 /// Where an address is entered: the word, and the bits of [`Plane::Address`] and [`Plane::Node`].
 #[inline(always)]
 fn ground_of<A: Addr>(address: A) -> (u32, u64, u64) {
-    let (word, bit) = spread(u64::from(A::IS_V4) << 32, address);
-    // Rotated, so that it is never the same bit.
-    (word, bit, bit.rotate_left(1))
+    let (word, bits) = spread(u64::from(A::IS_V4) << 32, address);
+    // Rotated, so that they are never the same bits.
+    (word, bits, bits.rotate_left(1))
 }
 
-/// Index of a word of the gate, and the bit in it.
+/// Index of a word of the gate, and the bits in it.
 #[inline(always)]
 pub fn place<A: Addr>(plane: Plane, address: A, port: [u8; 2], protocol: u8) -> (u32, u64) {
     let (word, frontends, node) = ground_of(address);
@@ -85,7 +86,7 @@ fn spread<A: Addr>(what: u64, address: A) -> (u32, u64) {
     if !A::IS_V4 {
         hash = hash::mix(hash, A::pair_word(address, address, 1));
     }
-    ((hash >> 40) as u32 % GATE_WORDS, 1 << (hash & 63))
+    ((hash >> 40) as u32 % GATE_WORDS, 1 << (hash & 63) | 1 << (hash >> 6 & 63))
 }
 
 /// Whether there may be such a thing.
@@ -97,6 +98,6 @@ pub fn passes<A: Addr, W: World>(
     port: [u8; 2],
     protocol: u8,
 ) -> bool {
-    let (word, bit) = place(plane, address, port, protocol);
-    world.gate(word) & bit != 0
+    let (word, bits) = place(plane, address, port, protocol);
+    world.gate(word) & bits == bits
 }

@@ -12,14 +12,14 @@ use lb_common::{
 const PLANES: [Plane; 4] = [Plane::Frontend, Plane::Address, Plane::Node, Plane::Local];
 
 #[test]
-fn a_thing_is_one_bit_of_a_word_that_there_is() {
+fn a_thing_is_two_bits_of_a_word_that_there_is() {
     bolero::check!().with_type::<([u8; 4], [u8; 16], [u8; 2], u8)>().for_each(
         |&(v4, v6, port, protocol)| {
             for plane in PLANES {
-                for (word, bit) in
+                for (word, bits) in
                     [place(plane, V4(v4), port, protocol), place(plane, V6(v6), port, protocol)]
                 {
-                    assert!(word < GATE_WORDS && bit.is_power_of_two());
+                    assert!(word < GATE_WORDS && matches!(bits.count_ones(), 1 | 2));
                 }
             }
         },
@@ -27,16 +27,17 @@ fn a_thing_is_one_bit_of_a_word_that_there_is() {
 }
 
 #[test]
-fn one_foreign_packet_in_fifty_gets_through_where_twenty_thousand_things_are_known() {
-    let known: BTreeSet<(u32, u64)> = (0..20_000_u32)
-        .map(|number| place(Plane::Frontend, V4((number + (10 << 24)).to_be_bytes()), [0, 80], 6))
-        .collect();
+fn few_foreign_packets_get_through_where_twenty_thousand_things_are_known() {
+    let mut gate = vec![0; GATE_WORDS as usize];
+    let known = (0..20_000_u32)
+        .map(|number| place(Plane::Frontend, V4((number + (10 << 24)).to_be_bytes()), [0, 80], 6));
+    known.for_each(|(word, bits)| gate[word as usize] |= bits);
     let foreign = 100_000_u32;
     let through = (0..foreign)
         .map(|number| place(Plane::Frontend, V4((number + (11 << 24)).to_be_bytes()), [0, 80], 6))
-        .filter(|bit| known.contains(bit))
+        .filter(|(word, bits)| gate[*word as usize] & bits == *bits)
         .count();
-    assert!((1000..3000).contains(&through), "{through} of {foreign}");
+    assert!((50..500).contains(&through), "{through} of {foreign}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! The sieve before the tables, kept by the agent: a bit is set before its entry is written, and
+//! The sieve before the tables, kept by the agent: bits are set before their entry is written, and
 //! cleared when there is time.
 
 use std::sync::atomic::{
@@ -20,19 +20,19 @@ impl Maps {
     /// Lets packets to `key` through to the frontends.
     pub(super) fn let_in<A: Addr>(&self, key: &FrontendKey<A>, frontend: Frontend) {
         for plane in planes_of(key, frontend) {
-            self.set_bit(plane, key);
+            self.set_bits(plane, key);
         }
     }
 
     /// Lets packets from `key` through to the local backends.
     pub(super) fn let_out<A: Addr>(&self, key: &FrontendKey<A>) {
-        self.set_bit(Plane::Local, key);
+        self.set_bits(Plane::Local, key);
     }
 
-    fn set_bit<A: Addr>(&self, plane: Plane, key: &FrontendKey<A>) {
-        let (word, bit) = place(plane, key.address(), key.port(), key.protocol());
+    fn set_bits<A: Addr>(&self, plane: Plane, key: &FrontendKey<A>) {
+        let (word, bits) = place(plane, key.address(), key.port(), key.protocol());
         crash::point();
-        self.gate.words()[word as usize].fetch_or(bit, Release);
+        self.gate.words()[word as usize].fetch_or(bits, Release);
     }
 
     /// Clears the bits of entries that are gone, if there are any; those of flows stay, which may
@@ -82,10 +82,10 @@ fn planes_of<A: Addr>(
     address.into_iter().chain((key.protocol() != 0).then_some(Plane::Frontend))
 }
 
-fn note<A: Addr>(bits: &mut [u64], planes: impl IntoIterator<Item = Plane>, key: &FrontendKey<A>) {
+fn note<A: Addr>(gate: &mut [u64], planes: impl IntoIterator<Item = Plane>, key: &FrontendKey<A>) {
     for plane in planes {
-        let (word, bit) = place(plane, key.address(), key.port(), key.protocol());
-        bits[word as usize] |= bit;
+        let (word, bits) = place(plane, key.address(), key.port(), key.protocol());
+        gate[word as usize] |= bits;
     }
 }
 
@@ -102,7 +102,7 @@ fn note_flows<A: Addr, const N: usize>(bits: &mut [u64], words: &[AtomicU64]) {
         let port = ((ports >> 16) as u16).to_ne_bytes();
         let address = FrontendKey::of_address(dst);
         let (word, node) = place(Plane::Node, dst, [0; 2], 0);
-        if bits[word as usize] & node == 0 {
+        if bits[word as usize] & node != node {
             note(bits, [Plane::Address], &address);
         }
         note(bits, [Plane::Frontend], &FrontendKey::new(dst, port, (ports >> 32) as u8));
