@@ -20,6 +20,7 @@ pub mod crc32c;
 pub mod envelope;
 pub mod flow;
 pub mod gate;
+pub mod gauge;
 pub mod hash;
 pub mod hops;
 pub mod icmp;

@@ -10,8 +10,10 @@
 //! refusing costs no look at the flow table at all.
 
 use crate::{
-    abi::{PoolKey, PortPool, Settings, Word},
+    abi::{PoolKey, PortPool, Settings},
     addr::Addr,
+    flow::Tuple,
+    gauge::{self, Gauge},
     hash,
     limits::SNAT_PORTS,
     path::{Draft, Outcome},
@@ -26,80 +28,14 @@ const STRIP: u32 = 16;
 /// How often a port is looked for: more than once only where other CPUs are faster.
 const LOOKS: u32 = 8;
 
-/// Flows that opened and were not answered yet, of the last one to two windows: counted up when a
-/// flow opens and down when it is answered, and forgotten with its window.
-///
-/// Bits 0–23: this window; 24–47: the one before; 48–63: which window.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Gauge(u64);
-
-impl Gauge {
-    const COUNT: u64 = (1 << 24) - 1;
-
-    /// The gauge in `window`.
-    #[inline(always)]
-    const fn at(self, window: u16) -> Self {
-        let (this, last) = (self.0 & Self::COUNT, self.0 >> 24 & Self::COUNT);
-        let age = window.wrapping_sub((self.0 >> 48) as u16);
-        let (this, last) = match age {
-            0 => (this, last),
-            1 => (0, this),
-            _ => (0, 0),
-        };
-        Self(this | last << 24 | (window as u64) << 48)
-    }
-
-    #[inline(always)]
-    const fn count(self) -> u32 {
-        ((self.0 & Self::COUNT) + (self.0 >> 24 & Self::COUNT)) as u32
-    }
-
-    #[inline(always)]
-    const fn opened(self) -> Self {
-        Self(if self.0 & Self::COUNT == Self::COUNT { self.0 } else { self.0 + 1 })
-    }
-
-    #[inline(always)]
-    const fn answered(self) -> Self {
-        Self(if self.0 & Self::COUNT != 0 {
-            self.0 - 1
-        } else if self.0 >> 24 & Self::COUNT != 0 {
-            self.0 - (1 << 24)
-        } else {
-            self.0
-        })
-    }
-
-    /// The gauge in `word` at `now`; windows are as long as half-open flows live.
-    #[inline(always)]
-    fn read(word: &Word, settings: &Settings, now: u32) -> Self {
-        let length = if settings.timeouts.half_open == 0 { 1 } else { settings.timeouts.half_open };
-        Self(word.get()).at((now / length) as u16)
-    }
-}
-
 impl PortPool {
     /// What [`PortPool::take`] says when it is worth another look.
     pub const AGAIN: u32 = SNAT_PORTS + 1;
 
-    /// How many flows may be half-open.
+    /// Whether as many flows are half-open as may be.
     #[inline(always)]
     fn is_flooded(&self, settings: &Settings, now: u32) -> bool {
-        Gauge::read(&self.opening, settings, now).count() >= count(settings).div_ceil(2)
-    }
-
-    /// A change that another CPU's overtakes is tried again, then lost: the gauge is a limit, no
-    /// account.
-    #[inline(always)]
-    fn gauge(&self, settings: &Settings, now: u32, change: impl Fn(Gauge) -> Gauge) {
-        let mut tries = 0;
-        while tries < 4 {
-            let old = self.opening.get();
-            if self.opening.replace_if(old, change(Gauge::read(&self.opening, settings, now)).0) {
-                return;
-            }
-            tries += 1;
-        }
+        gauge::count(&self.opening, settings, now) >= count(settings).div_ceil(2)
     }
 
     /// Looks for a port that nobody has, from word `from` on, and takes it; [`SNAT_PORTS`] if there is
@@ -233,6 +169,14 @@ impl Lease {
     }
 }
 
+/// Whether so many flows to a backend are half-open that no more are opened: asked before anything else
+/// is spent on one. A function of its own, for the sake of BPF's stack.
+#[inline(never)]
+pub fn is_flooded<A: Addr, S: Store<A>>(store: &S, settings: &Settings, to: &Tuple<A>) -> bool {
+    let pool = store.port_pool(&PoolKey::of(to));
+    pool.is_some_and(|pool| pool.is_flooded(settings, store.now()))
+}
+
 /// Tries for the `tries`-th time (from zero) to give `draft.to` a source port that no live flow to
 /// the same backend has.
 #[inline(always)]
@@ -246,10 +190,6 @@ pub fn lease<A: Addr, S: Store<A>>(
     outcome.end(Reason::SnatPortsFull);
     let Some(pool) = store.port_pool(&PoolKey::of(&draft.to)) else { return Lease::Refused };
     let (now, ports) = (store.now(), count(settings));
-    if pool.is_flooded(settings, now) {
-        outcome.end(Reason::HalfOpenFull);
-        return Lease::Refused;
-    }
     let scarce = pool.used.get() >= u64::from(ports - ports / 8);
     if tries == 0 && scarce && !pool.rests(now) {
         return Lease::Look;
@@ -273,7 +213,7 @@ pub fn lease<A: Addr, S: Store<A>>(
         // That of a flow which the pool did not know.
         return Lease::Look;
     }
-    pool.gauge(settings, now, Gauge::opened);
+    gauge::change(&pool.opening, settings, now, Gauge::opened);
     Lease::Done
 }
 
@@ -322,12 +262,13 @@ pub fn answered<A: Addr, S: Store<A>>(
     if !matches!(entry.state, State::HalfOpen) || matches!(new, State::HalfOpen) {
         return;
     }
+    gauge::answered(store, settings);
     let backend = match entry.role {
         Role::ToRemote => entry.to,
         Role::ReplyRemote => draft.segment.tuple.reply(),
         Role::ToLocal | Role::ReplyLocal => return,
     };
     if let Some(pool) = store.port_pool(&PoolKey::of(&backend)) {
-        pool.gauge(settings, store.now(), Gauge::answered);
+        gauge::change(&pool.opening, settings, store.now(), Gauge::answered);
     }
 }

@@ -91,7 +91,8 @@ reasons! {
     FlowTableFull = "flow-table-full": Drop,
     /// No source port is free towards the backend.
     SnatPortsFull = "snat-ports-full": Drop,
-    /// Half of the source ports towards the backend are with flows that nobody has answered.
+    /// Half of the flow table, or of the source ports towards the backend, is with flows that nobody has
+    /// answered.
     HalfOpenFull = "half-open-full": Drop,
     /// Another CPU held the flow's set for too long.
     Contended = "contended": Drop,

@@ -93,8 +93,14 @@ pub trait Store<A: Addr>: World {
     /// Whether `source` may reach the load-balancer addresses of `service`.
     fn allows_source(&self, service: u32, source: A) -> bool;
     fn flow_set(&self, index: u32) -> Option<&FlowSet<A>>;
-    /// The source ports towards a backend elsewhere; `None` if there is no room to note them.
+    /// The source ports towards a backend elsewhere; `None` if there is no room to note them, or if
+    /// nobody has yet and the store is only for reading.
     fn port_pool(&self, key: &PoolKey) -> Option<&PortPool>;
+
+    /// How many flows of this family are half-open ([`crate::gauge::Gauge`]).
+    fn opening(&self) -> Option<&Word> {
+        None
+    }
 
     /// What the first fragment of a packet said.
     fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts>;

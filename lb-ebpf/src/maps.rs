@@ -55,6 +55,10 @@ pub static FLOWS_V4: Array<FlowSet<V4>> =
 pub static FLOWS_V6: Array<FlowSet<V6>> =
     Array::with_max_entries(limits::FLOW_SETS_V6, BPF_F_MMAPABLE);
 
+/// How many flows of each family are half-open: IPv4, then IPv6.
+#[map]
+pub static OPENING: Array<Word> = Array::with_max_entries(2, 0);
+
 /// Source ports towards backends on other nodes.
 #[map]
 pub static PORT_POOLS: HashMap<PoolKey, PortPool> =
@@ -216,20 +220,25 @@ lookups! {
     frontend_v6: FRONTENDS_V6<FrontendKey<V6>, Frontend>,
 }
 
+/// The source ports towards a backend, if somebody has noted them.
+#[inline(always)]
+pub fn known_port_pool(key: &PoolKey) -> Option<&'static PortPool> {
+    // SAFETY: a value may be reused under us once its backend is gone: all of it is atomics, and a port
+    // that another backend's pool says is free is refused where its reply entry is another's.
+    unsafe { PORT_POOLS.get(key) }
+}
+
 /// The source ports towards a backend; noted from now on if they were not.
 #[inline(always)]
 pub fn port_pool(key: &PoolKey) -> Option<&'static PortPool> {
-    // SAFETY: a map that is not preallocated: a value is not reused while it is read, and all of it
-    // is atomics.
-    let known = unsafe { PORT_POOLS.get(key) };
+    let known = known_port_pool(key);
     if known.is_some() {
         return known;
     }
     let none = NO_PORTS.get(0)?;
     // Whoever was faster has noted the same.
     let _ = PORT_POOLS.insert(key, none, u64::from(BPF_NOEXIST));
-    // SAFETY: as above.
-    unsafe { PORT_POOLS.get(key) }
+    known_port_pool(key)
 }
 
 /// What the first fragment of a packet said.

@@ -7,7 +7,7 @@ use lb_common::{
         FrontendKey, HopSlot, Line, NextHop, Node, PoolKey, PortPool, Service, Settings, SourceKey,
         Word,
     },
-    addr::{V4, V6},
+    addr::{Addr as _, V4, V6},
     flow::Tuple,
     path::{Course, Draft, Outcome, Trace, dsr::Lead},
     ports::Lease,
@@ -152,6 +152,11 @@ macro_rules! store {
             }
 
             #[inline(always)]
+            fn opening(&self) -> Option<&Word> {
+                maps::OPENING.get(u32::from(!<$family>::IS_V4))
+            }
+
+            #[inline(always)]
             fn fragment(&self, key: &FragmentKey) -> Option<FragmentPorts> {
                 maps::fragment(key)
             }
@@ -175,7 +180,7 @@ macro_rules! store {
 
             #[inline(always)]
             fn port_pool(&self, key: &PoolKey) -> Option<&PortPool> {
-                if LIVE { maps::port_pool(key) } else { None }
+                if LIVE { maps::port_pool(key) } else { maps::known_port_pool(key) }
             }
 
             #[inline(always)]

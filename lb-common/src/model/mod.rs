@@ -50,6 +50,8 @@ pub struct TestWorld {
     pub gate: Vec<u64>,
     pub v4: Tables<V4>,
     pub v6: Tables<V6>,
+    /// How many flows of each family are half-open.
+    pub opening: [Word; 2],
     /// Source ports towards backends elsewhere, of both families.
     pub pools: Pools,
     /// Packets whose first fragment was seen, of both families; here none is forgotten.
@@ -97,6 +99,7 @@ impl TestWorld {
             gate: Vec::new(),
             v4: Tables::new(Self::FLOW_SETS),
             v6: Tables::new(Self::FLOW_SETS),
+            opening: Default::default(),
             pools: Pools::default(),
             fragments: RefCell::default(),
             now: Cell::new(1000),

@@ -153,6 +153,10 @@ where
 
     fn note_fragment(&self, _key: &FragmentKey, _ports: &FragmentPorts) {}
 
+    fn opening(&self) -> Option<&Word> {
+        <TestWorld as Store<A>>::opening(self.0)
+    }
+
     fn port_pool(&self, key: &PoolKey) -> Option<&PortPool> {
         <TestWorld as Store<A>>::port_pool(self.0, key)
     }

@@ -199,6 +199,10 @@ macro_rules! store {
                 self.fragments.borrow_mut().insert(*key, *ports);
             }
 
+            fn opening(&self) -> Option<&Word> {
+                self.opening.get(usize::from(!<$family>::IS_V4))
+            }
+
             fn port_pool(&self, key: &PoolKey) -> Option<&PortPool> {
                 self.pools.get(key)
             }

@@ -7,7 +7,7 @@ use super::{Draft, Keep, Outcome, SourceClass, Trace, is_barred, masquerade};
 use crate::{
     abi::{AffinityKey, Answer, BackendState, Kind, Scope, Settings},
     addr::Addr,
-    affinity, hash,
+    affinity, gauge, hash,
     limits::PORT_TRIES,
     ports::{self, Lease},
     select::{Choice, Pick},
@@ -108,6 +108,9 @@ fn choice<A: Addr, S: Store<A>>(
     if mid_stream && is_before(now, settings.takeover_until) {
         return Err(Reason::Takeover);
     }
+    if !mid_stream && gauge::is_full(store, settings) {
+        return Err(Reason::HalfOpenFull);
+    }
     let outside = matches!(class, SourceClass::Outside);
     let ring = if outside { service.ring_outside() } else { service.ring_inside() };
     // Chance comes from the packet: what XDP leaves to tc is then decided there alike.
@@ -140,6 +143,9 @@ fn choice<A: Addr, S: Store<A>>(
         } else {
             A::from_slot(backend.source())
         };
+        if ports::is_flooded(store, settings, &draft.to) {
+            return Err(Reason::HalfOpenFull);
+        }
     }
     draft.entry.state = if mid_stream { State::Established } else { State::HalfOpen };
     draft.entry.backend = id;
@@ -215,6 +221,9 @@ fn entries<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>) -> Result<(), 
     draft.entry.to = draft.to;
     match store.insert_flow(&draft.segment.tuple, &draft.entry, &mut draft.other) {
         Insert::Done => {
+            if matches!(draft.entry.state, State::HalfOpen) {
+                gauge::opened(store);
+            }
             affinity::note(store, &draft.client, draft.entry.backend, draft.entry.generation);
             Ok(())
         }

@@ -10,9 +10,11 @@
 //! exchange. Which flow ages how is in [`crate::tracking`]; an expired entry is free for the next
 //! flow: nobody has to sweep.
 //!
-//! The lock word remembers for ever that a set overflowed, and a place that was never used ends the
-//! search: a look-up that misses costs one line or two as a rule.
+//! The lock word has a bit for each place of the set where one of its flows may be, and remembers for
+//! ever that one had no room there: a look-up that misses costs one line as a rule. Bits of flows that
+//! are over go when somebody inserts.
 
+mod mend;
 mod words;
 
 use core::sync::atomic::{
@@ -20,12 +22,15 @@ use core::sync::atomic::{
     compiler_fence,
 };
 
+#[cfg(feature = "model")]
+pub use self::mend::abandon;
+pub use self::mend::mend;
 pub use self::words::entry;
 #[cfg(feature = "user")]
 pub use self::words::fields;
 use self::words::{
-    BY_AGENT, LOCKED, OF_AGENT, OVERFLOWED, expired, is_alive, is_free, is_key, meta, read,
-    state_of, write,
+    BY_AGENT, LOCKED, OF_AGENT, OVERFLOWED, PLACES, expired, in_state, is_alive, is_free, is_key,
+    may_be_of, meta, read, write,
 };
 use crate::{
     abi::{FlowSet, FlowWords, Settings, Word},
@@ -113,6 +118,9 @@ impl Insert {
     }
 }
 
+/// Every place of a set.
+const ANYWHERE: u64 = (1 << FLOW_WAYS) - 1;
+
 /// The two sets that a flow may be in, and its first place in either.
 struct Home {
     sets: [u32; 2],
@@ -142,14 +150,15 @@ pub fn find<A: Addr, S: Store<A>>(store: &S, key: &Tuple<A>, found: &mut Found<A
     let home = Home::of(settings.table_key, settings.flow_mask::<A>(), key);
     let now = store.now();
     let Some(set) = store.flow_set(home.sets[0]) else { return false };
-    if find_in(set, home.sets[0], &home, key, now, found) {
+    let lock = lock_of(set, &home).get();
+    if find_in(set, home.sets[0], &home, lock >> PLACES, key, now, found) {
         return true;
     }
-    if lock_of(set, &home).get() & OVERFLOWED == 0 {
+    if lock & OVERFLOWED == 0 {
         return false;
     }
     let Some(set) = store.flow_set(home.sets[1]) else { return false };
-    find_in(set, home.sets[1], &home, key, now, found)
+    find_in(set, home.sets[1], &home, ANYWHERE, key, now, found)
 }
 
 /// As [`find`], but only in the first of the flow's sets, where nearly all flows are.
@@ -163,20 +172,28 @@ pub fn find_at_home<A: Addr, S: Store<A>>(
 ) -> bool {
     let home = Home::of(settings.table_key, settings.flow_mask::<A>(), key);
     let Some(set) = store.flow_set(home.sets[0]) else { return false };
-    find_in(set, home.sets[0], &home, key, now, found)
+    let places = lock_of(set, &home).get() >> PLACES;
+    find_in(set, home.sets[0], &home, places, key, now, found)
 }
 
+/// Looks in the `places` of a set that have a bit, from the flow's first on.
 #[inline(always)]
 fn find_in<A: Addr>(
     set: &FlowSet<A>,
     index: u32,
     home: &Home,
+    mut places: u64,
     key: &Tuple<A>,
     now: u32,
     found: &mut Found<A>,
 ) -> bool {
     let mut tries = 0;
-    while tries < FLOW_WAYS {
+    while tries < FLOW_WAYS && places != 0 {
+        if places & 1 == 0 {
+            places >>= 1;
+            tries += 1;
+            continue;
+        }
         let place = home.place(tries);
         let words = &set.ways[place];
         let before = words.word(0).get();
@@ -193,9 +210,27 @@ fn find_in<A: Addr>(
             // The sequence tells whether the entry is still this flow's.
             return words.word(0).get() >> 48 == before >> 48;
         }
+        places >>= 1;
         tries += 1;
     }
     false
+}
+
+/// Of the places that have a bit those where one of the lock's flows may still be.
+#[inline(always)]
+fn kept<A: Addr>(set: &FlowSet<A>, home: &Home, places: u64, now: u32) -> u64 {
+    let mut kept = 0;
+    let mut tries = 0;
+    while tries < FLOW_WAYS {
+        let bit = 1 << tries;
+        if places & bit != 0
+            && may_be_of(home.first, set.ways[home.place(tries)].word(0).get(), now)
+        {
+            kept |= bit;
+        }
+        tries += 1;
+    }
+    kept
 }
 
 /// Gives a flow an entry. A live entry of the same key stays and is copied to `existing`
@@ -220,33 +255,34 @@ pub fn insert<A: Addr, S: Store<A>>(
     if !acquire(lock, held) {
         return Insert::Contended;
     }
-    let mut mark = 0;
-    let known = find_in(set, first, &home, key, now, existing)
-        || (lock.get() & OVERFLOWED != 0 && find_in(spare, second, &home, key, now, existing));
+    let word = lock.get();
+    let known = find_in(set, first, &home, word >> PLACES, key, now, existing)
+        || (word & OVERFLOWED != 0 && find_in(spare, second, &home, ANYWHERE, key, now, existing));
     let result = if known && existing.entry.to != entry.to {
         Insert::Exists
     } else if known {
         let set = if existing.set == first { set } else { spare };
         let words = &set.ways[existing.place as usize % FLOW_WAYS];
-        renew::<A, S>(words, existing.meta, key, entry, expiry)
-    } else if claim::<A, S>(set, &home, key, entry, now, expiry) {
-        Insert::Done
+        renew::<A, S>(words, existing.meta, &home, key, entry, expiry)
     } else {
-        mark = OVERFLOWED;
-        // Readers must look in the second set before the entry is in it.
-        lock.set(lock.get() | OVERFLOWED);
-        if claim::<A, S>(spare, &home, key, entry, now, expiry) {
+        let places = kept(set, &home, word >> PLACES, now);
+        lock.set(word & (OVERFLOWED | held) | places << PLACES);
+        // Readers must look there before the entry is there.
+        let note = |tries: u32| lock.set(lock.get() | 1_u64 << (PLACES + tries));
+        if claim::<A, S>(set, &home, key, entry, now, expiry, note) {
             Insert::Done
         } else {
-            Insert::Full
+            lock.set(lock.get() | OVERFLOWED);
+            let done = claim::<A, S>(spare, &home, key, entry, now, expiry, |_| ());
+            if done { Insert::Done } else { Insert::Full }
         }
     };
     compiler_fence(Release);
-    lock.set((lock.get() & !held) | mark);
+    lock.set(lock.get() & !held);
     result
 }
 
-/// Writes an entry to the first free place of a set; `false` if there is none.
+/// Writes an entry to the first free place of a set, which is noted before; `false` if there is none.
 #[inline(always)]
 fn claim<A: Addr, S: Store<A>>(
     set: &FlowSet<A>,
@@ -255,14 +291,17 @@ fn claim<A: Addr, S: Store<A>>(
     entry: &Entry<A>,
     now: u32,
     expiry: u32,
+    note: impl Fn(u32),
 ) -> bool {
     let mut tries = 0;
     while tries < FLOW_WAYS {
         let words = &set.ways[home.place(tries)];
         let old = words.word(0).get();
-        let renewed = |old| renew::<A, S>(words, old, key, entry, expiry);
-        if is_free(old, now) && matches!(renewed(old), Insert::Done) {
-            return true;
+        if is_free(old, now) {
+            note(tries as u32);
+            if matches!(renew::<A, S>(words, old, home, key, entry, expiry), Insert::Done) {
+                return true;
+            }
         }
         tries += 1;
     }
@@ -274,19 +313,20 @@ fn claim<A: Addr, S: Store<A>>(
 fn renew<A: Addr, S: Store<A>>(
     words: &A::Words,
     old: u64,
+    home: &Home,
     key: &Tuple<A>,
     entry: &Entry<A>,
     expiry: u32,
 ) -> Insert {
     let sequence = ((old >> 48) as u16).wrapping_add(1);
     let writer = if S::IS_AGENT { BY_AGENT } else { 0 };
-    let busy = meta(writer, State::Busy, entry.role, sequence);
+    let busy = meta(writer, State::Busy, entry.role, home.first, sequence);
     if !words.word(0).replace_if(old, busy) {
         return Insert::Contended;
     }
     write::<A>(words, key, entry);
     // A full barrier: the entry counts again once its state does.
-    words.word(0).replace_if(busy, meta(expiry, entry.state, entry.role, sequence));
+    words.word(0).replace_if(busy, in_state(busy, expiry, entry.state));
     Insert::Done
 }
 
@@ -297,15 +337,13 @@ pub fn refresh<A: Addr, S: Store<A>>(store: &S, found: &Found<A>, state: State) 
     let Some(settings) = store.settings() else { return };
     let protocol = found.entry.to.protocol;
     let expiry = store.now().wrapping_add(timeout(state, protocol, &settings.timeouts));
-    let new = meta(expiry, state, found.entry.role, (found.meta >> 48) as u16);
-    replace(store, found, 0, found.meta, new);
+    replace(store, found, 0, found.meta, in_state(found.meta, expiry, state));
 }
 
 /// Forgets a flow's entry; lost without harm if the entry has changed meanwhile.
 #[inline(always)]
 pub fn release<A: Addr, S: Store<A>>(store: &S, found: &Found<A>) {
-    let new = meta(0, State::Empty, found.entry.role, (found.meta >> 48) as u16);
-    replace(store, found, 0, found.meta, new);
+    replace(store, found, 0, found.meta, in_state(found.meta, 0, State::Empty));
 }
 
 /// Remembers the way that a flow's packets leave; lost without harm if it has changed meanwhile.
@@ -326,36 +364,6 @@ impl<A> Found<A> {
     #[inline(always)]
     pub const fn expiry(&self) -> u32 {
         expired(self.meta)
-    }
-}
-
-/// Takes back what an agent left in a set when it died in the middle of an insert: its locks, and
-/// places that it was writing to. Programs may go on meanwhile, but no agent may be inserting.
-pub fn mend<A: Addr>(set: &FlowSet<A>) {
-    for words in &set.ways {
-        let old = words.word(0).get();
-        if matches!(state_of(old), State::Busy) && expired(old) == BY_AGENT {
-            let role = Role::from_number((old >> 40) as u8);
-            words.word(0).replace_if(old, meta(0, State::Empty, role, (old >> 48) as u16));
-        }
-        let lock = words.word(words::lock_at::<A>());
-        let held = lock.get();
-        if held & OF_AGENT != 0 {
-            // Nobody else writes to it while it is held.
-            lock.set(held & !(LOCKED | OF_AGENT));
-        }
-    }
-}
-
-/// Makes a set as agents would leave it, each of which died in the middle of an insert to another of
-/// its places.
-#[cfg(feature = "model")]
-pub fn abandon<A: Addr>(set: &FlowSet<A>) {
-    for words in &set.ways {
-        let old = words.word(0).get();
-        words.word(0).set(meta(BY_AGENT, State::Busy, Role::ToLocal, (old >> 48) as u16));
-        let lock = words.word(words::lock_at::<A>());
-        lock.set(lock.get() | LOCKED | OF_AGENT);
     }
 }
 

@@ -2,23 +2,24 @@
 //!
 //! | word | IPv4 | IPv6 |
 //! |---|---|---|
-//! | expiry, state, role, sequence | 0 | 0 |
+//! | expiry, state, role, first place, sequence | 0 | 0 |
 //! | key: addresses | 1 | 1–4 |
 //! | key: ports, protocol | 2 | 5 |
 //! | new addresses | 3 | 6–9 |
 //! | new ports, backend | 4 | 10 |
 //! | generation of the backend | 5 | 11 |
 //! | the way out ([`crate::hops`]) | 6 | 12 |
-//! | the lock of flows that this place comes first for | 7 | 15 |
+//! | lock and places of the flows that this place comes first for | 7 | 15 |
 
 use super::{Entry, Role};
 #[cfg(feature = "user")]
 use crate::abi::Field;
 use crate::{
-    abi::{FlowSet, FlowWords},
+    abi::{FlowSet, FlowWords, Settings},
     addr::Addr,
     flow::Tuple,
     hash,
+    limits::FLOW_WAYS,
     tracking::State,
 };
 
@@ -29,11 +30,33 @@ pub(super) const OVERFLOWED: u64 = 2;
 pub(super) const OF_AGENT: u64 = 4;
 /// Where others have the expiry, an agent that writes to a place has this.
 pub(super) const BY_AGENT: u32 = 1;
+/// From here on a bit for each place of the set, from the first on: there may be a flow of these.
+pub(super) const PLACES: u32 = 16;
 
-/// Word 0.
+/// Word 0; `first` is the place that comes first for the flow.
 #[inline(always)]
-pub(super) const fn meta(expiry: u32, state: State, role: Role, sequence: u16) -> u64 {
-    expiry as u64 | (state as u64) << 32 | (role as u64) << 40 | (sequence as u64) << 48
+pub(super) const fn meta(
+    expiry: u32,
+    state: State,
+    role: Role,
+    first: usize,
+    sequence: u16,
+) -> u64 {
+    let rest = (role as u64) << 40 | (first as u64) << 44 | (sequence as u64) << 48;
+    expiry as u64 | (state as u64) << 32 | rest
+}
+
+/// The same with another expiry and state.
+#[inline(always)]
+pub(super) const fn in_state(meta: u64, expiry: u32, state: State) -> u64 {
+    meta >> 40 << 40 | (state as u64) << 32 | expiry as u64
+}
+
+/// Whether an entry with this word 0 may still be the flow of somebody for whom `first` comes first.
+/// One that has just expired may: somebody who found it alive may be about to say that it is.
+#[inline(always)]
+pub(super) const fn may_be_of(first: usize, meta: u64, now: u32) -> bool {
+    (meta >> 44) as usize % FLOW_WAYS == first && is_alive(meta, now.wrapping_sub(Settings::SECOND))
 }
 
 /// The tick at which an entry with this word 0 expires.
@@ -176,7 +199,7 @@ pub const fn fields<A: Addr>() -> [Field; 18] {
     [
         Field::in_word("expiry", 0, 0, 32),
         Field::in_word("state", 0, 32, 8),
-        Field::in_word("role", 0, 40, 8),
+        Field::in_word("role", 0, 40, 4),
         Field::in_word("src.0", src.0, src.1, bits),
         Field::in_word("src.1", src.0 + more, 0, rest),
         Field::in_word("dst.0", dst.0, dst.1, bits),

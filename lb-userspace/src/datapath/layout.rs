@@ -65,6 +65,7 @@ pub(super) const MAPS: &[Pinned] = &[
     pinned::<SocketKey, SocketChoice>("SOCKET_CHOICES", Traffic),
     pinned::<u64, SocketBackend>("SOCKET_BACKENDS", Traffic),
     pinned::<AffinityKey, AffinityEntry>("AFFINITY", Traffic),
+    pinned::<u32, Word>("OPENING", Traffic),
     pinned::<u32, Word>("TURNS", Traffic),
     pinned::<u32, [Word; 2]>("LOADS", Traffic),
     pinned::<u32, u32>("UPLINKS", Plan),

@@ -139,6 +139,7 @@ impl Both {
             self.kernel.maps.port_pools.remove(&key).expect("a pool");
         }
         self.kernel.programs.forget_fragments();
+        self.kernel.programs.forget_opening();
         self.kernel.programs.forget_ways();
         for to in std::mem::take(&mut self.ways).into_keys() {
             self.kernel.programs.network.lead(to, Way::Uplink);
@@ -365,6 +366,9 @@ impl Both {
     fn same_pools(&self) {
         for (key, pool) in self.kernel.maps.port_pools.iter().flatten() {
             self.town.world.pools.copy(&key, &pool);
+        }
+        for (rules, kernel) in self.town.world.opening.iter().zip(self.kernel.programs.opening()) {
+            rules.set(kernel);
         }
     }
 

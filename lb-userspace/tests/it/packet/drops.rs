@@ -1,9 +1,10 @@
 //! Packets that end here in silence: each by the name of its reason, with not one byte changed.
 
 use lb_common::{
-    abi::{Answer, Scope, Service},
+    abi::{Answer, Scope, Service, Timeouts},
     limits::FLOW_WAYS,
     verdict::Reason,
+    wire::proto,
 };
 
 use super::{
@@ -162,16 +163,44 @@ fn a_full_flow_table_refuses_new_flows_and_known_ones_go_on() {
             // Two entries a flow.
             let known = 40_000..40_000 + FLOW_WAYS as u16 / 2;
             let mut all = || -> Vec<Sample> {
-                let sent = known.clone().map(|port| both.town.to_vip(port, SYN));
-                sent.collect::<Vec<_>>().iter().map(|sent| both.forwarded(program, sent)).collect()
+                known.clone().map(|port| established(both, program, port)).collect()
             };
             let first = all();
             assert_eq!(all(), first);
             let one_more = both.town.to_vip(known.end, SYN);
             both.ends(program, &one_more, Reason::FlowTableFull);
             both.forwarded(program, &both.town.to_vip(known.start, SYN));
-            both.wait(both.town.world.settings.timeouts.half_open + 1);
+            let Timeouts { tcp, udp, sctp, .. } = both.town.world.settings.timeouts;
+            both.wait(tcp.max(udp).max(sctp) + 1);
             both.forwarded(program, &one_more);
+        },
+    );
+}
+
+/// Opens a flow and has it answered; what the backend saw of the first packet.
+fn established(both: &mut Both, program: Program, port: u16) -> Sample {
+    let seen = both.forwarded(program, &both.town.to_vip(port, SYN));
+    both.returned(program, &seen.answered(SYN | ACK));
+    if both.town.protocol != proto::UDP {
+        both.forwarded(program, &both.town.to_vip(port, ACK));
+    }
+    seen
+}
+
+#[test]
+fn flows_that_nobody_answered_hold_at_most_half_of_the_table() {
+    tell_arriving(
+        || towns(0, 1),
+        |both, program| {
+            both.rebuild(|world| world.with_flow_sets(1));
+            let flows = FLOW_WAYS as u16 / 4;
+            for port in 40_000..40_000 + flows {
+                both.forwarded(program, &both.town.to_vip(port, SYN));
+            }
+            both.ends(program, &both.town.to_vip(41_000, SYN), Reason::HalfOpenFull);
+            established(both, program, 40_000);
+            both.forwarded(program, &both.town.to_vip(41_000, SYN));
+            both.ends(program, &both.town.to_vip(41_001, SYN), Reason::HalfOpenFull);
         },
     );
 }

@@ -35,9 +35,14 @@ use super::{
     support::{RST, SYN, tcp},
 };
 
-/// Small, so that what one service gives up is soon the other's.
-const SIZES: Sizes =
-    Sizes { services: 16, backends: 4096, arena_lines: 32_768, flow_sets_v4: 64, flow_sets_v6: 64 };
+/// Small, so that what one service gives up is soon the other's; but for flows, of which none is answered.
+const SIZES: Sizes = Sizes {
+    services: 16,
+    backends: 4096,
+    arena_lines: 32_768,
+    flow_sets_v4: 1 << 14,
+    flow_sets_v6: 64,
+};
 
 const NODE: &str = "192.0.2.1";
 
@@ -145,8 +150,8 @@ impl<'a> Publisher<'a> {
         let towards = move |_| Some(node);
         let half_open = 0;
         let settings = Settings {
-            flow_mask_v4: 63,
-            flow_mask_v6: 63,
+            flow_mask_v4: SIZES.flow_sets_v4 - 1,
+            flow_mask_v6: SIZES.flow_sets_v6 - 1,
             // A flow is over at once: every SYN is a choice anew.
             timeouts: Timeouts { half_open, ..Settings::default().timeouts },
             ..Settings::default()

@@ -203,6 +203,24 @@ impl Programs {
         }
     }
 
+    /// How many flows of each family are half-open, as the programs count them.
+    pub fn opening(&self) -> [u64; 2] {
+        let object = self.object.borrow();
+        let map = object.map("OPENING").expect("a map of the object");
+        let opening: Array<_, u64> = map.try_into().expect("an array");
+        [0, 1].map(|family| opening.get(&family, 0).expect("a family's count"))
+    }
+
+    /// Makes none half-open.
+    pub fn forget_opening(&self) {
+        let mut object = self.object.borrow_mut();
+        let map = object.map_mut("OPENING").expect("a map of the object");
+        let mut opening: Array<_, u64> = map.try_into().expect("an array");
+        for family in 0..2 {
+            opening.set(family, 0, 0).expect("a family's count");
+        }
+    }
+
     /// Makes every way to a node one that is not known.
     pub fn forget_ways(&self) {
         let mut object = self.object.borrow_mut();
