@@ -13,17 +13,46 @@ use crate::{
     wire::{Header, Ipv4, Ipv6, copy},
 };
 
-/// Hops of an envelope that is on its way from the first node to the second.
-const TTL: u8 = 64;
-/// Hops of one that was sent on: this is the mark by which the next node knows that it is the last.
-/// Unlike a traffic class it is nobody's to change but by one at each hop, and it outlives
-/// segmentation.
-const TTL_MARKED: u8 = 255;
+/// How far a packet has come on its way by DSR.
+///
+/// An envelope says it by the hops that it begins with: unlike a traffic class they are nobody's to
+/// change but by one at each hop, and they outlive segmentation.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Step {
+    /// As it was sent.
+    #[default]
+    First = 0,
+    /// In an envelope from the first node.
+    Second = 1,
+    /// In one that was sent on, to where its flow may be known.
+    SentOn = 2,
+    /// In one that came back from there, for its flow was not: no further.
+    Back = 3,
+}
 
-/// Whether an envelope with so many hops left was sent on.
-#[inline(always)]
-pub const fn is_marked(ttl: u8) -> bool {
-    ttl > TTL
+impl Step {
+    /// Hops of an envelope in which a packet takes this step.
+    #[inline(always)]
+    const fn ttl(self) -> u8 {
+        match self {
+            Self::First | Self::Second => 64,
+            Self::Back => 128,
+            Self::SentOn => 255,
+        }
+    }
+
+    /// The step of a packet whose envelope has so many hops left.
+    #[inline(always)]
+    pub const fn of_ttl(ttl: u8) -> Self {
+        if ttl > Self::Back.ttl() {
+            Self::SentOn
+        } else if ttl > Self::Second.ttl() {
+            Self::Back
+        } else {
+            Self::Second
+        }
+    }
 }
 
 /// A family whose packets can be put into envelopes.
@@ -37,12 +66,12 @@ pub trait Envelope: Rewrite {
         packet: &mut P,
         to: &Tuple<Self>,
         length: u16,
-        marked: bool,
+        step: Step,
     ) -> Option<()>;
 }
 
 /// Puts a packet of `length` bytes into an envelope from `to`'s source to its destination, or, if it
-/// `is_in_one`, gives that one other addresses; and sends it to the next hop. `marked`: it was sent on.
+/// `is_in_one`, gives that one other addresses; and sends it to the next hop, for its next `step`.
 ///
 /// `None`, with nothing changed, where the frame cannot grow.
 #[inline(always)]
@@ -51,19 +80,14 @@ pub fn send<A: Envelope, P: Packet + ?Sized>(
     to: &Tuple<A>,
     length: u16,
     is_in_one: bool,
-    marked: bool,
+    step: Step,
     hop: &NextHop,
 ) -> Option<()> {
     if !is_in_one {
         packet.grow(A::OUTER, A::IS_V4)?;
     }
-    A::address(packet, to, length, marked)?;
+    A::address(packet, to, length, step)?;
     link(packet, hop)
-}
-
-#[inline(always)]
-const fn ttl(marked: bool) -> u8 {
-    if marked { TTL_MARKED } else { TTL }
 }
 
 /// The bits of a traffic class that routers look at; those by which they tell of congestion would have
@@ -78,7 +102,7 @@ impl Envelope for V4 {
         packet: &mut P,
         to: &Tuple<Self>,
         length: u16,
-        marked: bool,
+        step: Step,
     ) -> Option<()> {
         let inner = packet.get_mut::<Ipv4>(L3 + Self::OUTER)?;
         let hops = inner.ttl.wrapping_sub(1);
@@ -91,7 +115,7 @@ impl Envelope for V4 {
             total_length: length.wrapping_add(Ipv4::LEN as u16).to_be_bytes(),
             id: [0; 2],
             flags_fragment: Ipv4::DF,
-            ttl: ttl(marked),
+            ttl: step.ttl(),
             protocol: Self::IN_ITSELF,
             checksum: [0; 2],
             src: to.src.0,
@@ -111,7 +135,7 @@ impl Envelope for V6 {
         packet: &mut P,
         to: &Tuple<Self>,
         length: u16,
-        marked: bool,
+        step: Step,
     ) -> Option<()> {
         let inner = packet.get_mut::<Ipv6>(L3 + Self::OUTER)?;
         inner.hop_limit = inner.hop_limit.wrapping_sub(1);
@@ -122,7 +146,7 @@ impl Envelope for V6 {
         outer.version_class_label = version_class_label;
         outer.payload_length = length.to_be_bytes();
         outer.next_header = Self::IN_ITSELF;
-        outer.hop_limit = ttl(marked);
+        outer.hop_limit = step.ttl();
         copy(&mut outer.src, &to.src.0);
         copy(&mut outer.dst, &to.dst.0);
         Some(())

@@ -94,7 +94,7 @@ fn made_up() -> Option<&'static mut Eth> {
 
 /// That header, or the part of it which `T` is: both begin where it does.
 #[inline(always)]
-fn of_link<'a, T: Header>(eth: &'a mut Eth) -> Option<&'a mut T> {
+fn of_link<T: Header>(eth: &mut Eth) -> Option<&mut T> {
     // SAFETY: no longer than `eth`, whose borrow it takes over; `T: Header` has alignment 1 and no
     // invalid bits.
     (T::LEN <= Eth::LEN).then(|| unsafe { &mut *(&raw mut *eth).cast() })

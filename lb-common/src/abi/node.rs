@@ -54,11 +54,17 @@ impl NodeSlot {
         self.now & 0xffff | self.before << 16
     }
 
+    /// The node that it leads to, if that is not `own`.
+    #[inline(always)]
+    pub const fn now_elsewhere(self, own: u32) -> Option<u32> {
+        if self.now != own && self.now != Self::REST { Some(self.now) } else { None }
+    }
+
     /// The first of both that is a node, and not `own`: where flows may be that are unknown here.
     #[inline(always)]
     pub const fn other_than(self, own: u32) -> Option<u32> {
-        if self.now != own && self.now != Self::REST {
-            return Some(self.now);
+        if let Some(now) = self.now_elsewhere(own) {
+            return Some(now);
         }
         if self.before != own && self.before != Self::REST {
             return Some(self.before);

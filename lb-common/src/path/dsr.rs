@@ -3,22 +3,30 @@
 //! what comes to it, and chooses among its own backends, whose replies go straight to the client.
 //!
 //! A slot of the ring says which node it led to before: what the second node does not know may be
-//! known there, and is sent on, once (the mark is in the envelope).
+//! known there, and is sent on, once (the mark is in the envelope). So is what begins a flow, for it may
+//! be a SYN or a datagram of a flow that is known there, as long as it may be: if it is not, the packet
+//! comes back.
 
 use super::{
-    Course, Draft, Job, Keep, Outcome, SourceClass, Step, Trace, is_barred,
+    Course, Draft, Job, Keep, Outcome, SourceClass, Trace, is_barred,
     look_up::{ends, find_from_client, find_frontend_quickly, gone, hit, to},
     steps,
 };
 use crate::{
     abi::{AffinityKey, Kind, Node, NodeSlot, Scope, Service, Settings},
     addr::Addr,
-    affinity, hash, hops,
+    affinity,
+    envelope::Step,
+    hash, hops,
     select::{self, Led},
     tracking::{has_connections, opens},
     verdict::Reason,
     world::{Network, Store},
 };
+
+/// For so many ticks a SYN may come again: as long as Linux answers one again (`tcp_synack_retries`,
+/// 63 s).
+const SYN_AGAIN: u32 = 64 * Settings::SECOND;
 
 /// Where a packet from outside is led by the ring over nodes.
 #[repr(u32)]
@@ -104,7 +112,7 @@ pub fn lead<A: Addr, S: Store<A>>(
         outcome.end(Reason::NoEndpoints);
         return Lead::Ends;
     }
-    draft.marked = false;
+    draft.next = Step::Second;
     if slot.before == NodeSlot::REST { Lead::NodeUnlessKnown } else { Lead::Node }
 }
 
@@ -150,10 +158,12 @@ fn address<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>, own: u32, node
     true
 }
 
-/// Sends a packet of a flow that is not known here to where it may be, if it has not been sent on yet.
+/// Sends a packet of a flow that is not known here to where it may be, if it has not been sent on yet;
+/// one that `begins` a flow if it is known here or there, only as long as it may be, and back from there.
 #[inline(always)]
-fn sends_on<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>, recent: bool) -> bool {
-    if matches!(draft.step, Step::Last) {
+fn sends_on<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>, begins: bool) -> bool {
+    let asked = matches!(draft.step, Step::SentOn);
+    if matches!(draft.step, Step::Back) || (asked && !begins) {
         return false;
     }
     let (Some(settings), Some(service)) =
@@ -162,12 +172,17 @@ fn sends_on<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>, recent: bool)
         return false;
     };
     let Ok(Led { slot, changed }) = led(store, settings, service, draft) else { return false };
-    if recent && store.now().wrapping_sub(changed) >= settings.timeouts.udp {
-        return false;
-    }
     let own = settings.own_node;
-    let Some(other) = slot.other_than(own) else { return false };
-    draft.marked = true;
+    let other = if asked { slot.now_elsewhere(own) } else { slot.other_than(own) };
+    let Some(other) = other else { return false };
+    if begins && !asked {
+        let connection = has_connections(draft.segment.tuple.protocol);
+        let lives = if connection { SYN_AGAIN } else { settings.timeouts.udp };
+        if store.now().wrapping_sub(changed) >= lives {
+            return false;
+        }
+    }
+    draft.next = if asked { Step::Back } else { Step::SentOn };
     address(store, draft, own, other)
 }
 
@@ -198,7 +213,7 @@ pub(super) fn serve<A: Addr, S: Store<A>>(
             return Course::ToNode;
         }
         return ends(outcome, unknown(store, draft));
-    } else if !connection && sends_on(store, draft, true) {
+    } else if sends_on(store, draft, true) {
         return Course::ToNode;
     }
     draft.reselects = known;
@@ -220,6 +235,9 @@ fn begin<A: Addr, S: Store<A>>(
     if usable && store.decide(draft, outcome, trace) {
         outcome.opened = true;
         return to(draft.entry.role);
+    }
+    if usable && matches!(outcome.reason, Reason::HalfOpenFull) {
+        return Course::Ends;
     }
     if !draft.reselects && sends_on(store, draft, false) {
         return Course::ToNode;

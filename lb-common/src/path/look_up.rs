@@ -1,13 +1,14 @@
 //! What a packet that comes in is: of a known flow, the first of a new one, or nobody's here.
 
 use super::{
-    Course, Draft, Keep, Outcome, Step, Trace,
+    Course, Draft, Keep, Outcome, Trace,
     dsr::{self, Lead},
     steps,
 };
 use crate::{
     abi::{FrontendKey, Kind, Scope, Settings},
     addr::Addr,
+    envelope::Step,
     flow::Tuple,
     gate::{Plane, ground, passes},
     table::Role,

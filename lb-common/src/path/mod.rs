@@ -13,13 +13,13 @@ pub mod quick;
 mod source;
 pub mod steps;
 
-pub use notes::{Course, Draft, Keep, Notes, Outcome, Step, Trace};
+pub use notes::{Course, Draft, Keep, Notes, Outcome, Trace};
 pub use source::{SourceClass, is_barred, masquerade};
 
 use crate::{
     addr::{Addr, V4, V6},
     allowance::Bucket,
-    envelope::{self, Envelope, Inner},
+    envelope::{self, Envelope, Inner, Step},
     icmp::Messages,
     packet::Packet,
     parse::{Ip, Part, version},
@@ -278,9 +278,9 @@ fn send_on<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     packet: &mut P,
     job: &mut Job<'_, A, S, N>,
 ) -> Verdict {
-    let Draft { segment, to, step, marked, .. } = &*job.draft;
+    let Draft { segment, to, step, next, .. } = &*job.draft;
     let is_in_one = !matches!(step, Step::First);
-    match envelope::send(packet, to, segment.length, is_in_one, *marked, &job.outcome.hop) {
+    match envelope::send(packet, to, segment.length, is_in_one, *next, &job.outcome.hop) {
         Some(()) => return job.outcome.verdict,
         // Some drivers leave no room in front.
         None if job.network.hook() == Hook::Xdp => job.outcome.end(Reason::NeedsStack),

@@ -4,6 +4,7 @@ use crate::{
     abi::{AffinityKey, Answer, Event, Frontend, Kind, NextHop, Scope},
     addr::{V4, V6},
     allowance::Allowance,
+    envelope::Step,
     flow::Tuple,
     icmp::Span,
     parse::Segment,
@@ -158,23 +159,10 @@ pub struct Draft<A> {
     /// The node that the packet is to be sent to in an envelope, whose addresses are `to`'s; zero: it is
     /// not.
     pub(super) node: u32,
-    /// Whether that envelope says that it was sent on.
-    pub(super) marked: bool,
+    /// What that envelope says.
+    pub(super) next: Step,
     /// Answers that may be made: the only memory of earlier packets.
     pub(super) allowance: Allowance,
-}
-
-/// How far a packet has come on its way by DSR.
-#[repr(u8)]
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Step {
-    /// As it was sent.
-    #[default]
-    First = 0,
-    /// In an envelope from another node.
-    Second = 1,
-    /// In one that was sent on: no further.
-    Last = 2,
 }
 
 /// Whether a flow keeps its backend.

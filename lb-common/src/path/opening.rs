@@ -2,14 +2,14 @@
 //! them.
 
 use super::{
-    Draft, Family, Job, Step,
+    Draft, Family, Job,
     dsr::{spreads, with_quoted},
     look_up::find_frontend,
 };
 use crate::{
     abi::{Frontend, FrontendKey, Kind},
     addr::Addr,
-    envelope::{Inner, is_marked},
+    envelope::{Inner, Step},
     icmp::Message,
     packet::Packet,
     parse::Part,
@@ -36,7 +36,7 @@ pub fn open<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     if !ours {
         return Err(Reason::Protocol);
     }
-    let step = if is_marked(outer.ttl) { Step::Last } else { Step::Second };
+    let step = Step::of_ttl(outer.ttl);
     packet.pull_inner();
     let inner = Inner::of::<A>(packet);
     let parsed = A::parse(&inner, &mut job.draft.segment);

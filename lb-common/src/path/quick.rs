@@ -14,7 +14,7 @@ use crate::{
     abi::{BackendState, NextHop},
     addr::{Addr, V4, V6},
     checksum::Delta,
-    envelope::{self, Envelope},
+    envelope::{self, Envelope, Step},
     flow::Tuple,
     gate::{Ground, Plane, ground, passes},
     hops::{self, Way},
@@ -179,7 +179,9 @@ fn run_here<A: Quick, P: Packet + ?Sized, S: Store<A>>(
         Known::Node => {
             let Draft { segment, to, .. } = draft;
             // Some drivers leave no room in front.
-            if envelope::send(packet, to, segment.length, false, false, &outcome.hop).is_none() {
+            if envelope::send(packet, to, segment.length, false, Step::Second, &outcome.hop)
+                .is_none()
+            {
                 outcome.end(Reason::NeedsStack);
             }
             return Some(outcome.verdict);

@@ -10,7 +10,7 @@ use lb_common::{
 };
 
 use super::{
-    envelopes::{FRESH, Outside, SENT_ON, opened, outside, unwrapped, wrapped},
+    envelopes::{BACK, FRESH, Outside, SENT_ON, opened, outside, unwrapped, wrapped},
     support::{ACK, FIN, RST, SYN, Sample},
     town::{HOP, NODE_PORT, PORT, SERVICE, Town, seconds},
 };
@@ -353,6 +353,70 @@ fn terminating_backends_here_get_nothing_new_while_others_are_ready() {
         town.world.services.insert(SERVICE, bare);
         let run = town.world.arrive(&from_peer(&town, &town.to_vip(40_000, SYN), FRESH));
         assert_eq!(run.reason, Reason::ToNode);
+    }
+}
+
+/// The same with a ring that last changed so many seconds ago.
+fn changed(mut towns: Vec<Town>, (now, before): (u32, u32), ago: u32) -> Vec<Town> {
+    for town in &mut towns {
+        let tick = town.world.now.get().wrapping_sub(seconds(ago));
+        town.world.set_nodes(SERVICE, &[NodeSlot { now, before }], tick);
+    }
+    towns
+}
+
+#[test]
+fn what_may_begin_a_flow_is_asked_about_where_its_slot_led_before_and_begins_when_it_comes_back() {
+    for town in changed(towns(Hook::Tc, 1, 1, (1, 3)), (1, 3), 1) {
+        for (port, frame) in [
+            (40_000, from_peer(&town, &town.to_vip(40_000, SYN), FRESH)),
+            (40_001, town.to_vip(40_001, SYN).bytes()),
+        ] {
+            let (outside, _) = sent(&town, &town.world.arrive(&frame));
+            assert_eq!(
+                (outside.dst.to_string(), outside.ttl),
+                (town.names.peers[1].into(), SENT_ON)
+            );
+            let seen = delivered(&town, &town.to_vip(port, SYN), BACK);
+            assert_eq!(seen.dst, town.listens(10));
+            assert_eq!(delivered(&town, &town.to_vip(port, SYN), FRESH), seen, "now it is known");
+        }
+    }
+}
+
+#[test]
+fn where_a_slot_led_before_known_flows_go_on_and_what_begins_one_goes_back() {
+    for town in changed(towns(Hook::Tc, 1, 1, (1, 1)), (1, 1), 1) {
+        let seen = delivered(&town, &town.to_vip(40_000, SYN), FRESH);
+        let moved = changed(vec![town], (2, 1), 1).remove(0);
+        assert_eq!(delivered(&moved, &moved.to_vip(40_000, SYN), SENT_ON), seen);
+        let run = moved.world.arrive(&from_peer(&moved, &moved.to_vip(40_001, SYN), SENT_ON));
+        let (outside, inner) = sent(&moved, &run);
+        assert_eq!((outside.dst.to_string(), outside.ttl), (moved.names.peers[0].into(), BACK));
+        assert_eq!(inner.dst, moved.to_vip(40_001, SYN).dst);
+    }
+}
+
+#[test]
+fn nobody_is_asked_about_connections_when_no_syn_comes_again_any_more() {
+    for town in changed(towns(Hook::Tc, 1, 1, (1, 3)), (1, 3), 65) {
+        if town.protocol != proto::UDP {
+            delivered(&town, &town.to_vip(40_000, SYN), FRESH);
+        }
+    }
+}
+
+#[test]
+fn what_came_back_goes_no_further() {
+    for town in changed(towns(Hook::Tc, 1, 1, (1, 3)), (1, 3), 1) {
+        let run = town.world.arrive(&from_peer(&town, &town.to_vip(40_000, ACK), BACK));
+        let ends = if town.protocol == proto::UDP { Reason::ToLocal } else { Reason::UnknownFlow };
+        assert_eq!(run.reason, ends);
+    }
+    // Not even where no backend is usable.
+    for town in changed(towns(Hook::Tc, 0, 1, (1, 3)), (1, 3), 1) {
+        let run = town.world.arrive(&from_peer(&town, &town.to_vip(40_000, SYN), BACK));
+        assert_eq!(run.reason, Reason::ToRemote);
     }
 }
 

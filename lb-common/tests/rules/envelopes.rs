@@ -7,9 +7,10 @@ use lb_common::wire::proto;
 
 use super::support::Sample;
 
-/// Hops of an envelope when it is sent, and of one that is sent on.
+/// Hops of an envelope when it is sent, of one that is sent on, and of one that comes back.
 pub const FRESH: u8 = 64;
 pub const SENT_ON: u8 = 255;
+pub const BACK: u8 = 128;
 
 /// What stands on an envelope.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -42,8 +42,8 @@ use crate::{
 const BACKENDS: u32 = 100;
 /// One packet in so many is a SYN once more.
 const SYN_AGAIN: u32 = 8;
-/// Nodes that a packet comes to at most: the first, the second, and the one before.
-const HOPS: usize = 3;
+/// Nodes that a packet comes to at most: the first, the second, the one before, and the second again.
+const HOPS: usize = 4;
 
 /// How much is looked at.
 #[derive(Clone, Copy, Debug)]

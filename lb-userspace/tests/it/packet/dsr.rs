@@ -8,13 +8,13 @@ use lb_common::{
 };
 
 use super::{
-    both::{ARRIVING, Both, patient, tell, tell_arriving, towns},
-    envelopes::{FRESH, Outside, SENT_ON, opened, outside, unwrapped, wrapped},
+    both::{ARRIVING, Both, now, patient, tell, tell_arriving, towns},
+    envelopes::{BACK, FRESH, Outside, SENT_ON, opened, outside, unwrapped, wrapped},
     extras::{fragments, joined},
     kernel::Program,
     network::{NARROW_MTU, Way},
     support::{ACK, FIN, SYN, Sample},
-    town::{NODE_PORT, Town},
+    town::{NODE_PORT, SERVICE, Town, seconds},
 };
 
 const REST: u32 = NodeSlot::REST;
@@ -166,6 +166,33 @@ fn unknown_packets_are_sent_on_once_and_then_refused_or_served() {
             let (again, _) = sent(&both.arrive(program, &packet));
             assert_eq!(again, envelope, "{program:?}");
         }
+    });
+}
+
+#[test]
+fn what_may_begin_a_flow_goes_to_where_its_slot_led_before_and_back() {
+    let moments = |(leads, led): (u32, u32)| {
+        let towns = spread(1, 1, (leads, led)).into_iter();
+        towns.map(move |mut town| {
+            let slot = NodeSlot { now: leads, before: led };
+            town.world.set_nodes(SERVICE, &[slot], now().wrapping_sub(seconds(1)));
+            town
+        })
+    };
+    tell(moments((1, 3)).collect(), |both| {
+        let packet = both.town.to_vip(40_000, SYN);
+        for program in ARRIVING {
+            let (envelope, _) = sent(&both.arrive(program, &packet));
+            assert_eq!(envelope.ttl, SENT_ON);
+        }
+        let run = from_peer(both, &packet.bytes(), BACK);
+        assert_eq!((run.verdict, run.reason), (Verdict::Deliver, Reason::ToLocal));
+    });
+    tell(moments((2, 1)).collect(), |both| {
+        let packet = both.town.to_vip(40_000, SYN);
+        let (envelope, _) = sent(&from_peer(both, &packet.bytes(), SENT_ON));
+        let back_to = both.town.names.peers[0];
+        assert_eq!((envelope.dst.to_string(), envelope.ttl), (back_to.into(), BACK));
     });
 }
 
