@@ -49,8 +49,29 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "what-was-sent-on-may-go-on",
         file: "lb-common/src/envelope.rs",
-        find: "if marked { TTL_MARKED } else { TTL }",
-        replace: "TTL",
+        find: "Self::SentOn => 255,",
+        replace: "Self::SentOn => 64,",
+        level: Level::Rules,
+    },
+    Fault {
+        name: "what-is-unknown-there-too-does-not-come-back",
+        file: "lb-common/src/path/dsr.rs",
+        find: "let asked = matches!(draft.step, Step::SentOn);",
+        replace: "let asked = false;",
+        level: Level::Rules,
+    },
+    Fault {
+        name: "a-flood-may-fill-the-table",
+        file: "lb-common/src/gauge.rs",
+        find: "count(word, settings, store.now()) >= room",
+        replace: "count(word, settings, store.now()) > u32::MAX - 1",
+        level: Level::Rules,
+    },
+    Fault {
+        name: "a-place-is-taken-and-not-noted",
+        file: "lb-common/src/table/mod.rs",
+        find: "            note(tries as u32);\n",
+        replace: "            let _ = &note;\n",
         level: Level::Rules,
     },
     Fault {
@@ -160,7 +181,7 @@ pub(super) const FAULTS: &[Fault] = &[
     },
     Fault {
         name: "a-lock-outlives-its-agent",
-        file: "lb-common/src/table/mod.rs",
+        file: "lb-common/src/table/mend.rs",
         find: "if held & OF_AGENT != 0 {",
         replace: "if held & OF_AGENT != 0 && set.ways.is_empty() {",
         level: Level::Packet,
