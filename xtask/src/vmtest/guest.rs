@@ -26,7 +26,7 @@ pub(super) struct Seen {
 }
 
 /// A guest is ended after so many seconds.
-const PATIENCE: &str = "1500";
+const PATIENCE: &str = "3600";
 
 /// Boots the kernel; returns when the guest has switched itself off.
 pub(super) fn boot(kernel: &Path, initramfs: &Path, log: &Path) -> Result<Seen> {
