@@ -3,9 +3,9 @@
 //! what comes to it, and chooses among its own backends, whose replies go straight to the client.
 //!
 //! A slot of the ring says which node it led to before: what the second node does not know may be
-//! known there, and is sent on, once (the mark is in the envelope). So is what begins a flow, for it may
-//! be a SYN or a datagram of a flow that is known there, as long as it may be: if it is not, the packet
-//! comes back.
+//! known there, and is sent on, once (the mark is in the envelope); what is not comes back. So is what
+//! begins a flow, for it may be a SYN or a datagram of one that is known there; and what belongs to a
+//! connection that is over here, whose ports another may have by now.
 
 use super::{
     Course, Draft, Job, Keep, Outcome, SourceClass, Trace, is_barred,
@@ -19,7 +19,7 @@ use crate::{
     envelope::Step,
     hash, hops,
     select::{self, Led},
-    tracking::{has_connections, opens},
+    tracking::{State, has_connections, opens},
     verdict::Reason,
     world::{Network, Store},
 };
@@ -27,6 +27,8 @@ use crate::{
 /// For so many ticks a SYN may come again: as long as Linux answers one again (`tcp_synack_retries`,
 /// 63 s).
 const SYN_AGAIN: u32 = 64 * Settings::SECOND;
+/// However long ago it was.
+const EVER: u32 = i32::MAX as u32;
 
 /// Where a packet from outside is led by the ring over nodes.
 #[repr(u32)]
@@ -158,12 +160,18 @@ fn address<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>, own: u32, node
     true
 }
 
-/// Sends a packet of a flow that is not known here to where it may be, if it has not been sent on yet;
-/// one that `begins` a flow if it is known here or there, only as long as it may be, and back from there.
-#[inline(always)]
-fn sends_on<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>, begins: bool) -> bool {
+/// Sends a packet to where its flow may be known, if the ring over nodes has changed less than `within`
+/// ticks ago. If it was sent here for that, it goes back, if it `returns`; and no further. A function of its
+/// own, for the sake of BPF's stack.
+#[inline(never)]
+fn sends_on<A: Addr, S: Store<A>>(
+    store: &S,
+    draft: &mut Draft<A>,
+    within: u32,
+    returns: bool,
+) -> bool {
     let asked = matches!(draft.step, Step::SentOn);
-    if matches!(draft.step, Step::Back) || (asked && !begins) {
+    if matches!(draft.step, Step::Back) || (asked && !returns) {
         return false;
     }
     let (Some(settings), Some(service)) =
@@ -172,16 +180,13 @@ fn sends_on<A: Addr, S: Store<A>>(store: &S, draft: &mut Draft<A>, begins: bool)
         return false;
     };
     let Ok(Led { slot, changed }) = led(store, settings, service, draft) else { return false };
+    // Whose tick it is may be one ahead.
+    if !asked && store.now().wrapping_sub(changed) as i32 >= within as i32 {
+        return false;
+    }
     let own = settings.own_node;
     let other = if asked { slot.now_elsewhere(own) } else { slot.other_than(own) };
     let Some(other) = other else { return false };
-    if begins && !asked {
-        let connection = has_connections(draft.segment.tuple.protocol);
-        let lives = if connection { SYN_AGAIN } else { settings.timeouts.udp };
-        if store.now().wrapping_sub(changed) >= lives {
-            return false;
-        }
-    }
     draft.next = if asked { Step::Back } else { Step::SentOn };
     address(store, draft, own, other)
 }
@@ -199,22 +204,35 @@ pub(super) fn serve<A: Addr, S: Store<A>>(
     outcome.service = draft.frontend.service();
     let connection = has_connections(draft.segment.tuple.protocol);
     let begins = !connection || opens(draft.segment.tcp_flags);
+    let Some(timeouts) = store.settings().map(|settings| &settings.timeouts) else {
+        return ends(outcome, Reason::NotService);
+    };
     let known = find_from_client(store, draft);
-    if known {
-        let keeps = steps::keeps(store, draft);
-        if matches!(keeps, Keep::Yes) {
-            return hit(store, draft, outcome);
-        }
-        if !begins {
-            return gone(store, draft, outcome);
-        }
-    } else if !begins {
-        if sends_on(store, draft, false) {
-            return Course::ToNode;
-        }
-        return ends(outcome, unknown(store, draft));
-    } else if sends_on(store, draft, true) {
+    let keeps = known && matches!(steps::keeps(store, draft), Keep::Yes);
+    if known && !keeps && !begins {
+        return gone(store, draft, outcome);
+    }
+    let asked = matches!(draft.step, Step::SentOn);
+    // For how long after a change of the ring it may be known elsewhere.
+    let (within, returns) = if keeps && matches!(draft.found.entry.state, State::Closing) {
+        // It is over here; its ports may be another's by now, whose slot was elsewhere.
+        (timeouts.tcp_closing, false)
+    } else if !begins && !known {
+        (EVER, true)
+    } else if begins && !keeps && (!known || asked) {
+        // What begins anew begins where its slot leads.
+        (if connection { SYN_AGAIN } else { timeouts.udp }, true)
+    } else {
+        (0, false)
+    };
+    if within != 0 && sends_on(store, draft, within, returns) {
         return Course::ToNode;
+    }
+    if keeps {
+        return hit(store, draft, outcome);
+    }
+    if !begins {
+        return ends(outcome, unknown(store, draft));
     }
     draft.reselects = known;
     begin(store, draft, outcome, trace, set)
@@ -239,7 +257,7 @@ fn begin<A: Addr, S: Store<A>>(
     if usable && matches!(outcome.reason, Reason::HalfOpenFull) {
         return Course::Ends;
     }
-    if !draft.reselects && sends_on(store, draft, false) {
+    if !draft.reselects && sends_on(store, draft, EVER, false) {
         return Course::ToNode;
     }
     // Who came here by a ring that has changed meanwhile: as where no agent runs.
@@ -327,5 +345,5 @@ pub(super) fn follows<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, 
             Lead::Here | Lead::Rest => {}
         }
     }
-    !known(job) && sends_on(job.store, job.draft, false)
+    !known(job) && sends_on(job.store, job.draft, EVER, false)
 }

@@ -394,6 +394,12 @@ fn where_a_slot_led_before_known_flows_go_on_and_what_begins_one_goes_back() {
         let (outside, inner) = sent(&moved, &run);
         assert_eq!((outside.dst.to_string(), outside.ttl), (moved.names.peers[0].into(), BACK));
         assert_eq!(inner.dst, moved.to_vip(40_001, SYN).dst);
+        if moved.protocol == proto::TCP {
+            // One that is over begins anew there too.
+            delivered(&moved, &moved.to_vip(40_000, RST), SENT_ON);
+            let run = moved.world.arrive(&from_peer(&moved, &moved.to_vip(40_000, SYN), SENT_ON));
+            assert_eq!(sent(&moved, &run).0.ttl, BACK);
+        }
     }
 }
 
@@ -403,6 +409,35 @@ fn nobody_is_asked_about_connections_when_no_syn_comes_again_any_more() {
         if town.protocol != proto::UDP {
             delivered(&town, &town.to_vip(40_000, SYN), FRESH);
         }
+    }
+}
+
+#[test]
+fn what_is_unknown_where_its_slot_led_before_comes_back_to_be_refused() {
+    for town in changed(towns_of(proto::TCP, Hook::Tc, 1, (2, 1)), (2, 1), 3600) {
+        let run = town.world.arrive(&from_peer(&town, &town.to_vip(40_000, ACK), SENT_ON));
+        let (outside, _) = sent(&town, &run);
+        assert_eq!((outside.dst.to_string(), outside.ttl), (town.names.peers[0].into(), BACK));
+    }
+}
+
+/// A client that resets a connection may use its port again at once; the new connection began where the
+/// slot led then.
+#[test]
+fn the_ports_of_a_connection_that_is_over_here_may_be_anothers_elsewhere() {
+    for town in changed(towns_of(proto::TCP, Hook::Tc, 1, (1, 3)), (1, 3), 1) {
+        let old = delivered(&town, &town.to_vip(40_000, SYN), BACK);
+        delivered(&town, &town.to_vip(40_000, RST), FRESH);
+        let run = town.world.arrive(&from_peer(&town, &town.to_vip(40_000, ACK), FRESH));
+        let (outside, _) = sent(&town, &run);
+        assert_eq!((outside.dst.to_string(), outside.ttl), (town.names.peers[1].into(), SENT_ON));
+        assert_eq!(
+            delivered(&town, &town.to_vip(40_000, ACK), BACK).dst,
+            old.dst,
+            "nobody's there"
+        );
+        let settled = changed(vec![town], (1, 3), 61).remove(0);
+        assert_eq!(delivered(&settled, &settled.to_vip(40_000, ACK), FRESH).dst, old.dst);
     }
 }
 
