@@ -56,8 +56,15 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "what-is-unknown-there-too-does-not-come-back",
         file: "lb-common/src/path/dsr.rs",
-        find: "let asked = matches!(draft.step, Step::SentOn);",
-        replace: "let asked = false;",
+        find: "draft.next = if asked { Step::Back } else { Step::SentOn };",
+        replace: "draft.next = Step::SentOn;",
+        level: Level::Rules,
+    },
+    Fault {
+        name: "the-old-owner-of-a-port-keeps-it",
+        file: "lb-common/src/path/dsr.rs",
+        find: "if keeps && matches!(draft.found.entry.state, State::Closing) {",
+        replace: "if keeps && begins && matches!(draft.found.entry.state, State::Closing) {",
         level: Level::Rules,
     },
     Fault {
