@@ -22,6 +22,10 @@ impl Gauge {
     const fn at(self, window: u16) -> Self {
         let (this, last) = (self.0 & Self::COUNT, self.0 >> 24 & Self::COUNT);
         let age = window.wrapping_sub((self.0 >> 48) as u16);
+        // Another CPU's clock may be a tick ahead.
+        if age == u16::MAX {
+            return self;
+        }
         let (this, last) = match age {
             0 => (this, last),
             1 => (0, this),

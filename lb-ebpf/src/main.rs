@@ -78,9 +78,9 @@ pub fn uplink_egress(context: TcContext) -> i32 {
 #[classifier]
 #[inline(always)]
 pub fn raw_ingress(context: TcContext) -> i32 {
-    // Without room for it the packet is none that could be handed on.
+    // Where there is no room for it (a super-packet on some kernels) the frame is as it was.
     if packet::give_link_header(&context).is_none() {
-        return TC_ACT_SHOT;
+        return TC_ACT_UNSPEC;
     }
     comes_in::<false>(&context)
 }

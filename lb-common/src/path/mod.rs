@@ -26,8 +26,9 @@ use crate::{
     reject::{Complaint, Reject},
     rewrite::{link, translate},
     sctp,
+    tracking::has_connections,
     verdict::{Reason, Verdict},
-    wire::proto,
+    wire::{Tcp, proto},
     world::{Network, Store},
 };
 
@@ -144,13 +145,16 @@ fn arrive_in<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
 /// Whether a packet that is refused may be answered: not if too many were.
 #[inline(always)]
 fn may_answer<A: Addr, S: Store<A>, N: Network<A>>(job: &mut Job<'_, A, S, N>) -> bool {
-    let allowance = &mut job.draft.allowance;
-    if job.store.settings().is_none_or(|settings| settings.uncapped != 0) {
+    let Draft { segment, allowance, .. } = &mut *job.draft;
+    let uncapped = job.store.settings().is_none_or(|settings| settings.uncapped != 0);
+    // A RST or an ABORT gets no answer.
+    let ends = has_connections(segment.tuple.protocol) && segment.tcp_flags & Tcp::RST != 0;
+    if uncapped || ends {
         return true;
     }
     let (bucket, rate) = if job.outcome.mtu != 0 {
         (&mut allowance.too_big, Bucket::TOO_BIG)
-    } else if job.draft.segment.tuple.protocol == proto::TCP {
+    } else if segment.tuple.protocol == proto::TCP {
         (&mut allowance.resets, Bucket::RESET)
     } else {
         (&mut allowance.unreachable, Bucket::UNREACHABLE)

@@ -197,9 +197,6 @@ fn find_in<A: Addr>(
         let place = home.place(tries);
         let words = &set.ways[place];
         let before = words.word(0).get();
-        if before == 0 {
-            return false;
-        }
         compiler_fence(Acquire);
         if is_key::<A>(words, key) && is_alive(before, now) {
             read::<A>(words, before, key.protocol, &mut found.entry);

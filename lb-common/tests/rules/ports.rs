@@ -3,7 +3,8 @@
 use std::collections::BTreeSet;
 
 use lb_common::{
-    abi::PortPool,
+    abi::{PortPool, Settings, Word},
+    gauge::{self, Gauge},
     limits::SNAT_PORTS,
     path::Hook,
     verdict::{Reason, Verdict},
@@ -166,5 +167,25 @@ fn flows_that_nobody_answered_hold_at_most_half_of_a_backends_ports() {
         for number in 100..131 {
             town.forwarded(&opening(&town, number));
         }
+    }
+}
+
+#[test]
+fn a_gauge_forgets_with_its_windows_whatever_was_in_it_and_not_for_a_clock_that_is_late() {
+    let settings = Settings::default();
+    let window = settings.timeouts.half_open;
+    // As far from the beginning, where every gauge is zero, as windows can be.
+    for first in [1, 100, 0x7fff, 0x8000, 0xfffe].map(|windows| windows * window) {
+        let word = Word::default();
+        let count = |now| gauge::count(&word, &settings, now);
+        for _ in 0..5 {
+            gauge::change(&word, &settings, first, Gauge::opened);
+        }
+        assert_eq!(count(first), 5, "{first}");
+        gauge::change(&word, &settings, first + window, Gauge::opened);
+        gauge::change(&word, &settings, first + window - 1, Gauge::opened);
+        assert_eq!(count(first + window), 7, "of two windows");
+        assert_eq!(count(first + 2 * window), 2, "the first is over");
+        assert_eq!(count(first + 3 * window), 0);
     }
 }

@@ -1,6 +1,10 @@
 //! What is full.
 
-use std::{collections::BTreeSet, net::SocketAddrV4, time::Duration};
+use std::{
+    collections::BTreeSet,
+    net::{Ipv4Addr, SocketAddrV4},
+    time::Duration,
+};
 
 use anyhow::Result;
 use lb_common::limits;
@@ -64,8 +68,8 @@ pub(super) fn full_of_services(scale: &Scale) -> Result<Outcome> {
             let name = format!("many-{number:05}");
             let port = 1024 + (number % 60_000) as u16;
             let mut object = service(&name, VIP, "TCP", port);
-            object["spec"]["clusterIP"] =
-                format!("10.98.{}.{}", number / 250, 1 + number % 250).into();
+            let cluster_ip = Ipv4Addr::from_bits(Ipv4Addr::new(10, 98, 0, 1).to_bits() + number);
+            object["spec"]["clusterIP"] = cluster_ip.to_string().into();
             [object, slice(&name, "TCP", TCP, &[(1, Said::Ready)])]
         })
         .collect();

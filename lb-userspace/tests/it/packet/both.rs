@@ -25,7 +25,7 @@ use nix::time::{ClockId, clock_gettime};
 use super::{
     kernel::{Counts, Kernel, Program},
     network::{SECOND, UPLINK, Way},
-    support::{FromIp, Sample, ip},
+    support::{ACK, FromIp, SYN, Sample, ip},
     town::{Town, seconds},
 };
 use crate::support::counted;
@@ -238,6 +238,17 @@ impl Both {
     #[track_caller]
     pub fn arrive(&mut self, program: Program, sample: &Sample) -> Run {
         self.run(program, &sample.bytes())
+    }
+
+    /// Opens a flow and has it answered; what the backend saw of the first packet.
+    #[track_caller]
+    pub fn established(&mut self, program: Program, port: u16) -> Sample {
+        let seen = self.forwarded(program, &self.town.to_vip(port, SYN));
+        self.returned(program, &seen.answered(SYN | ACK));
+        if self.town.protocol != proto::UDP {
+            self.forwarded(program, &self.town.to_vip(port, ACK));
+        }
+        seen
     }
 
     /// A packet that leaves.

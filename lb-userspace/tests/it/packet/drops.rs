@@ -4,7 +4,6 @@ use lb_common::{
     abi::{Answer, Scope, Service, Timeouts},
     limits::FLOW_WAYS,
     verdict::Reason,
-    wire::proto,
 };
 
 use super::{
@@ -163,7 +162,7 @@ fn a_full_flow_table_refuses_new_flows_and_known_ones_go_on() {
             // Two entries a flow.
             let known = 40_000..40_000 + FLOW_WAYS as u16 / 2;
             let mut all = || -> Vec<Sample> {
-                known.clone().map(|port| established(both, program, port)).collect()
+                known.clone().map(|port| both.established(program, port)).collect()
             };
             let first = all();
             assert_eq!(all(), first);
@@ -177,16 +176,6 @@ fn a_full_flow_table_refuses_new_flows_and_known_ones_go_on() {
     );
 }
 
-/// Opens a flow and has it answered; what the backend saw of the first packet.
-fn established(both: &mut Both, program: Program, port: u16) -> Sample {
-    let seen = both.forwarded(program, &both.town.to_vip(port, SYN));
-    both.returned(program, &seen.answered(SYN | ACK));
-    if both.town.protocol != proto::UDP {
-        both.forwarded(program, &both.town.to_vip(port, ACK));
-    }
-    seen
-}
-
 #[test]
 fn flows_that_nobody_answered_hold_at_most_half_of_the_table() {
     tell_arriving(
@@ -198,7 +187,7 @@ fn flows_that_nobody_answered_hold_at_most_half_of_the_table() {
                 both.forwarded(program, &both.town.to_vip(port, SYN));
             }
             both.ends(program, &both.town.to_vip(41_000, SYN), Reason::HalfOpenFull);
-            established(both, program, 40_000);
+            both.established(program, 40_000);
             both.forwarded(program, &both.town.to_vip(41_000, SYN));
             both.ends(program, &both.town.to_vip(41_001, SYN), Reason::HalfOpenFull);
         },

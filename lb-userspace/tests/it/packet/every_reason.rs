@@ -116,9 +116,7 @@ fn scene(reason: Reason, program: Program, v4: bool) -> Result<Scene, &'static s
             both.town.only(&[20]);
             both.rebuild(|world| world.with_flow_sets(1));
             let all = 40_000..40_000 + FLOW_WAYS as u16 / 2;
-            all.clone().for_each(|port| {
-                both.forwarded(Program::Ingress, &both.town.to_vip(port, SYN));
-            });
+            all.clone().for_each(|port| drop(both.established(Program::Ingress, port)));
             (program, both.town.to_vip(all.end, SYN).bytes())
         },
         Reason::SnatPortsFull => |both, program| (program, crowd(both, true)),
