@@ -37,27 +37,39 @@ impl Node {
 pub struct NodeSlot {
     pub now: u32,
     pub before: u32,
+    /// Whether the node before has endpoints that serve: then it is asked about what may begin a flow. A
+    /// node that has none may be dead, and nobody would hear an answer.
+    pub asks: bool,
 }
 
 impl NodeSlot {
     /// In the place of a node: backends that live where no agent runs. Whoever comes first serves
     /// them, by SNAT.
-    pub const REST: u32 = 0xffff;
+    pub const REST: u32 = 0x7fff;
 
     #[inline(always)]
     pub const fn from_word(word: u32) -> Self {
-        Self { now: word & 0xffff, before: word >> 16 }
+        Self { now: word & 0x7fff, before: word >> 16 & 0x7fff, asks: word >> 31 != 0 }
     }
 
     /// As it lies in a ring. Ids are below [`crate::limits::NODES`].
     pub const fn to_word(self) -> u32 {
-        self.now & 0xffff | self.before << 16
+        self.now | self.before << 16 | (self.asks as u32) << 31
     }
 
     /// The node that it leads to, if that is not `own`.
     #[inline(always)]
     pub const fn now_elsewhere(self, own: u32) -> Option<u32> {
         if self.now != own && self.now != Self::REST { Some(self.now) } else { None }
+    }
+
+    /// Whom `own` asks about what may begin a flow.
+    #[inline(always)]
+    pub const fn to_ask(self, own: u32) -> Option<u32> {
+        if self.now == Self::REST || (self.now == own && !self.asks) {
+            return None;
+        }
+        self.other_than(own)
     }
 
     /// The first of both that is a node, and not `own`: where flows may be that are unknown here.

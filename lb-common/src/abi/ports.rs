@@ -40,7 +40,7 @@ pub struct PortPool {
     /// Strips in a row in which every taken port was a live flow's (low half); until which tick none
     /// is looked through (high half).
     pub(crate) barren: Word,
-    /// Flows that opened and have not been answered: see [`crate::ports::Gauge`].
+    /// Flows that opened and have not been answered: see [`crate::gauge::Gauge`].
     pub(crate) opening: Word,
     /// A bit for each of `taken`'s words: it has no port left.
     pub(crate) full: [Word; PortPool::GROUPS],

@@ -185,7 +185,11 @@ fn sends_on<A: Addr, S: Store<A>>(
         return false;
     }
     let own = settings.own_node;
-    let other = if asked { slot.now_elsewhere(own) } else { slot.other_than(own) };
+    let other = match (asked, within) {
+        (true, _) => slot.now_elsewhere(own),
+        (false, EVER) => slot.other_than(own),
+        (false, _) => slot.to_ask(own),
+    };
     let Some(other) = other else { return false };
     draft.next = if asked { Step::Back } else { Step::SentOn };
     address(store, draft, own, other)
@@ -204,9 +208,8 @@ pub(super) fn serve<A: Addr, S: Store<A>>(
     outcome.service = draft.frontend.service();
     let connection = has_connections(draft.segment.tuple.protocol);
     let begins = !connection || opens(draft.segment.tcp_flags);
-    let Some(timeouts) = store.settings().map(|settings| &settings.timeouts) else {
-        return ends(outcome, Reason::NotService);
-    };
+    let Some(settings) = store.settings() else { return ends(outcome, Reason::NotService) };
+    let timeouts = &settings.timeouts;
     let known = find_from_client(store, draft);
     let keeps = known && matches!(steps::keeps(store, draft), Keep::Yes);
     if known && !keeps && !begins {

@@ -360,7 +360,7 @@ fn terminating_backends_here_get_nothing_new_while_others_are_ready() {
 fn changed(mut towns: Vec<Town>, (now, before): (u32, u32), ago: u32) -> Vec<Town> {
     for town in &mut towns {
         let tick = town.world.now.get().wrapping_sub(seconds(ago));
-        town.world.set_nodes(SERVICE, &[NodeSlot { now, before }], tick);
+        town.world.set_nodes(SERVICE, &[NodeSlot { now, before, asks: true }], tick);
     }
     towns
 }
@@ -441,6 +441,30 @@ fn the_ports_of_a_connection_that_is_over_here_may_be_anothers_elsewhere() {
     }
 }
 
+/// Nobody there would answer.
+#[test]
+fn a_node_without_endpoints_that_serve_is_not_asked_about_what_may_begin_a_flow() {
+    for mut town in towns(Hook::Tc, 1, 1, (1, 3)) {
+        let slot = NodeSlot { now: 1, before: 3, asks: false };
+        town.world.set_nodes(SERVICE, &[slot], town.world.now.get());
+        let seen = delivered(&town, &town.to_vip(40_000, SYN), FRESH);
+        assert_eq!(seen.dst, town.listens(10));
+        if town.protocol == proto::TCP {
+            // What is in mid-stream may still be heard there.
+            let run = town.world.arrive(&from_peer(&town, &town.to_vip(40_001, ACK), FRESH));
+            sent(&town, &run);
+        }
+    }
+}
+
+#[test]
+fn what_begins_where_no_agent_is_now_does_not_begin_where_its_slot_led_before() {
+    for town in changed(towns(Hook::Tc, 1, 1, (REST, 3)), (REST, 3), 1) {
+        let run = town.world.arrive(&from_peer(&town, &town.to_vip(40_000, SYN), FRESH));
+        assert_eq!(run.reason, Reason::ToLocal);
+    }
+}
+
 #[test]
 fn what_came_back_goes_no_further() {
     for town in changed(towns(Hook::Tc, 1, 1, (1, 3)), (1, 3), 1) {
@@ -460,7 +484,7 @@ fn unknown_datagrams_are_sent_on_only_while_their_slot_is_new() {
     for mut town in towns_of(proto::UDP, Hook::Tc, 1, (1, 3)) {
         let old = delivered(&town, &town.to_vip(40_000, 0), FRESH);
         assert_eq!(old.dst, town.listens(10), "the ring is an hour old");
-        let slot = NodeSlot { now: 1, before: 3 };
+        let slot = NodeSlot { now: 1, before: 3, asks: true };
         let now = town.world.now.get();
         let minute = now.wrapping_sub(seconds(60));
         town.world.set_nodes(SERVICE, &[slot], minute);

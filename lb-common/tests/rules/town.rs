@@ -172,7 +172,7 @@ impl Town {
             self.world.nodes.insert(id, node);
         }
         let slots: Vec<_> =
-            slots.iter().map(|(now, before)| NodeSlot { now: *now, before: *before }).collect();
+            slots.iter().map(|&(now, before)| NodeSlot { now, before, asks: true }).collect();
         let now = self.world.now.get();
         self.world.set_nodes(SERVICE, &slots, now.wrapping_sub(seconds(3600)));
         if self.world.backends.keys().any(|id| *id < 20) {

@@ -8,7 +8,11 @@ pub mod maglev;
 pub mod slots;
 pub mod tables;
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    sync::Arc,
+};
 
 use ipnet::IpNet;
 use serde::Serialize;
@@ -70,6 +74,9 @@ pub struct PortPlan {
 pub struct Spread {
     /// The weight of each node whose agent takes part: that of its usable endpoints.
     pub nodes: BTreeMap<Arc<str>, u32>,
+    /// Those of them, and of others, that have endpoints which serve, be it that they terminate: what
+    /// may belong to a flow of theirs is asked about there.
+    pub serving: BTreeSet<Arc<str>>,
     /// Usable endpoints that are elsewhere; whichever node a packet comes to serves them by SNAT.
     pub rest: Vec<Backend>,
     /// Whether this node has usable endpoints.

@@ -147,6 +147,8 @@ impl<'a> FamilyView<'a> {
                 None => spread.rest.push(backend(endpoint, self.node)),
             }
         }
+        let serving = open.iter().filter(|endpoint| endpoint.ready || endpoint.serving);
+        spread.serving = serving.filter_map(|endpoint| endpoint.node.clone()).collect();
         Some(spread)
     }
 

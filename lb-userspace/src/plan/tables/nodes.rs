@@ -227,21 +227,28 @@ impl Tables {
             let unspread = |row: &Service| !is_unset(row) && !row.is_spread();
             let served = record.is_some_and(|record| unspread(&record.row));
             let before = |now: u32| if served { NodeSlot::REST } else { now };
-            let slots = now.iter().map(|now| NodeSlot { now: *now, before: before(*now) });
+            let slots =
+                now.iter().map(|now| NodeSlot { now: *now, before: before(*now), asks: false });
             return (Wanted::List(slots.map(NodeSlot::to_word).collect()), dsr.now);
         };
         // Flows without connections are not looked for elsewhere for ever.
         let udp = environment.settings.timeouts.udp;
         let settled = plan.protocol == Protocol::Udp && dsr.now.wrapping_sub(old.changed) >= udp;
+        let serving: BTreeSet<u32> =
+            spread.serving.iter().filter_map(|name| self.nodes.id(name)).collect();
         let growth = now.len() / old.slots.len();
         let mut changed = old.changed;
         let slots = now.iter().enumerate().map(|(slot, now)| {
             let was = NodeSlot::from_word(old.slots[slot / growth]);
-            if was.now != *now {
+            let before = if was.now != *now {
                 changed = dsr.now;
-                return NodeSlot { now: *now, before: was.now };
-            }
-            NodeSlot { now: *now, before: if settled { *now } else { was.before } }
+                was.now
+            } else if settled {
+                *now
+            } else {
+                was.before
+            };
+            NodeSlot { now: *now, before, asks: serving.contains(&before) }
         });
         let slots: Vec<u32> = slots.map(NodeSlot::to_word).collect();
         (Wanted::List(slots), changed)
@@ -281,7 +288,7 @@ impl Tables {
         let slots = rings.flat_map(|ring| ring.slots.iter().copied());
         let named: BTreeSet<u32> = slots
             .flat_map(|word| {
-                let NodeSlot { now, before } = NodeSlot::from_word(word);
+                let NodeSlot { now, before, .. } = NodeSlot::from_word(word);
                 [now, before]
             })
             .collect();

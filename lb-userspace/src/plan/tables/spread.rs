@@ -153,12 +153,35 @@ fn service(protocol: Protocol, weights: &[(&str, u32)]) -> ServicePlan {
         source_ranges: Vec::new(),
         algorithm: None,
         spread: Some(Spread {
+            serving: nodes.keys().cloned().collect(),
             nodes,
             rest: if rest { elsewhere.to_vec() } else { Vec::new() },
             usable_here,
         }),
     };
     ServicePlan { name, ports: vec![port], health_check: None }
+}
+
+#[test]
+fn only_nodes_with_endpoints_that_serve_are_asked_about_what_may_begin_a_flow() {
+    let mut rig = Rig::new(&["n1", "n2", "n3"]);
+    let moved = |rig: &Rig| -> Vec<(String, bool)> {
+        let (id, row) = rig.maps.services.iter().next().expect("a service");
+        let slots = rig.slots(*id, row).into_iter().map(NodeSlot::from_word);
+        let asks = slots.map(|slot| slot.asks);
+        let moved = rig.ring().into_iter().zip(asks).filter(|((now, before), _)| now != before);
+        moved.map(|((_, before), asks)| (before, asks)).collect()
+    };
+    rig.put(&[("n1", 1), ("n2", 1)]);
+    rig.put(&[("n1", 1), ("n2", 1), ("n3", 1)]);
+    assert!(moved(&rig).iter().all(|(_, asks)| *asks), "from nodes that serve");
+    rig.put(&[("n1", 1), ("n2", 1)]);
+    let moved = moved(&rig);
+    assert!(
+        moved.iter().all(|(before, asks)| *asks == (before != "n3")),
+        "n3 has nothing any more"
+    );
+    assert!(moved.iter().any(|(before, _)| before == "n3"));
 }
 
 #[test]

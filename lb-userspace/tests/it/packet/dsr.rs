@@ -174,7 +174,7 @@ fn what_may_begin_a_flow_goes_to_where_its_slot_led_before_and_back() {
     let moments = |(leads, led): (u32, u32)| {
         let towns = spread(1, 1, (leads, led)).into_iter();
         towns.map(move |mut town| {
-            let slot = NodeSlot { now: leads, before: led };
+            let slot = NodeSlot { now: leads, before: led, asks: true };
             town.world.set_nodes(SERVICE, &[slot], now().wrapping_sub(seconds(1)));
             town
         })

@@ -128,7 +128,10 @@ fn spread(town: Town, dice: &mut Dice) -> Town {
         (0..=dice.below(4)).map(|_| (dice.one_of(&nodes), dice.one_of(&nodes))).collect();
     let ago = dice.one_of(&[0, 10, 3600]);
     let mut town = town.spread(&slots);
-    let slots: Vec<_> = slots.into_iter().map(|(now, before)| NodeSlot { now, before }).collect();
+    let slots: Vec<_> = slots
+        .into_iter()
+        .map(|(now, before)| NodeSlot { now, before, asks: before % 2 == 0 })
+        .collect();
     town.world.set_nodes(SERVICE, &slots, now().wrapping_sub(seconds(ago)));
     if dice.one_in(8) {
         town.world.nodes.remove(&dice.one_of(&[2, 3]));
