@@ -88,7 +88,7 @@ impl Stage {
         let set_up = |what: &str, at: u32| tell(what, Some(SET_UP * f64::from(at) / 6.0));
         let network = Network::enter()?;
         let many = wanted.flows.unwrap_or(MANY);
-        let harness = Harness::load(7 * dialled(many), 3 * MANY_V6, many)?;
+        let harness = Harness::load(8 * dialled(many), 3 * MANY_V6, many)?;
         let mut stage =
             Self { harness, worlds: Vec::new(), cases: Vec::new(), many, _network: network };
         let established = wanted.any(&["established-v4", "established-v6"]);
