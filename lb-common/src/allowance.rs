@@ -41,6 +41,12 @@ impl Bucket {
         has_room
     }
 
+    /// One that counted was not made.
+    #[inline(always)]
+    pub const fn give_back(&mut self) {
+        self.spent = self.spent.saturating_sub(1);
+    }
+
     /// How many may be made at once.
     pub const fn most(rate: u32) -> u32 {
         BURST * rate

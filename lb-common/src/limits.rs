@@ -14,8 +14,8 @@ pub const FLOW_SETS_V4: u32 = 32_768;
 pub const FLOW_SETS_V6: u32 = 16_384;
 /// Flow entries in a set.
 pub const FLOW_WAYS: usize = 16;
-/// Words of the gate before the tables: 8 B each, 128 KiB. With 20,000 things known, one packet in
-/// 400 that is nobody's gets through to a table.
+/// Words of the gate before the tables: 8 B each, 128 KiB, half of them for addresses. With 20,000
+/// addresses known, one packet in a thousand that is nobody's gets through to a table.
 pub const GATE_WORDS: u32 = 16_384;
 /// Next hops that are remembered: 64 B each, 64 KiB.
 pub const HOPS: u32 = 1024;

@@ -10,7 +10,7 @@ use crate::{
     addr::Addr,
     envelope::Step,
     flow::Tuple,
-    gate::{Plane, ground, passes},
+    gate::{Plane, ground, is_node, passes},
     table::Role,
     tracking::{has_connections, opens},
     verdict::Reason,
@@ -107,7 +107,7 @@ fn passes_dialled<A: Addr, S: Store<A>>(store: &S, tuple: &Tuple<A>) -> bool {
 
 #[inline(never)]
 fn passes_node<A: Addr, S: Store<A>>(store: &S, address: A) -> bool {
-    ground(store, address).node
+    is_node(store, address)
 }
 
 #[inline(never)]

@@ -236,24 +236,15 @@ fn write<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
     job: Job<'_, A, S, N>,
 ) -> Verdict {
     let verdict = job.outcome.verdict;
-    let Draft { segment, to, .. } = job.draft;
+    let Draft { segment, to, .. } = &*job.draft;
     let written = match verdict {
         Verdict::Pass | Verdict::Drop => return verdict,
-        Verdict::Reject => match A::reject(packet, segment, Complaint { mtu: job.outcome.mtu }) {
-            Some(()) => return verdict,
-            // Its answer is longer than it is, and some drivers leave no room for that: tc makes it.
-            None if segment.tuple.protocol != proto::TCP
-                && !sctp::ends(segment)
-                && job.outcome.mtu == 0
-                && !segment.has_extras(A::L4)
-                && job.network.hook() == Hook::Xdp =>
-            {
-                job.outcome.end(Reason::NeedsStack);
-                return Verdict::Pass;
-            }
-            // A RST or an ABORT is not answered.
-            None => return Verdict::Drop,
-        },
+        Verdict::Reject => {
+            return match A::reject(packet, segment, Complaint { mtu: job.outcome.mtu }) {
+                Some(()) => verdict,
+                None => unanswered(job),
+            };
+        }
         Verdict::Answer => A::answer(packet),
         Verdict::Deliver | Verdict::Forward => {
             let hops = matches!(verdict, Verdict::Forward);
@@ -274,6 +265,25 @@ fn write<A: Family, P: Packet + ?Sized, S: Store<A>, N: Network<A>>(
             Verdict::Drop
         }
     }
+}
+
+/// A packet that is refused, and to which no answer was made.
+#[inline(always)]
+fn unanswered<A: Family, S: Store<A>, N: Network<A>>(job: Job<'_, A, S, N>) -> Verdict {
+    let Draft { segment, allowance, .. } = &mut *job.draft;
+    // Its answer is longer than it is, and some drivers leave no room for that: tc makes it, and counts
+    // it.
+    let is_longer = segment.tuple.protocol != proto::TCP
+        && !sctp::ends(segment)
+        && job.outcome.mtu == 0
+        && !segment.has_extras(A::L4);
+    if is_longer && job.network.hook() == Hook::Xdp {
+        allowance.unreachable.give_back();
+        job.outcome.end(Reason::NeedsStack);
+        return Verdict::Pass;
+    }
+    // A RST or an ABORT is not answered.
+    Verdict::Drop
 }
 
 /// Sends the packet to another node. A function of its own, for the sake of BPF's stack.

@@ -1,7 +1,7 @@
 use crate::{
     abi::{Frontend, FrontendKey, Kind, Scope, Service, Settings},
     addr::Addr,
-    gate::ground,
+    gate::is_node,
     world::Store,
 };
 
@@ -40,7 +40,7 @@ impl SourceClass {
             return Self::Pod;
         }
         // Most are nobody's here, and a look at the gate costs less than one at the table.
-        if !ground(store, source).node {
+        if !is_node(store, source) {
             return Self::Outside;
         }
         let own = store.frontend(&FrontendKey::of_address(source));

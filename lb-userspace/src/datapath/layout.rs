@@ -69,7 +69,7 @@ pub(super) const MAPS: &[Pinned] = &[
     pinned::<u32, Word>("TURNS", Traffic),
     pinned::<u32, [Word; 2]>("LOADS", Traffic),
     pinned::<u32, u32>("UPLINKS", Plan),
-    pinned::<u32, Word>("GATE", Plan),
+    Pinned { revision: 2, ..pinned::<u32, Word>("GATE", Plan) },
     pinned::<u32, [Count; Reason::COUNT]>("REASONS", Traffic),
     pinned::<u32, Count>("SERVICE_COUNTS", Traffic),
     pinned::<u32, Count>("BACKEND_COUNTS", Traffic),
