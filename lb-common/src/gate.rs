@@ -42,13 +42,15 @@ impl Plane {
     }
 }
 
-/// What is known of an address.
+/// What an address may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ground {
-    /// It may be one of frontends.
-    pub frontends: bool,
-    /// It may be this node's.
-    pub node: bool,
+pub enum Ground {
+    /// One of frontends; perhaps this node's, too.
+    Frontends,
+    /// This node's.
+    Node,
+    /// Somebody else's, certainly.
+    Other,
 }
 
 /// Words of a cache line, where addresses of this node are entered: there are few, and every packet asks.
@@ -56,7 +58,7 @@ const NODE_WORDS: u32 = 8;
 /// Words for addresses, those of this node among them.
 const ADDRESS_WORDS: u32 = GATE_WORDS / 2;
 
-/// Both planes of addresses at once: most packets for others need these two words and no more.
+/// Both planes of addresses: packets for others need these two words and no more.
 #[inline(always)]
 pub fn ground<A: Addr, W: World>(world: &W, address: A) -> Ground {
     let hash = hash_of(0, address);
@@ -64,7 +66,13 @@ pub fn ground<A: Addr, W: World>(world: &W, address: A) -> Ground {
         let (word, bits) = spread(plane, hash);
         world.gate(word) & bits == bits
     };
-    Ground { frontends: holds(Plane::Address), node: holds(Plane::Node) }
+    if holds(Plane::Address) {
+        Ground::Frontends
+    } else if holds(Plane::Node) {
+        Ground::Node
+    } else {
+        Ground::Other
+    }
 }
 
 /// Whether it may be an address of this node.

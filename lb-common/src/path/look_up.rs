@@ -10,7 +10,7 @@ use crate::{
     addr::Addr,
     envelope::Step,
     flow::Tuple,
-    gate::{Plane, ground, is_node, passes},
+    gate::{Plane, is_node, passes},
     table::Role,
     tracking::{has_connections, opens},
     verdict::Reason,
@@ -145,7 +145,7 @@ enum Address {
 #[inline(never)]
 fn place_of<A: Addr, S: Store<A>>(store: &S, settings: &Settings, address: A) -> Address {
     let in_services = settings.services::<A>().contains(address);
-    if !in_services && !ground(store, address).frontends {
+    if !in_services && !passes(store, Plane::Address, address, [0; 2], 0) {
         return Address::Other;
     }
     let entry = store.frontend(&FrontendKey::of_address(address));

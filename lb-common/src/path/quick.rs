@@ -225,11 +225,15 @@ fn known<A: Envelope, S: Store<A>>(
 ) -> Known {
     let Tuple { dst, dport, protocol, .. } = draft.segment.tuple;
     let Some(settings) = store.settings() else { return Known::Perhaps };
-    let Ground { frontends, node } = ground(store, dst);
+    let ground = ground(store, dst);
     let snat_port = settings.is_snat_port(dport);
-    // At an address that only frontends have, the flow alone tells whether there is one.
-    let dialled = frontends || (node && passes(store, Plane::Frontend, dst, dport, protocol));
-    if !(dialled || (node && snat_port)) {
+    let dialled = match ground {
+        // At an address that only frontends have, the flow alone tells whether there is one.
+        Ground::Frontends => true,
+        Ground::Node => passes(store, Plane::Frontend, dst, dport, protocol),
+        Ground::Other => false,
+    };
+    if !(dialled || (matches!(ground, Ground::Node) && snat_port)) {
         let unallocated = settings.services::<A>().contains(dst);
         return if unallocated { Known::Perhaps } else { Known::Nobody };
     }

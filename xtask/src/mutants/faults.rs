@@ -117,10 +117,17 @@ pub(super) const FAULTS: &[Fault] = &[
         level: Level::Packet,
     },
     Fault {
+        name: "what-tc-will-answer-counts-at-xdp-too",
+        file: "lb-common/src/path/mod.rs",
+        find: "allowance.unreachable.give_back();",
+        replace: "",
+        level: Level::Rules,
+    },
+    Fault {
         name: "a-datagram-without-room-is-dropped",
         file: "lb-common/src/path/mod.rs",
-        find: "&& job.network.hook() == Hook::Xdp =>",
-        replace: "&& job.network.hook() == Hook::Tc =>",
+        find: "if is_longer && job.network.hook() == Hook::Xdp {",
+        replace: "if is_longer && job.network.hook() == Hook::Tc {",
         level: Level::Rules,
     },
     Fault {
