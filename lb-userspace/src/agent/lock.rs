@@ -21,7 +21,7 @@ use nix::unistd::geteuid;
 
 use crate::{
     cli::{Exit, Failure},
-    datapath::object::make_folder,
+    datapath::{object::make_folder, removal},
     host::FileLock,
 };
 
@@ -105,7 +105,8 @@ fn is(file: &File, path: &Path) -> bool {
     there.is_some() && there == file.metadata().map(identity).ok()
 }
 
-/// Takes from others the right to open the folder, and so to lock it.
+/// Takes from others the right to open the folder, and so to lock it. Only of a folder that is ours
+/// alone: a BPF file system, and a folder with pins of others in it, are theirs to open.
 fn make_private(held: &File, folder: &Path) -> Result<(), Failure> {
     let place = folder.display();
     let failed = |error: io::Error| {
@@ -122,9 +123,33 @@ fn make_private(held: &File, folder: &Path) -> Result<(), Failure> {
         ));
     }
     if metadata.mode() & 0o777 & !PRIVATE != 0 {
+        if let Some(others) = shared_because(&metadata, folder).map_err(failed)? {
+            return Err(Failure::new(
+                Exit::Error,
+                format!("{place} is open to others, and {others}"),
+                format!(
+                    "give --bpffs a folder of its own, such as {}",
+                    folder.join("lb").display()
+                ),
+            ));
+        }
         held.set_permissions(Permissions::from_mode(PRIVATE)).map_err(failed)?;
     }
     Ok(())
+}
+
+/// What says that others use that folder too.
+fn shared_because(metadata: &fs::Metadata, folder: &Path) -> io::Result<Option<String>> {
+    if metadata.dev() != fs::metadata(folder.join(".."))?.dev() {
+        return Ok(Some("it is the root of a mount".to_owned()));
+    }
+    for entry in fs::read_dir(folder)? {
+        let name = entry?.file_name();
+        if !removal::is_ours(&name) {
+            return Ok(Some(format!("has {} in it, which is not lb's", name.display())));
+        }
+    }
+    Ok(None)
 }
 
 fn sign(held: &File, bpffs: &Path) -> io::Result<UnixListener> {
@@ -171,6 +196,19 @@ mod tests {
         let held = hold(folder.path()).unwrap().unwrap();
         make_private(&held, folder.path()).unwrap();
         assert_eq!(folder.path().metadata().unwrap().mode() & 0o777, PRIVATE);
+    }
+
+    #[test]
+    fn a_folder_with_things_of_others_in_it_keeps_its_mode() {
+        let folder = folder(0o755);
+        fs::create_dir(folder.path().join("maps")).unwrap();
+        fs::create_dir(folder.path().join("tc")).unwrap();
+        let held = hold(folder.path()).unwrap().unwrap();
+        let refused = make_private(&held, folder.path()).unwrap_err();
+        assert!(refused.to_string().contains("has tc in it"), "{refused}");
+        assert_eq!(folder.path().metadata().unwrap().mode() & 0o777, 0o755);
+        fs::remove_dir(folder.path().join("tc")).unwrap();
+        make_private(&held, folder.path()).unwrap();
     }
 
     #[test]

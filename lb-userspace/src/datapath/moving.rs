@@ -40,11 +40,6 @@ impl Folders {
     pub(super) fn of(bpffs: &Path) -> Self {
         Self { maps: maps_folder(bpffs), new: bpffs.join("maps-new"), old: bpffs.join("maps-old") }
     }
-
-    /// All that there may be.
-    pub(super) fn all(&self) -> [&Path; 3] {
-        [&self.maps, &self.new, &self.old]
-    }
 }
 
 /// A move that is not over.

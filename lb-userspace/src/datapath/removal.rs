@@ -1,6 +1,11 @@
 //! Takes back what was pinned, and what it holds on its hook.
 
-use std::{fs, io, path::Path};
+use std::{
+    ffi::OsStr,
+    fs,
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+};
 
 use super::{attach::links_folder, crash, filter, moving::Folders, sys};
 
@@ -10,22 +15,39 @@ use super::{attach::links_folder, crash, filter, moving::Folders, sys};
 /// If something cannot be removed.
 pub fn remove_all(bpffs: &Path) -> io::Result<Vec<String>> {
     let mut removed = Vec::new();
-    // Hooks first: no program is left that would find its maps gone.
-    let links = links_folder(bpffs);
-    let folders = Folders::of(bpffs);
-    for folder in [links.as_path()].into_iter().chain(folders.all()) {
-        removed.extend(remove_pins(folder)?);
+    for folder in folders(bpffs) {
+        removed.extend(remove_pins(&folder)?);
     }
     match fs::remove_dir(bpffs) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Err(error)
+            if !matches!(
+                error.kind(),
+                // The root of a mount stays, and so does what others have in the folder.
+                ErrorKind::NotFound | ErrorKind::ResourceBusy | ErrorKind::DirectoryNotEmpty
+            ) =>
+        {
+            Err(error)
+        }
         _ => Ok(removed),
     }
+}
+
+/// Whether that is how a folder is named that we make under a bpffs path.
+pub fn is_ours(name: &OsStr) -> bool {
+    folders(Path::new("")).iter().any(|folder| folder == name)
+}
+
+/// All folders that there may be, those of hooks first: no program is left then that would find its
+/// maps gone.
+fn folders(bpffs: &Path) -> [PathBuf; 4] {
+    let Folders { maps, new, old } = Folders::of(bpffs);
+    [links_folder(bpffs), maps, new, old]
 }
 
 /// Removes a folder of pins, if there is one; names what was in it.
 pub(super) fn remove_pins(folder: &Path) -> io::Result<Vec<String>> {
     let names = match pins(folder) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
         names => names?,
     };
     let mut removed = Vec::new();

@@ -301,8 +301,8 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault {
         name: "uninstall-forgets-the-hooks",
         file: "lb-userspace/src/datapath/removal.rs",
-        find: "for folder in [links.as_path()].into_iter().chain(folders.all()) {",
-        replace: "for folder in folders.all() {",
+        find: "[links_folder(bpffs), maps, new, old]",
+        replace: "[maps.clone(), maps, new, old]",
         level: Level::Netns,
     },
     Fault {

@@ -146,6 +146,25 @@ fn an_agent_without_a_bpf_file_system_says_where_to_mount_one() {
     assert!(!bpffs.exists(), "a folder is left");
 }
 
+#[test]
+fn a_bpf_file_system_that_others_share_is_refused_and_stays_open_to_them() {
+    let lab = Lab::new("shared-bpffs").unwrap();
+    let node = lab.node("n1").unwrap();
+    let bpffs = lab.folder().join("bpf");
+    std::fs::create_dir(&bpffs).unwrap();
+    // A namespace of mounts, with a file system that goes with it.
+    let script = r#"mount -t bpf bpf "$0" && chmod 755 "$0" || exit 9
+timeout 60 "$@"; code=$?; stat -c 'mode %a' "$0"; ls -d "$0"/maps "$0"/links; exit $code"#;
+    let mut command = node.command("unshare").unwrap();
+    command.args(["--mount", "sh", "-c", script]).arg(&bpffs).arg(env!("CARGO_BIN_EXE_lb"));
+    let output = command.args(agent(&lab, &bpffs)).output().unwrap();
+    let said = said(&output);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("is open to others, and it is the root of a mount"), "{said}");
+    assert!(said.contains(&format!("such as {}/lb", bpffs.display())), "{said}");
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "mode 755\n", "{said}");
+}
+
 fn agent(lab: &Lab, bpffs: &Path) -> Vec<String> {
     let manifests = lab.folder().join("manifests");
     std::fs::create_dir(&manifests).unwrap();
