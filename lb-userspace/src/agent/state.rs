@@ -133,6 +133,7 @@ impl State {
         );
         let pins = object::hold_maps(folder).map_err(|error| broken(&error, &config))?;
         let mut maps = Maps::from_object(&mut object).map_err(|error| broken(&error, &config))?;
+        maps.mend_flows();
         let birth = inherit(moving.as_ref(), &mut maps).map_err(|error| broken(&error, &config))?;
         let sizes =
             Sizes { flow_sets_v4: maps.flow_sets().0, flow_sets_v6: maps.flow_sets().1, ..sizes };

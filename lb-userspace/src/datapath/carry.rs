@@ -131,8 +131,6 @@ impl Moving {
     where
         for<'a> Tables<'a>: Store<A>,
     {
-        // What an agent before left when it died in the middle of this.
-        (0..).map_while(|index| Store::<A>::flow_set(world, index)).for_each(table::mend);
         let (old, fields) = (self.array(map)?, self.fields(map)?);
         let unknown = CarryError::Unknown { map, field: "#words" };
         let each = self.layout.number(&format!("{map}#words")).ok_or(unknown)? as usize;

@@ -11,6 +11,7 @@ use std::{
 use lb_common::{
     abi::{WORDS_V4, WORDS_V6},
     addr::{Addr, V4, V6},
+    table,
     tracking::State,
 };
 
@@ -51,6 +52,13 @@ impl Flows {
 }
 
 impl Maps {
+    /// Takes back what an agent left when it died in the middle of carrying a flow to these tables: for
+    /// an agent's start, whatever maps it goes on with. Tables that two layouts share are no exception.
+    pub fn mend_flows(&self) {
+        self.flows_v4.flow_sets::<V4>().iter().for_each(table::mend);
+        self.flows_v6.flow_sets::<V6>().iter().for_each(table::mend);
+    }
+
     /// A backend's slot is nobody's: nothing is open to it.
     pub(super) fn count_nothing(&self, backend: u32) {
         let words = self.loads.words().iter().skip(2 * backend as usize).take(2);

@@ -2,7 +2,11 @@
 
 use std::{fs, path::Path, process::Output, time::Duration};
 
-use lb_userspace::lab::{Agent, Held, Host};
+use lb_common::{addr, table};
+use lb_userspace::{
+    datapath::maps::Maps,
+    lab::{Agent, Held, Host},
+};
 use nix::sys::signal::Signal;
 
 use super::{
@@ -100,6 +104,20 @@ fn what_changed_while_no_agent_ran_is_carried_out_by_the_next_one() {
     scene.new_ones_reach(&[&scene.pods[1]]);
 }
 
+/// It died in the middle of carrying flows, and the version that starts now shares the table, so that
+/// it has nothing to carry.
+#[test]
+fn flow_tables_that_a_dead_agent_left_locked_are_open_after_the_next_start() {
+    let mut scene = scene("locked");
+    scene.agent.kill().unwrap();
+    let maps = Maps::from_pins(&scene.agent.bpffs().join("maps")).unwrap();
+    maps.flows_v4.flow_sets::<addr::V4>().iter().for_each(table::abandon);
+    maps.flows_v6.flow_sets::<addr::V6>().iter().for_each(table::abandon);
+    Over::Tcp.ask(&scene.world.client, scene.front.outside(V4)[0]).unwrap_err();
+    scene.agent.restart().unwrap();
+    scene.new_ones_reach(&[&scene.pods[0], &scene.pods[1]]);
+}
+
 #[test]
 fn sigterm_leaves_everything_and_uninstall_nothing() {
     let mut scene = scene("term");
@@ -154,7 +172,7 @@ fn a_second_agent_and_an_uninstall_are_refused_while_one_runs() {
 }
 
 /// The one process of that node that is called `lb`.
-fn agent_pid(agent: &Agent) -> String {
+pub fn agent_pid(agent: &Agent) -> String {
     let processes = fs::read_to_string(agent.node().cgroup().join("cgroup.threads")).unwrap();
     let name = |id: &str| fs::read_to_string(Path::new("/proc").join(id).join("status")).unwrap();
     let of_lb = processes.lines().map(name).find(|status| status.starts_with("Name:\tlb\n"));

@@ -213,6 +213,7 @@ fn flows_and_the_backends_that_they_know_move_to_maps_that_lie_otherwise() {
     // An agent may die in the middle of any insert: the next one mends what that left.
     over.flows_v4.flow_sets::<V4>().iter().for_each(table::abandon);
     assert_eq!(flows(&over), HashSet::new());
+    over.mend_flows();
     let carried = moving.carry_flows(&over, &settings(), now).unwrap();
     assert_eq!(carried, Carried { entries: before.len(), lost: 0 });
     assert_eq!(flows(&over), before);
