@@ -95,7 +95,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
     let lock = lock::take(&config.bpffs)?;
     // Before there are other threads: capabilities are each thread's own.
     let loaded = state::load(&config, has_raw()?)?;
-    privileges::give_up_loading()?;
+    privileges::give_up_the_rest(&config)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -1,12 +1,19 @@
-//! What the agent may do: three capabilities while it loads, two afterwards, and never more but what
-//! the end of other people's sockets takes, if that is asked for.
+//! What the agent may do: three capabilities while it loads, two afterwards, whoever started it; and
+//! of what root has besides, what its configuration takes.
 
-use caps::{CapSet, Capability, errors::CapsError};
+use std::{
+    env, fs,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+};
+
+use caps::{CapSet, Capability, CapsHashSet, errors::CapsError};
+use nix::unistd::geteuid;
 
 use super::syscalls;
 use crate::{
     cli::{Exit, Failure},
-    config::Config,
+    config::{Config, SourceKind},
 };
 
 /// To load programs, to put them on hooks, and to let them compute with addresses of packets.
@@ -44,12 +51,70 @@ pub fn check(config: &Config) -> Result<(), Failure> {
     })
 }
 
-/// Gives up, for good, what only loading needs. Threads that are started later lack it too.
-pub fn give_up_loading() -> Result<(), Failure> {
-    for set in [CapSet::Effective, CapSet::Permitted] {
-        caps::drop(None, set, Capability::CAP_PERFMON).map_err(|error| unknown(&error))?;
+/// Gives up, for good, everything but what is needed from here on. Threads that are started later lack
+/// it too.
+pub fn give_up_the_rest(config: &Config) -> Result<(), Failure> {
+    let held = caps::read(None, CapSet::Permitted).map_err(|error| unknown(&error))?;
+    let kept: CapsHashSet = held.intersection(&needed(config, &held)).copied().collect();
+    let none = CapsHashSet::new();
+    for (set, left) in
+        [(CapSet::Inheritable, &none), (CapSet::Effective, &kept), (CapSet::Permitted, &kept)]
+    {
+        caps::set(None, set, left).map_err(|error| unknown(&error))?;
     }
     Ok(())
+}
+
+/// What the agent needs once its programs are loaded, as far as it has it.
+fn needed(config: &Config, held: &CapsHashSet) -> CapsHashSet {
+    use Capability::{
+        CAP_BPF, CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH, CAP_NET_ADMIN, CAP_NET_BIND_SERVICE,
+        CAP_SYS_ADMIN, CAP_SYS_PTRACE,
+    };
+    // Maps; hooks; and health checks, for which a Service may name any port.
+    let mut needed = CapsHashSet::from([CAP_BPF, CAP_NET_ADMIN, CAP_NET_BIND_SERVICE]);
+    if config.socket_termination {
+        // To find the namespaces of other users' processes, and to enter them.
+        needed.extend([CAP_SYS_PTRACE, CAP_SYS_ADMIN]);
+    }
+    if !held.contains(&CAP_BPF) || !held.contains(&CAP_NET_ADMIN) {
+        // It stands for them.
+        needed.insert(CAP_SYS_ADMIN);
+    }
+    if inputs(config).iter().any(|path| path.exists() && is_others(path)) {
+        needed.insert(CAP_DAC_READ_SEARCH);
+    }
+    // The socket's folder, and the pins'.
+    if [&config.socket, &config.bpffs].into_iter().filter_map(|it| it.parent()).any(is_others) {
+        needed.insert(CAP_DAC_OVERRIDE);
+    }
+    needed
+}
+
+/// What is read as long as the agent lives, or for the first time after this.
+fn inputs(config: &Config) -> Vec<PathBuf> {
+    let mut paths = config.files.clone();
+    paths.extend(config.seed_file.clone());
+    if config.source == SourceKind::Kubernetes {
+        // Where kubectl looks too.
+        let usual = || Some(PathBuf::from(env::var_os("HOME")?).join(".kube/config"));
+        let named = || env::var_os("KUBECONFIG").map(PathBuf::from);
+        paths.extend(config.kubeconfig.clone().or_else(named).or_else(usual));
+    }
+    paths
+}
+
+/// Whether the path, or what there is of it, is another user's, or in a folder that he keeps closed.
+fn is_others(path: &Path) -> bool {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let Some(real) = path.ancestors().find_map(|it| fs::canonicalize(it).ok()) else {
+        return true;
+    };
+    let user = geteuid().as_raw();
+    let of_another = |it: &Path, unless: u32| {
+        fs::metadata(it).is_ok_and(|it| it.uid() != user && it.mode() & unless == 0)
+    };
+    of_another(&real, 0) || real.ancestors().skip(1).any(|folder| of_another(folder, 0o001))
 }
 
 fn unknown(error: &CapsError) -> Failure {

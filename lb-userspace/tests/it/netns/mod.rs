@@ -22,6 +22,7 @@ mod nodes;
 mod objects;
 mod operators;
 mod outside;
+mod privileges;
 mod restart;
 pub mod semantics;
 mod session;
