@@ -13,6 +13,7 @@ pub mod health;
 pub mod host;
 #[cfg(all(feature = "lab", target_os = "linux"))]
 pub mod lab;
+pub mod listen;
 pub mod memory;
 pub mod model;
 pub mod net;

@@ -26,7 +26,7 @@ use super::{
     node::{NodeHealth, PATIENCE},
     services::{Answer, Checks},
 };
-use crate::{cluster::watch::Sources, model::ObjectName};
+use crate::{cluster::watch::Sources, listen::Bounded, model::ObjectName};
 
 const WEIGHT: HeaderName = HeaderName::from_static("x-load-balancing-endpoint-weight");
 
@@ -168,7 +168,7 @@ fn spawn(listener: TcpListener, router: Router) -> DropGuard {
     let cancel = CancellationToken::new();
     let until = cancel.clone();
     tokio::spawn(async move {
-        let served = axum::serve(listener, router);
+        let served = axum::serve(Bounded::new(listener), router);
         if let Some(Err(error)) = until.run_until_cancelled(served.into_future()).await {
             tracing::warn!("a health server ended: {error}");
         }

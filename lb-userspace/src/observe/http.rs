@@ -7,6 +7,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use super::Snapshot;
+use crate::listen::Bounded;
 
 /// Who knows the metrics at any time.
 pub trait Source: Send + Sync + 'static {
@@ -37,6 +38,7 @@ pub async fn serve<S: Source>(
         // None of kube-proxy's own: who compares sees that it is gone.
         .route("/proxyMode", get("lb"))
         .with_state(source);
+    let listener = Bounded::new(listener);
     axum::serve(listener, router).with_graceful_shutdown(cancel.cancelled_owned()).await
 }
 
