@@ -8,6 +8,7 @@ use std::{
 
 use lb_common::{
     abi::Count,
+    limits,
     verdict::{Reason, Verdict},
 };
 
@@ -17,7 +18,7 @@ use crate::{
     datapath::{inventory, maps::Maps, rates::Sample},
     model::ObjectName,
     observe::{Snapshot, http::Source, series::Value},
-    plan::tables::{Member, Place, Tables},
+    plan::tables::{Member, Place, Tables, Use},
 };
 
 /// Gathers from the agent's state.
@@ -36,6 +37,8 @@ pub fn gather(state: &State) -> Snapshot {
     let snat_ports = state.config.snat_ports;
     counts(&state.tables, &state.maps, state.config.metrics_backends, &mut to);
     fill(&state.tables, &state.maps, snat_ports, &mut to);
+    let capacity = limits::DRAINS as usize;
+    usage(Use { map: "DRAINS", used: state.drains.len(), capacity }, &mut to);
     pinned(state, &mut to);
     progress(state, &mut to);
     if state.config.kube_proxy_metrics {
@@ -68,11 +71,13 @@ pub fn fill(tables: &Tables, maps: &Maps, snat_ports: PortRange, to: &mut Snapsh
     }
     let most = ports_used(tables.members(), &flows.by_backend).into_values().max().unwrap_or(0);
     to.gauge("snat_ports_used_ratio", vec![], most as f64 / f64::from(snat_ports.count()));
-    for used in tables.usage() {
-        let labels = || vec![("map", used.map.to_owned())];
-        to.gauge("map_entries", labels(), used.used as f64);
-        to.gauge("map_capacity", labels(), used.capacity as f64);
-    }
+    tables.usage().into_iter().for_each(|used| usage(used, to));
+}
+
+fn usage(Use { map, used, capacity }: Use, to: &mut Snapshot) {
+    let labels = || vec![("map", map.to_owned())];
+    to.gauge("map_entries", labels(), used as f64);
+    to.gauge("map_capacity", labels(), capacity as f64);
 }
 
 /// How many source ports live flows have towards each remote backend: an endpoint of several Services

@@ -67,6 +67,7 @@ fn used(name: &str, maps: &Maps, now: u32) -> Option<u64> {
         "LOCALS_V6" => rows(maps.locals_v6.keys().count()),
         "SOURCES_V4" => rows(maps.sources_v4.keys().count()),
         "SOURCES_V6" => rows(maps.sources_v6.keys().count()),
+        "NODES" | "NODE_NAMES" => rows(maps.node_names.keys().count()),
         "DRAINS" => rows(maps.drains.keys().count()),
         "UPLINKS" => rows(maps.uplinks.keys().count()),
         "FLOWS_V4" => Some(maps.flows(now).v4.entries),

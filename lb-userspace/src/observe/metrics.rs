@@ -69,7 +69,12 @@ pub const METRICS: &[Metric] = &[
     metric("flows", Kind::Gauge, &["family"], "Flows that live"),
     metric("flows_capacity", Kind::Gauge, &["family"], "Flows that there is room for"),
     metric("map_capacity", Kind::Gauge, &["map"], "Entries that a map has room for"),
-    metric("map_entries", Kind::Gauge, &["map"], "Entries of a map in use"),
+    metric(
+        "map_entries",
+        Kind::Gauge,
+        &["map"],
+        "Entries in use, of each map that agents fill: SERVICES, BACKENDS, ARENA, NODES, DRAINS, and of each family (_V4, _V6) FRONTENDS, LOCALS, SOURCES",
+    ),
     metric("map_memory_bytes", Kind::Gauge, &["map"], "What the kernel charges for a map"),
     metric(
         "network_programming_duration_seconds",

@@ -218,13 +218,20 @@ impl Tables {
             let address = any.parse().expect("an address");
             self.claims.occupied(&Place::of_address(address))
         });
-        let Self { service_ids, backend_ids, arena, capacities, .. } = self;
+        let of_v4 = self.locals.keys().filter(|place| place.address.is_ipv4()).count();
+        let locals = [of_v4, self.locals.len() - of_v4];
+        let Self { service_ids, backend_ids, arena, capacities, ranges, nodes, .. } = self;
         vec![
             of("SERVICES", service_ids.used() as usize, service_ids.capacity()),
             of("BACKENDS", backend_ids.used() as usize, backend_ids.capacity()),
             of("ARENA", arena.used() as usize, arena.capacity()),
             of("FRONTENDS_V4", v4, capacities.frontends),
             of("FRONTENDS_V6", v6, capacities.frontends),
+            of("LOCALS_V4", locals[0], capacities.locals),
+            of("LOCALS_V6", locals[1], capacities.locals),
+            of("SOURCES_V4", ranges[0], capacities.sources),
+            of("SOURCES_V6", ranges[1], capacities.sources),
+            nodes.usage(),
         ]
     }
 

@@ -15,6 +15,7 @@ use lb_common::{
 use super::{
     Environment, Tables,
     answers::Wanted,
+    limits::Use,
     op::{Op, Place},
     publish::is_unset,
     retire::Limbo,
@@ -143,6 +144,11 @@ impl Nodes {
 
     pub fn give_back(&mut self, id: u32) {
         self.ids.give_back(id);
+    }
+
+    pub fn usage(&self) -> Use {
+        let (used, capacity) = (self.ids.used() as usize, self.ids.capacity() as usize);
+        Use { map: "NODES", used, capacity }
     }
 }
 

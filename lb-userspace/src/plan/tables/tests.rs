@@ -497,6 +497,26 @@ fn a_policy_changes_after_the_set_that_it_asks_for_exists() {
 }
 
 #[test]
+fn every_map_that_services_fill_is_told_to_be_as_full_as_it_is() {
+    let mut rig = Rig::new(ROOMY);
+    let here = |address: &str| plan::Backend { local: true, ..backend(address, address) };
+    let mut plan = web(&[here(A), here(B), backend("10.1.9.1:1", "c")]);
+    plan.ports[0].source_ranges = vec!["198.51.100.7/24".parse().unwrap()];
+    rig.put(&plan);
+    for _ in 0..2 {
+        let used: BTreeMap<_, _> =
+            rig.tables.usage().into_iter().map(|it| (it.map, (it.used, it.capacity))).collect();
+        let locals = (rig.maps.locals.len(), ROOMY.locals as usize);
+        assert_eq!(locals.0, 2);
+        assert_eq!((used["LOCALS_V4"], used["LOCALS_V6"].0), (locals, 0));
+        assert_eq!((used["SOURCES_V4"], used["SOURCES_V6"].0), ((1, ROOMY.sources as usize), 0));
+        assert_eq!((used["BACKENDS"].0, used["SERVICES"].0), (3, 1));
+        assert_eq!(used["NODES"], (0, lb_common::limits::NODES as usize - 1));
+        rig.restart();
+    }
+}
+
+#[test]
 fn source_ranges_exist_before_they_are_asked_for() {
     let mut rig = Rig::new(ROOMY);
     let mut plan = web(&[]);

@@ -1,6 +1,6 @@
 //! What a living agent tells to who scrapes it.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, time::Duration};
 
 use lb_userspace::{
     lab::{Held, Host},
@@ -63,5 +63,14 @@ fn every_metric_is_told_and_counts_what_has_happened() {
     let program = "lb_program_attached{interface=\"eth0\",hook=\"ingress\",mode=\"\"}";
     assert_eq!(value(&text, program), 1.0);
     assert!(value(&text, "lb_map_memory_bytes{map=\"FLOWS_V4\"}") > 1e6);
+    let help = METRICS.iter().find(|metric| metric.name == "map_entries").unwrap().help;
+    let maps = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("lb_map_capacity{map=\"")?.split_once('"'));
+    let (told, named): (BTreeSet<_>, BTreeSet<_>) = (
+        maps.map(|(map, _)| map.trim_end_matches("_V4").trim_end_matches("_V6")).collect(),
+        help.split(|c: char| !c.is_ascii_uppercase()).filter(|word| word.len() > 2).collect(),
+    );
+    assert_eq!(told, named, "as the documentation says");
     drop(agent);
 }
