@@ -4,6 +4,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    fmt,
     net::SocketAddr,
     time::Instant,
 };
@@ -44,10 +45,9 @@ pub fn drain(state: &mut State, backend: &BackendRef, force: bool) -> Result<Dra
     if !empty.is_empty() && !fresh.is_empty() && !force {
         return Ok(DrainAnswer::Last(empty));
     }
+    let wanted: Vec<_> = fresh.iter().map(|at| (*at, found[at].uid.clone())).collect();
+    all_or_none(state, &wanted, remember, forget)?;
     for at in &fresh {
-        let uid = found[at].uid.clone();
-        state.maps.put_drain(*at, &uid).map_err(|error| error.to_string())?;
-        state.drains.insert(*at, uid);
         tracing::warn!(backend = %at, "drained by an operator");
     }
     carry_out(state)?;
@@ -71,8 +71,9 @@ pub fn ready(state: &mut State, backend: &BackendRef) -> Result<DrainAnswer, Str
     }
     let fresh: BTreeSet<SocketAddr> =
         found.keys().filter(|at| state.drains.contains_key(at)).copied().collect();
+    let wanted: Vec<_> = fresh.iter().map(|at| (*at, state.drains[at].clone())).collect();
+    all_or_none(state, &wanted, forget, remember)?;
     for at in &fresh {
-        forget(state, *at).map_err(|error| error.to_string())?;
         tracing::warn!(backend = %at, "given back by an operator");
     }
     carry_out(state)?;
@@ -86,16 +87,52 @@ fn carry_out(state: &mut State) -> Result<(), String> {
     }
 }
 
-fn forget(state: &mut State, at: SocketAddr) -> Result<(), WriteError> {
-    state.maps.remove_drain(at)?;
-    state.drains.remove(&at);
+/// A drained place, and the uid of who was there.
+type Drained = (SocketAddr, String);
+type Step<S, E> = fn(&mut S, &Drained) -> Result<(), E>;
+
+/// Does it to all of these; if that fails at one, those before it are as they were again, or named.
+fn all_or_none<S, E: fmt::Display>(
+    state: &mut S,
+    all: &[Drained],
+    each: Step<S, E>,
+    back: Step<S, E>,
+) -> Result<(), String> {
+    for (done, backend) in all.iter().enumerate() {
+        if let Err(error) = each(state, backend) {
+            let kept: Vec<_> = all[..done]
+                .iter()
+                .filter(|backend| back(state, backend).is_err())
+                .map(|(at, _)| at.to_string())
+                .collect();
+            return Err(match kept.is_empty() {
+                true => format!("{error}; nothing is changed"),
+                false => format!(
+                    "{error}; done all the same, for it could not be taken back: {}",
+                    kept.join(", ")
+                ),
+            });
+        }
+    }
+    Ok(())
+}
+
+fn remember(state: &mut State, (at, uid): &Drained) -> Result<(), WriteError> {
+    state.maps.put_drain(*at, uid)?;
+    state.drains.insert(*at, uid.clone());
+    Ok(())
+}
+
+fn forget(state: &mut State, (at, _): &Drained) -> Result<(), WriteError> {
+    state.maps.remove_drain(*at)?;
+    state.drains.remove(at);
     Ok(())
 }
 
 /// Forgets drains of backends whose place somebody else has got.
 pub fn forget_replaced(state: &mut State) {
     for at in replaced(state.plan.services(), &state.drains) {
-        match forget(state, at) {
+        match forget(state, &(at, String::new())) {
             Ok(()) => tracing::info!(backend = %at, "is another pod now: no longer drained"),
             Err(error) => tracing::warn!("{error}"),
         }
@@ -268,6 +305,47 @@ mod tests {
 
     fn place(last: u8) -> SocketAddr {
         ([10, 0, 0, last], 80).into()
+    }
+
+    /// Places, and which of them cannot be put in and which not taken out.
+    type Table = (BTreeSet<SocketAddr>, [Option<SocketAddr>; 2]);
+
+    fn put((table, [stuck, _]): &mut Table, (at, _): &Drained) -> Result<(), &'static str> {
+        if Some(*at) == *stuck {
+            return Err("full");
+        }
+        table.insert(*at);
+        Ok(())
+    }
+
+    fn take((table, [_, stuck]): &mut Table, (at, _): &Drained) -> Result<(), &'static str> {
+        if Some(*at) == *stuck {
+            return Err("broken");
+        }
+        table.remove(at);
+        Ok(())
+    }
+
+    #[test]
+    fn of_a_pod_s_places_all_are_drained_or_none_or_those_that_are_get_named() {
+        let all = [1, 2, 3].map(|last| (place(last), String::new()));
+        let places = |all: &[u8]| all.iter().map(|last| place(*last)).collect::<BTreeSet<_>>();
+        for (stuck, wanted, left) in [
+            ([None, None], Ok(()), &[1, 2, 3][..]),
+            ([Some(place(3)), None], Err("full; nothing is changed".to_owned()), &[]),
+            (
+                [Some(place(3)), Some(place(2))],
+                Err(format!(
+                    "full; done all the same, for it could not be taken back: {}",
+                    place(2)
+                )),
+                &[2],
+            ),
+        ] {
+            let mut table = (BTreeSet::new(), stuck);
+            assert_eq!(all_or_none(&mut table, &all, put, take), wanted);
+            assert_eq!(table.0, places(left));
+        }
     }
 
     #[test]
