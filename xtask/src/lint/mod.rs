@@ -4,6 +4,7 @@ mod invariants;
 mod links;
 mod matches;
 mod source;
+mod uses;
 
 use std::process::Command;
 
