@@ -1,5 +1,9 @@
 //! Errors of YAML in the words of a report: one line, and where it happened.
 
+mod strict;
+
+pub use self::strict::Strict;
+
 use serde_saphyr::{Error, UserMessageFormatter};
 
 /// The words of an error without its place, on one line.

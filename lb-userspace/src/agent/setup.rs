@@ -20,6 +20,9 @@ pub fn check(config: &Config) -> Result<(), Failure> {
     if let Ok(kernel) = host::local_ports() {
         config::check_local_ports(config.snat_ports, kernel)?;
     }
+    if let Some(file) = &config.seed_file {
+        secret(file)?;
+    }
     if config.socket_termination {
         net::can_end_udp().map_err(|error| {
             Failure::new(
@@ -94,11 +97,25 @@ fn seed(file: Option<&Path>) -> Result<u64, Failure> {
         tracing::warn!("no seedFile: flows are hashed with the built-in seed, which is no secret");
         return Ok(Settings::default().seed);
     };
-    let secret = fs::read(file).map_err(|error| {
-        Failure::new(Exit::Error, format!("seedFile {}: {error}", file.display()), "make one")
-    })?;
+    let secret = secret(file)?;
     let words = secret.chunks(8).map(|chunk| chunk.iter().fold(0, |w, b| w << 8 | u64::from(*b)));
     Ok(hash::finish(words.fold(secret.len() as u64, hash::mix)))
+}
+
+/// What the cluster's nodes know and nobody else.
+fn secret(file: &Path) -> Result<Vec<u8>, Failure> {
+    let wrong = |what: &dyn std::fmt::Display| {
+        let make = format!(
+            "put a secret into it, the same on every node: head -c 32 /dev/urandom > {}",
+            file.display()
+        );
+        Failure::new(Exit::Error, format!("seedFile {}: {what}", file.display()), make)
+    };
+    let secret = fs::read(file).map_err(|error| wrong(&error))?;
+    if secret.trim_ascii().is_empty() {
+        return Err(wrong(&"nothing is in it"));
+    }
+    Ok(secret)
 }
 
 /// A number that nobody outside can know.
@@ -130,4 +147,22 @@ pub fn cgroup_mount() -> Result<PathBuf, Failure> {
             "mount one (`mount -t cgroup2 none /sys/fs/cgroup`), or give --cgroup-root",
         )
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_file_with_nothing_in_it_is_no_secret_and_is_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("seed");
+        let said = |text: &str| {
+            fs::write(&file, text).unwrap();
+            seed(Some(&file)).map_err(|failure| failure.what)
+        };
+        let empty = Err(format!("seedFile {}: nothing is in it", file.display()));
+        assert_eq!((said(""), said("\n")), (empty.clone(), empty));
+        assert_ne!(said("one").unwrap(), said("another").unwrap());
+    }
 }

@@ -27,6 +27,9 @@ pub(super) fn check(config: &Config) -> Result<(), ConfigError> {
             format!("{address} is no loopback address, and the page asks nobody who he is");
         return Err(ConfigError::key("pageAddress", message));
     }
+    if config.seed_file.as_ref().is_some_and(|file| file.as_os_str().is_empty()) {
+        return err("seedFile", "is empty: name a file, or leave the key out");
+    }
     match (config.source, config.files.is_empty()) {
         (SourceKind::Files, true) => {
             return err("files", "source `files` needs at least one -f PATH");

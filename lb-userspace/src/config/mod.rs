@@ -225,7 +225,7 @@ pub fn parse_file(file: &Path, text: &str) -> Result<Options, ConfigError> {
     let mut path = String::new();
     let read = serde_saphyr::with_deserializer_from_str_with_options(text, options, |yaml| {
         let mut track = serde_path_to_error::Track::new();
-        let yaml = serde_path_to_error::Deserializer::new(yaml, &mut track);
+        let yaml = serde_path_to_error::Deserializer::new(yaml::Strict(yaml), &mut track);
         let read = Option::<Options>::deserialize(yaml);
         path = track.path().to_string();
         read

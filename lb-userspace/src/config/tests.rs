@@ -52,6 +52,7 @@ fn a_wrong_line_is_named_with_its_key() {
         ),
         ("podInterfaces: ['']\n", "lb.yaml:1: podInterfaces[0]: an empty pattern matches"),
         ("xdpMode: fast\n", "lb.yaml:1: xdpMode: unknown variant `fast`"),
+        ("metricsBackends: \"10\"\n", "lb.yaml:1: metricsBackends: invalid type: string \"10\""),
         ("flowTableBytes: 1 GiByte\n", "lb.yaml:1: flowTableBytes: `1 GiByte` is not a size"),
     ] {
         let error = from_yaml(text).unwrap_err();
@@ -76,6 +77,7 @@ fn keys_that_contradict_each_other_are_refused_by_name() {
         ("timeouts: {udp: 0s}", "timeouts.udp: 0s is less than 1s"),
         ("flowTableBytes: 4096", "flowTableBytes: 4KiB is less than 1MiB"),
         ("nodeName: ' '", "nodeName: is empty"),
+        ("seedFile: ''", "seedFile: is empty: name a file, or leave the key out"),
         (
             "pageAddress: 192.0.2.1:80",
             "pageAddress: 192.0.2.1:80 is no loopback address, and the page asks nobody who he is",

@@ -12,7 +12,7 @@ use super::{
     report::{Severity, Subject},
     seeds::DocumentSeed,
 };
-use crate::yaml;
+use crate::yaml::{self, Strict};
 
 /// What is wrong in a document, with the line counted from the document's first.
 #[derive(Debug, PartialEq, Eq)]
@@ -52,6 +52,7 @@ pub(super) fn read(text: &str, objects: &mut Vec<(Key, Object)>, faults: &mut Ve
             options(),
             |deserializer| {
                 let mut track = serde_path_to_error::Track::new();
+                let deserializer = Strict(deserializer);
                 let result = DocumentSeed { wanted: &wanted, found: &mut found }
                     .deserialize(serde_path_to_error::Deserializer::new(deserializer, &mut track));
                 path = track.path().to_string();

@@ -56,6 +56,21 @@ fn told(batch: &Batch, folder: &Path) -> Vec<String> {
 }
 
 #[test]
+fn a_number_in_quotes_is_told_with_file_line_and_field_as_an_api_server_would() {
+    let (services, told) = read(&service("web", 80).replace("port: 80", "port: \"80\""));
+    assert_eq!(services, [""; 0]);
+    assert_eq!(
+        told,
+        [
+            "web.yaml:8: Service default/web: spec.ports[0].port: invalid type: string \"80\", expected i32"
+        ]
+    );
+    // What may be either is taken either way, and the order of keys says nothing.
+    let text = service("web", 80).replace("port: 80", "targetPort: \"80\"\n    port: 80");
+    assert_eq!(read(&text), (vec!["+default/web:80".to_owned()], vec![]));
+}
+
+#[test]
 fn many_documents_lists_and_json_are_all_read_and_the_rest_of_a_dump_is_passed_over() {
     let list = "---\napiVersion: v1\nkind: List\nitems:\n- spec:\n    ports:\n    - port: 81\n  kind: Service\n  apiVersion: v1\n  metadata: {name: late, namespace: shop}\n- apiVersion: apps/v1\n  kind: Deployment\n  metadata: {name: web}\n";
     let json = "---\n{\"apiVersion\": \"v1\", \"kind\": \"ServiceList\", \"metadata\": {},\n\t\"items\": [{\"metadata\": {\"name\": \"json\"}, \"spec\": {\"ports\": [{\"port\": 82}]}}]}\n";
