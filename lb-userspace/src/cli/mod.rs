@@ -144,7 +144,7 @@ impl Datapath for NoDatapath {
 }
 
 /// Runs the command that this process was started with.
-pub fn main(datapath: &dyn Datapath) -> ExitCode {
+pub fn main(datapath: &'static dyn Datapath) -> ExitCode {
     match run(Cli::parse(), datapath) {
         Ok(exit) => exit.into(),
         Err(failure) => {
@@ -154,7 +154,7 @@ pub fn main(datapath: &dyn Datapath) -> ExitCode {
     }
 }
 
-fn run(cli: Cli, datapath: &dyn Datapath) -> Result<Exit, Failure> {
+fn run(cli: Cli, datapath: &'static dyn Datapath) -> Result<Exit, Failure> {
     match cli.command {
         Command::Agent(args) => agent::run(args, datapath),
         Command::Plan(args) => plan::run(args),

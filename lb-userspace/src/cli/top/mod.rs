@@ -8,7 +8,8 @@ mod tables;
 use std::{
     io::{IsTerminal as _, stdin, stdout},
     path::PathBuf,
-    sync::mpsc::{Receiver, RecvTimeoutError, channel},
+    sync::mpsc::{Receiver, channel},
+    thread,
     time::Duration,
 };
 
@@ -62,7 +63,7 @@ pub struct Args {
     output: String,
 }
 
-pub(super) fn run(args: &Args, datapath: &dyn Datapath) -> Result<Exit, Failure> {
+pub(super) fn run(args: &Args, datapath: &'static dyn Datapath) -> Result<Exit, Failure> {
     let mut feed = match &args.replay {
         Some(file) => Feed::recorded(file)?,
         None => Feed::Live { place: args.place.clone(), datapath, before: None },
@@ -99,7 +100,7 @@ fn record(feed: &mut Feed<'_>, once: bool, pause: Duration) -> Result<Exit, Fail
         }
         if matches!(feed, Feed::Live { .. }) {
             // The pace that was asked for: nothing is waited for.
-            std::thread::sleep(pause);
+            thread::sleep(pause);
         }
     }
     Ok(Exit::Fine)
@@ -122,34 +123,31 @@ fn infallible(never: std::convert::Infallible) -> Failure {
 }
 
 /// Draws what comes, and does what keys say.
-fn watch(app: &mut App, mut feed: Feed<'_>, pause: Duration) -> Result<Exit, Failure> {
+fn watch(app: &mut App, feed: Feed<'static>, pause: Duration) -> Result<Exit, Failure> {
     let broken = |error: std::io::Error| {
         Failure::new(Exit::Error, format_args!("the terminal: {error}"), "use --once, or -o json")
     };
-    let (frames_in, frames) = channel();
-    let (stop, stopped) = channel::<()>();
-    let outcome = std::thread::scope(|scope| {
-        // Questions are asked beside the keys: an agent that is slow to answer holds none of them up.
-        scope.spawn(move || {
-            loop {
-                let next = feed.next().transpose();
-                let is_over = next.is_none();
-                if next.is_some_and(|next| frames_in.send(next).is_err()) || is_over {
-                    break;
-                }
-                match stopped.recv_timeout(pause) {
-                    Err(RecvTimeoutError::Timeout) => {}
-                    Ok(()) | Err(RecvTimeoutError::Disconnected) => break,
-                }
-            }
-        });
-        let mut terminal = ratatui::try_init().map_err(broken)?;
-        let outcome = follow(app, &mut terminal, &frames).map_err(broken);
-        ratatui::restore();
-        drop(stop);
-        outcome
-    });
+    let frames = ask_beside(feed, pause);
+    let mut terminal = ratatui::try_init().map_err(broken)?;
+    let outcome = follow(app, &mut terminal, &frames).map_err(broken);
+    ratatui::restore();
     outcome.map(|()| Exit::Fine)
+}
+
+/// Asks beside the keys, as long as somebody takes the answers: an agent that is slow to answer holds
+/// up no key, nor who leaves.
+fn ask_beside(mut feed: Feed<'static>, pause: Duration) -> Receiver<Result<Frame, Failure>> {
+    let (frames_in, frames) = channel();
+    thread::spawn(move || {
+        while let Some(next) = feed.next().transpose() {
+            if frames_in.send(next).is_err() {
+                break;
+            }
+            // The pace that was asked for: nothing is waited for.
+            thread::sleep(pause);
+        }
+    });
+    frames
 }
 
 fn follow(
@@ -180,4 +178,32 @@ fn follow(
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::{BufRead as _, BufReader, ErrorKind, Read as _},
+        os::unix::net::UnixListener,
+    };
+
+    use super::*;
+    use crate::cli::{NoDatapath, status::SocketArg};
+
+    #[test]
+    fn who_leaves_waits_for_no_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let socket = folder.path().join("lb.sock");
+        let listener = UnixListener::bind(&socket).unwrap();
+        let place = Place { socket: SocketArg { socket }, bpffs: folder.path().into() };
+        let feed = Feed::Live { place, datapath: &NoDatapath, before: None };
+        let frames = ask_beside(feed, Duration::from_secs(1));
+        let (stream, _) = listener.accept().unwrap();
+        let mut agent = BufReader::new(stream);
+        agent.read_line(&mut String::new()).unwrap();
+        drop(frames);
+        // Who asked has not given up: it is still waiting, and this is not.
+        agent.get_ref().set_nonblocking(true).unwrap();
+        assert_eq!(agent.read(&mut [0]).unwrap_err().kind(), ErrorKind::WouldBlock);
+    }
 }
