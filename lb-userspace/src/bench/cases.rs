@@ -25,8 +25,6 @@ use crate::{
     model::{Family, Node},
 };
 
-/// As many flows as there are in the largest case, unless fewer are wanted.
-const MANY: u32 = 1 << 20;
 /// As many flows of IPv6.
 const MANY_V6: u32 = 1 << 16;
 /// Packets for somebody else, all different.
@@ -87,7 +85,7 @@ impl Stage {
     pub fn set_up(wanted: &Wanted, tell: &Tell<'_>) -> Result<Self, Failure> {
         let set_up = |what: &str, at: u32| tell(what, Some(SET_UP * f64::from(at) / 6.0));
         let network = Network::enter()?;
-        let many = wanted.flows.unwrap_or(MANY);
+        let many = wanted.flows;
         let harness = Harness::load(8 * dialled(many), 3 * MANY_V6, many)?;
         let mut stage =
             Self { harness, worlds: Vec::new(), cases: Vec::new(), many, _network: network };
@@ -202,7 +200,8 @@ impl Stage {
     }
 
     fn flood(&mut self) -> Result<(), Failure> {
-        let (world, slot) = self.world(lb_common::limits::FLOW_SETS_V4, ONE)?;
+        // As large as by default for a flood of a million, four times what is let in.
+        let (world, slot) = self.world((self.many / 32).next_power_of_two(), ONE)?;
         let dst = destination::<V4>(&self.worlds[world], 0)?;
         let mut flood = |network| {
             let mut stamps: Vec<_> = (0..self.many)

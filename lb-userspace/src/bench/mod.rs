@@ -36,14 +36,19 @@ pub use self::{
 };
 use crate::cli::{Exit, Failure};
 
+/// Flows of the largest cases, unless fewer are wanted.
+pub const MANY: u32 = 1 << 20;
+/// With fewer a case about many flows would be about something else.
+pub const FEWEST: u32 = 1 << 14;
+
 /// What shall be measured.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Wanted {
     /// Names of cases; none means all. A name stands for those that begin with it and a dash, too.
     pub cases: Vec<String>,
     pub quick: bool,
-    /// As many flows as there are in the largest case, if not 1,048,576.
-    pub flows: Option<u32>,
+    /// As many flows as there are in the largest cases: [`FEWEST`] to [`MANY`].
+    pub flows: u32,
     /// Only the control plane, with a cluster of this size.
     pub sync: Option<Size>,
     /// The same through the API server that this file names.
@@ -94,6 +99,12 @@ pub const CASES: &[(&str, &str)] = &[
     ),
     ("memory", "what the agent's tables take of its memory"),
 ];
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self { cases: Vec::new(), quick: false, flows: MANY, sync: None, kubeconfig: None }
+    }
+}
 
 impl Wanted {
     fn selects(&self, name: &str) -> bool {

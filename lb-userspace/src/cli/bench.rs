@@ -8,7 +8,7 @@ use super::{
     Datapath, Exit, Failure,
     output::{FormatArg, show},
 };
-use crate::bench::{CASES, Size, Step, Wanted, compare, html};
+use crate::bench::{self, CASES, Size, Step, Wanted, compare, html};
 
 /// Measure what packets, changes and restarts cost on this machine
 #[derive(Debug, clap::Args)]
@@ -28,6 +28,10 @@ pub struct Args {
     /// Shorter rounds
     #[arg(long)]
     quick: bool,
+    /// As many flows as there are in the largest cases; with fewer, a machine needs less memory
+    #[arg(long, value_name = "N", default_value_t = bench::MANY,
+        value_parser = clap::value_parser!(u32).range(i64::from(bench::FEWEST)..=i64::from(bench::MANY)))]
+    flows: u32,
     #[command(flatten)]
     format: FormatArg,
 }
@@ -62,14 +66,14 @@ fn cases() -> String {
 }
 
 pub(super) fn run(args: Args, datapath: &dyn Datapath) -> Result<Exit, Failure> {
-    let Args { part, cases, compare, html, quick, format } = args;
+    let Args { part, cases, compare, html, quick, flows, format } = args;
     let old = compare.as_deref().map(compare::read).transpose()?;
     let (wanted, format) = match part {
         Some(Part::Sync { services, endpoints, quick, kubeconfig, format }) => {
             let sync = Some(Size { services: services.max(1), endpoints: endpoints.max(1) });
             (Wanted { quick, sync, kubeconfig, ..Wanted::default() }, format)
         }
-        None => (Wanted { cases: checked(cases)?, quick, ..Wanted::default() }, format),
+        None => (Wanted { cases: checked(cases)?, quick, flows, ..Wanted::default() }, format),
     };
     let bar = bar();
     let measured = datapath.bench(&wanted, &|step| show_step(&bar, step));

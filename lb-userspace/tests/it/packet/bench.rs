@@ -46,6 +46,34 @@ fn keys(object: &Value) -> BTreeSet<String> {
     object.as_object().expect("an object").keys().cloned().collect()
 }
 
+#[test]
+fn what_is_nanoseconds_is_told_against_the_floor_with_as_many_flows_as_were_asked_for() {
+    let cases = measured(&["--flows", "16384", "--case", "syn-flood", "--case", "dsr-v4"]);
+    let names: Vec<_> = cases.keys().map(String::as_str).collect();
+    assert_eq!(names, ["dsr-v4", "floor", "syn-flood"]);
+    for case in cases.values() {
+        let net = case["net_ns"].as_f64().unwrap();
+        assert!(net > 0.0 && net < case["raw_ns"].as_f64().unwrap(), "{case}");
+    }
+    // The last of its name is the largest.
+    assert_eq!(cases["dsr-v4"]["flows"], 16_384);
+    assert_eq!(cases["floor"]["ratio_floor"], 1.0);
+    assert!(cases["floor"]["target"].is_null());
+    let flood = &cases["syn-flood"];
+    let figure = flood["ratio_floor"].as_f64().unwrap();
+    assert_eq!(flood["target"], 1.25);
+    assert_eq!(flood["met"], figure <= 1.25, "{flood}");
+}
+
+#[test]
+fn as_few_flows_as_say_nothing_about_many_are_refused() {
+    for flows in ["0", "16383", "1048577", "many"] {
+        let outcome = lb(&["bench", "--flows", flows]);
+        assert_eq!(outcome.code, 2, "{outcome:?}");
+        assert!(outcome.stderr.contains("--flows"), "{outcome:?}");
+    }
+}
+
 /// With copies of names, and what was freed kept, a cluster of that size took 50.
 const MEGABYTES: f64 = 20.0;
 
