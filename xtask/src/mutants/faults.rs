@@ -299,6 +299,20 @@ pub(super) const FAULTS: &[Fault] = &[
         level: Level::Packet,
     },
     Fault {
+        name: "a-table-that-is-shared-stays-locked",
+        file: "lb-userspace/src/agent/state.rs",
+        find: "        maps.mend_flows();\n",
+        replace: "",
+        level: Level::Netns,
+    },
+    Fault {
+        name: "an-agent-of-root-s-keeps-what-root-has",
+        file: "lb-userspace/src/agent/privileges.rs",
+        find: "held.intersection(&needed(config, &held)).copied().collect()",
+        replace: "held.union(&needed(config, &held)).copied().collect()",
+        level: Level::Netns,
+    },
+    Fault {
         name: "uninstall-forgets-the-hooks",
         file: "lb-userspace/src/datapath/removal.rs",
         find: "[links_folder(bpffs), maps, new, old]",

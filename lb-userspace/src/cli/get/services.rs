@@ -77,9 +77,8 @@ impl Row for BackendRow {
     const NOTHING: &'static str = "no backends";
 
     fn cells(&self) -> Vec<String> {
-        let port = if self.port_name.is_empty() { &self.protocol } else { &self.port_name };
         vec![
-            format!("{}/{}:{port}", self.namespace, self.service),
+            self.port_of(),
             SocketAddr::new(self.address, self.port).to_string(),
             self.node.clone().unwrap_or_else(|| "-".into()),
             self.state.clone(),
@@ -102,5 +101,34 @@ impl Row for BackendRow {
 
     fn service(&self) -> Option<(&str, &str)> {
         Some((&self.namespace, &self.service))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_without_a_name_is_called_as_in_the_tables_of_flows_and_drops() {
+        let row = BackendRow {
+            namespace: "shop".into(),
+            service: "web".into(),
+            port_name: String::new(),
+            protocol: "TCP".into(),
+            address: [10, 1, 1, 3].into(),
+            port: 8080,
+            node: None,
+            state: "active".into(),
+            weight: 1,
+            share: 100.0,
+            connections: 0,
+            packets: 0,
+            bytes: 0,
+            open_flows: 0,
+            last_seen_seconds: None,
+            rate: None,
+        };
+        assert_eq!(row.cells()[0], "shop/web");
+        assert_eq!(BackendRow { port_name: "http".into(), ..row }.cells()[0], "shop/web:http");
     }
 }
