@@ -40,8 +40,12 @@ where
     stream::iter(objects).for_each_concurrent(AT_ONCE, create).await;
 }
 
-/// What the maps take, as `lb get maps` says and as is recorded of them: without those that grow with
-/// what is in them, of which nothing is recorded.
+/// Bytes that an entry adds to a map that grows: key and value, each rounded up to eight, and the
+/// kernel's 48.
+const ENTRIES: [(&str, u64); 3] =
+    [("FRONTENDS_V4", 72), ("SERVICE_NAMES", 312), ("BACKEND_NAMES", 312)];
+
+/// What the maps take, as `lb get maps` says and as is recorded of empty ones and known of entries.
 fn map_bytes(agent: &Agent) -> (u64, u64) {
     let listed = agent.json(["get", "maps"]).unwrap();
     let cpus = aya::util::nr_cpus().unwrap() as u64;
@@ -51,9 +55,11 @@ fn map_bytes(agent: &Agent) -> (u64, u64) {
         let recorded = rows.filter(|(name, _)| map["name"] == *name).map(|(_, bytes)| bytes);
         let recorded: u64 = recorded.map(|bytes| bytes.parse::<u64>().unwrap()).sum();
         let shares = if map["type"] == "per-cpu-array" { cpus } else { 1 };
+        let entry = ENTRIES.iter().find(|(name, _)| map["name"] == *name);
+        let entries = entry.map_or(0, |(_, bytes)| bytes * map["used"].as_u64().unwrap());
         if recorded > 0 {
             told += map["bytes"].as_u64().unwrap();
-            budget += recorded * shares;
+            budget += recorded * shares + entries;
         }
     }
     (told, budget)
