@@ -19,6 +19,10 @@ pub const UPLINK_NAME: &str = "up0";
 pub const FAR: &str = "far0";
 /// The index of the other end.
 pub const FAR_INDEX: u32 = 8;
+/// Index of the first of [`IDLE`] interfaces that nothing passes.
+pub const IDLE_FIRST: u32 = 9;
+/// How many of them there are.
+pub const IDLE: u32 = 6;
 /// This node's addresses.
 pub const NODE: [&str; 2] = ["192.0.2.1", "2001:db8::1"];
 /// What a pod of this node has as its address.
@@ -27,6 +31,9 @@ pub const POD: [u8; 4] = [10, 244, 1, 7];
 const SET_UP: &str = "\
 link set dev lo up
 link add dev up0 index 7 address 02:00:00:00:00:aa type veth peer name far0 index 8
+link add dev idle0 index 9 type veth peer name idle1 index 10
+link add dev idle2 index 11 type veth peer name idle3 index 12
+link add dev idle4 index 13 type veth peer name idle5 index 14
 link set dev far0 address 02:00:00:00:00:bb
 link set dev far0 up
 link set dev up0 up
