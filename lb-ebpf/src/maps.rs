@@ -203,7 +203,8 @@ pub fn notes(notes: &PerCpuArray<Notes>) -> Option<&mut Notes> {
 /// The value of a key, copied.
 #[inline(always)]
 fn copied<K, V: Copy>(map: &HashMap<K, V>, key: &K) -> Option<V> {
-    // SAFETY: the map is not preallocated: a value is not reused while it is read.
+    // SAFETY: all bytes are valid values. What was removed may be another key's at once (since kernel
+    // 6.1 maps have an allocator of their own): in that moment the copy may be of that one.
     unsafe { map.get(key) }.copied()
 }
 

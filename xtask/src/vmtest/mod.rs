@@ -84,6 +84,7 @@ const TESTS: &[&str] = &["packet::"];
 const LEFT_OUT: &[&str] = &[
     // What packets cost says nothing where every instruction is computed, and what maps take is another
     // number on each kernel.
+    "packet::bench::",
     "packet::budgets::",
     // Loads the programs once for every write of a reconcile.
     "packet::crash::",
