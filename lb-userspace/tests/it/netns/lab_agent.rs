@@ -5,14 +5,15 @@ use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use lb_userspace::lab::{Agent, AgentOptions, Host, Lab};
 
-/// Writes down how it was called; says that it is not ready for the first two times.
+/// Writes down how it was called; says that it is not ready for the first two times, nor before there is
+/// an agent.
 const SCRIPT: &str = r#"#!/bin/sh
 here=$(dirname "$0")
 echo "$@ socket=$LB_SOCKET" >> "$here/calls"
 case $1 in
     agent) exec sleep 1000 ;;
     status)
-        [ "$(grep -c ^status "$here/calls")" -gt 2 ] || exit 3
+        grep -q ^agent "$here/calls" && [ "$(grep -c ^status "$here/calls")" -gt 2 ] || exit 3
         echo '{"lines": [{"key": "Last sync", "level": "ok"}]}' ;;
     get) echo '{"items": [1]}' ;;
     *) echo "no such verb" >&2; exit 2 ;;
@@ -67,7 +68,7 @@ fn an_agent_gets_pins_a_socket_and_a_cgroup_that_are_its_nodes_alone() {
 
 #[test]
 fn an_agent_is_waited_for_until_its_status_is_well() {
-    assert_eq!(world("ready").calls("status").len(), 3);
+    assert!(world("ready").calls("status").len() >= 3);
 }
 
 #[test]
@@ -78,8 +79,9 @@ fn a_killed_agent_is_gone_and_can_be_started_again() {
     assert_eq!(world.threads(), "");
     assert!(world.agent.kill().is_err(), "there is none to kill");
 
+    fs::remove_file(&world.calls).unwrap();
     world.agent.restart().unwrap();
-    assert_eq!(world.calls("agent").len(), 2);
+    assert_eq!(world.calls("agent").len(), 1);
     assert_ne!(world.threads(), "");
     world.agent.terminate().unwrap();
     assert_eq!(world.threads(), "");
