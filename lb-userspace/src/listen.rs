@@ -50,6 +50,7 @@ impl Listener for Bounded {
         let place = Arc::clone(&self.places).acquire_owned().await.ok();
         let (stream, from) = Listener::accept(&mut self.listener).await;
         let patience = self.patience;
+        // Nobody waits for it: it is what ends a connection that stays silent.
         (Connection { stream, end: Box::pin(sleep(patience)), patience, _place: place }, from)
     }
 
@@ -204,6 +205,7 @@ mod tests {
             write.write_all(&[*byte]).await.ok();
             regular.write_all(QUESTION).await.unwrap();
             assert!(answer(&mut regular).await.ends_with("well"));
+            // The pace of who sends slowly: nothing is waited for.
             sleep(patience / 20).await;
         }
         assert!(slow.is_finished(), "it still has its place");
