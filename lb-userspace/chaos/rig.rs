@@ -9,6 +9,7 @@
 //! connections there is the machine's doing.
 
 use std::{
+    collections::BTreeMap,
     fs,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -200,10 +201,31 @@ impl Rig {
 
     /// How often the programs ended a packet for that reason.
     pub(crate) fn drops(&self, reason: &str) -> Result<u64> {
+        Ok(self.all_drops()?.remove(reason).unwrap_or(0))
+    }
+
+    /// How often the programs ended a packet, by reason; only those that there were.
+    pub(crate) fn all_drops(&self) -> Result<BTreeMap<String, u64>> {
         let detail = self.status("Drops")?;
         let (_, all) = detail.split_once("in all: ").context("drops are told in all")?;
-        let number = all.split(", ").find_map(|part| part.strip_prefix(reason)?.strip_prefix(' '));
-        Ok(number.and_then(|number| number.parse().ok()).unwrap_or(0))
+        let parts = all.split(", ").filter(|part| *part != "none");
+        parts
+            .map(|part| {
+                let (reason, number) = part.split_once(' ').context("a reason and a number")?;
+                Ok((reason.to_owned(), number.parse()?))
+            })
+            .collect()
+    }
+
+    /// Gives the cluster another secret seed, which takes a new agent.
+    pub(crate) fn reseed(&mut self, secret: &str) -> Result<()> {
+        let file = self.lab.folder().join("seed");
+        self.agent.terminate()?;
+        if !file.exists() {
+            self.agent.also(&["--seed-file", &file.display().to_string()]);
+        }
+        fs::write(&file, secret)?;
+        self.agent.restart()
     }
 
     /// Everything that is pinned: paths below the pins' folder.

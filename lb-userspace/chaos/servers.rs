@@ -77,14 +77,19 @@ async fn repeat(mut stream: tokio::net::TcpStream, id: u8) {
     }
 }
 
-/// Answers with its number in front.
+/// What an answer to a datagram begins with: the backend's number, and the port that it saw the
+/// client at, which is another one for each flow.
+pub(crate) const HEAD: usize = 3;
+
+/// Repeats what it hears behind that.
 async fn datagrams(socket: std::net::UdpSocket, id: u8) {
     let socket = tokio::net::UdpSocket::from_std(socket).expect("a runtime");
     let mut buffer = [0; ROOM];
     loop {
         // An error is an ICMP message about an earlier answer: not this client's business.
-        let Ok((length, client)) = socket.recv_from(&mut buffer[1..]).await else { continue };
+        let Ok((length, client)) = socket.recv_from(&mut buffer[HEAD..]).await else { continue };
         buffer[0] = id;
-        socket.send_to(&buffer[..=length], client).await.ok();
+        buffer[1..HEAD].copy_from_slice(&client.port().to_be_bytes());
+        socket.send_to(&buffer[..HEAD + length], client).await.ok();
     }
 }

@@ -13,11 +13,11 @@ use lb_userspace::lab::{Host, Task};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
-    sync::Semaphore,
+    sync::{Semaphore, watch},
     time::{sleep, timeout},
 };
 
-/// How often each connection asks.
+/// How often each connection asks, and how long an answer may take before that is noted.
 const EVERY: Duration = Duration::from_secs(1);
 /// A connection that hears nothing for so long is lost.
 const LOST: Duration = Duration::from_secs(15);
@@ -41,7 +41,7 @@ pub(crate) struct Seen {
     pub(crate) exchanges: usize,
     /// The longest that one waited for an answer.
     pub(crate) longest: Duration,
-    /// Answers that took more than a second.
+    /// Questions that waited for more than a second: those answered since, and those still open.
     pub(crate) slow: usize,
 }
 
@@ -55,53 +55,139 @@ impl Seen {
     }
 }
 
-#[derive(Debug, Default)]
+/// One connection.
+#[derive(Clone, Debug, Default)]
+struct One {
+    /// Who answers; none before it was opened and after it ended.
+    by: Option<u8>,
+    answers: usize,
+    /// Since when a question is open.
+    asked: Option<Instant>,
+}
+
+impl One {
+    fn waits_long(&self) -> bool {
+        self.by.is_some() && self.asked.is_some_and(|at| at.elapsed() > EVERY)
+    }
+}
+
+#[derive(Debug)]
+struct State {
+    seen: Seen,
+    each: Vec<One>,
+}
+
+impl State {
+    fn seen(&self) -> Seen {
+        let open = self.each.iter().filter(|one| one.waits_long()).count();
+        Seen { slow: self.seen.slow + open, ..self.seen.clone() }
+    }
+
+    fn begins(&mut self, number: usize, id: u8) {
+        self.each[number].by = Some(id);
+        *self.seen.alive.entry(id).or_default() += 1;
+    }
+
+    fn answered(&mut self, number: usize, took: Duration) {
+        self.each[number].answers += 1;
+        self.each[number].asked = None;
+        self.seen.exchanges += 1;
+        self.seen.longest = self.seen.longest.max(took);
+        self.seen.slow += usize::from(took > EVERY);
+    }
+
+    /// It has ended; who was on its other end.
+    fn ends(&mut self, number: usize) -> u8 {
+        let id = self.each[number].by.take().unwrap_or_default();
+        *self.seen.alive.entry(id).or_default() -= 1;
+        id
+    }
+}
+
+#[derive(Debug)]
 struct Log {
-    seen: Mutex<Seen>,
+    state: Mutex<State>,
     changed: Condvar,
 }
 
 impl Log {
-    fn note(&self, change: impl FnOnce(&mut Seen)) {
+    fn note(&self, change: impl FnOnce(&mut State)) {
         change(&mut self.lock());
         self.changed.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Waits until that is so.
+    fn when(&self, deadline: Instant, mut fits: impl FnMut(&State) -> bool) -> Result<()> {
+        let mut state = self.lock();
+        while !fits(&state) {
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+                bail!("connections did not get there: {:?}", state.seen());
+            };
+            let woken = self.changed.wait_timeout(state, left);
+            state = woken.unwrap_or_else(PoisonError::into_inner).0;
+        }
+        Ok(())
+    }
+}
+
+/// When connections ask.
+#[derive(Clone, Debug)]
+enum Pace {
+    /// Every second, whatever happens.
+    Steady,
+    /// Once each time that the number grows; idle in between.
+    Idle(watch::Receiver<usize>),
 }
 
 /// Connections that are held until this is dropped.
 #[derive(Debug)]
 pub(crate) struct Streams {
     log: Arc<Log>,
+    /// For idle ones: how often they were told to ask.
+    told: Option<watch::Sender<usize>>,
     _task: Task,
 }
 
 impl Streams {
-    /// Opens `count` connections; returns when each has been, or could not be.
+    /// Opens `count` connections, of which each asks once a second; returns when each has been, or
+    /// could not be.
     pub(crate) fn open(host: &Host, target: SocketAddr, count: usize) -> Result<Self> {
-        let streams = Self::start(host, target, count);
+        Self::start(host, target, count, None)
+    }
+
+    /// As [`Streams::open`], but they say nothing until [`Streams::rounds`] has them ask.
+    pub(crate) fn idle(host: &Host, target: SocketAddr, count: usize) -> Result<Self> {
+        Self::start(host, target, count, Some(watch::Sender::new(0)))
+    }
+
+    fn start(
+        host: &Host,
+        target: SocketAddr,
+        count: usize,
+        told: Option<watch::Sender<usize>>,
+    ) -> Result<Self> {
+        let state = State { seen: Seen::default(), each: vec![One::default(); count] };
+        let log = Arc::new(Log { state: Mutex::new(state), changed: Condvar::new() });
+        let written = Arc::clone(&log);
+        let pace = told.as_ref().map_or(Pace::Steady, |told| Pace::Idle(told.subscribe()));
+        let task = Task::start(host, move || async move {
+            let gate = Arc::new(Semaphore::new(AT_ONCE));
+            let all = (0..count).map(|number| {
+                hold(target, number, pace.clone(), Arc::clone(&written), Arc::clone(&gate))
+            });
+            futures::future::join_all(all.map(tokio::spawn)).await;
+        });
+        let streams = Self { log, told, _task: task };
         streams.wait(OPENING, |seen| seen.alive() + seen.reset() + seen.failed >= count)?;
         Ok(streams)
     }
 
-    /// As [`Streams::open`], without the wait.
-    pub(crate) fn start(host: &Host, target: SocketAddr, count: usize) -> Self {
-        let log = Arc::new(Log::default());
-        let written = Arc::clone(&log);
-        let task = Task::start(host, move || async move {
-            let gate = Arc::new(Semaphore::new(AT_ONCE));
-            let all = (0..count)
-                .map(|number| hold(target, number, count, Arc::clone(&written), Arc::clone(&gate)));
-            futures::future::join_all(all.map(tokio::spawn)).await;
-        });
-        Self { log, _task: task }
-    }
-
     pub(crate) fn seen(&self) -> Seen {
-        self.log.lock().clone()
+        self.log.lock().seen()
     }
 
     /// Waits until what was seen is as it should be.
@@ -110,59 +196,82 @@ impl Streams {
         patience: Duration,
         mut fits: impl FnMut(&Seen) -> bool,
     ) -> Result<Seen> {
-        let deadline = Instant::now() + patience;
-        let mut seen = self.log.lock();
-        while !fits(&seen) {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
-                bail!("connections did not get there: {seen:?}");
-            };
-            let woken = self.log.changed.wait_timeout(seen, left);
-            seen = woken.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        Ok(seen.clone())
+        self.log.when(Instant::now() + patience, |state| fits(&state.seen))?;
+        Ok(self.seen())
     }
 
-    /// Waits until every living connection has been answered so many times more.
+    /// Waits until each of the living connections has been answered so many times more, or has ended.
     pub(crate) fn rounds(&self, rounds: usize) -> Result<Seen> {
-        let from = self.seen().exchanges;
-        let patience = Duration::from_secs(60) + LOST;
-        self.wait(patience, |seen| seen.exchanges >= from + rounds * seen.alive())
+        (0..rounds).try_for_each(|_| self.round())?;
+        Ok(self.seen())
+    }
+
+    fn round(&self) -> Result<()> {
+        let from = self.log.lock().each.clone();
+        if let Some(told) = &self.told {
+            told.send_modify(|times| *times += 1);
+        }
+        let deadline = Instant::now() + EVERY + LOST + LOST;
+        for (number, from) in from.iter().enumerate() {
+            self.log.when(deadline, |state| {
+                let now = &state.each[number];
+                now.by.is_none() || now.answers > from.answers
+            })?;
+        }
+        Ok(())
     }
 }
 
-async fn hold(target: SocketAddr, number: usize, of: usize, log: Arc<Log>, gate: Arc<Semaphore>) {
+async fn hold(
+    target: SocketAddr,
+    number: usize,
+    mut pace: Pace,
+    log: Arc<Log>,
+    gate: Arc<Semaphore>,
+) {
     let opening = async {
         let _pass = gate.acquire().await;
         open(target).await
     };
     let Ok((mut stream, id)) = opening.await else {
-        return log.note(|seen| seen.failed += 1);
+        return log.note(|state| state.seen.failed += 1);
     };
-    log.note(|seen| *seen.alive.entry(id).or_default() += 1);
-    // Spread over the time between two questions.
+    log.note(|state| state.begins(number, id));
     // Spread over a round, so that they do not all speak at once.
-    sleep(EVERY.mul_f64(number as f64 / of.max(1) as f64)).await;
+    let spread = EVERY.mul_f64(number as f64 / log.lock().each.len() as f64);
+    if matches!(pace, Pace::Steady) {
+        sleep(spread).await;
+    }
     loop {
+        if let Pace::Idle(told) = &mut pace {
+            if told.changed().await.is_err() {
+                return;
+            }
+            sleep(spread).await;
+        }
         let begun = Instant::now();
+        log.lock().each[number].asked = Some(begun);
         let answer = timeout(LOST, ask(&mut stream)).await;
         let took = begun.elapsed();
-        let end = |change: fn(&mut Seen, u8)| {
-            log.note(|seen| {
-                *seen.alive.entry(id).or_default() -= 1;
-                change(seen, id);
-            });
-        };
         match answer {
-            Err(_elapsed) => return end(|seen, _| seen.lost += 1),
-            Ok(Err(_)) => return end(|seen, id| *seen.reset.entry(id).or_default() += 1),
-            Ok(Ok(())) => log.note(|seen| {
-                seen.exchanges += 1;
-                seen.longest = seen.longest.max(took);
-                seen.slow += usize::from(took > EVERY);
-            }),
+            Err(_elapsed) => {
+                return log.note(|state| {
+                    state.ends(number);
+                    state.seen.lost += 1;
+                });
+            }
+            Ok(Err(_)) => {
+                return log.note(|state| {
+                    let id = state.ends(number);
+                    *state.seen.reset.entry(id).or_default() += 1;
+                });
+            }
+            Ok(Ok(())) => log.note(|state| state.answered(number, took)),
         }
-        // The pace of a connection: nothing is waited for.
-        sleep(EVERY.saturating_sub(took)).await;
+        if matches!(pace, Pace::Steady) {
+            // The pace of a connection: nothing is waited for.
+            sleep(EVERY.saturating_sub(took)).await;
+        }
     }
 }
 

@@ -12,6 +12,8 @@ use anyhow::{Context as _, Result, ensure};
 use lb_userspace::lab::{Host, Task};
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::servers::HEAD;
+
 /// How long an answer may take.
 const ANSWER: Duration = Duration::from_secs(2);
 
@@ -88,7 +90,9 @@ async fn ask(
                 }
             }
             Ok((length, _)) = socket.recv_from(&mut buffer) => {
-                let Some((id, number)) = buffer[..length].split_first() else { continue };
+                let Some(([id, _, _], number)) = buffer[..length].split_first_chunk::<HEAD>() else {
+                    continue;
+                };
                 let Ok(number) = <[u8; 8]>::try_from(number) else { continue };
                 let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
                 *heard.by.entry(*id).or_default() += 1;
@@ -99,9 +103,13 @@ async fn ask(
     }
 }
 
-/// Flows that are silent: sockets that have asked twice, and been answered twice by the same.
+/// Who answers a flow, and the source port that our rules gave it there: a flow that was lost and is
+/// opened anew may meet the same backend, but by another port.
+type By = [u8; HEAD];
+
+/// Flows that are silent: sockets that have asked twice, and been answered twice as the same flow.
 pub(crate) struct Flows {
-    sockets: Vec<(std::net::UdpSocket, u8)>,
+    sockets: Vec<(std::net::UdpSocket, By)>,
 }
 
 impl Flows {
@@ -115,9 +123,9 @@ impl Flows {
         };
         let sockets = host.run(|| (0..count).map(|_| open()).collect::<io::Result<Vec<_>>>())?;
         let answered = sockets.into_iter().map(|socket| {
-            let id = who(&socket).context("a UDP flow gets no answer")?;
-            ensure!(who(&socket).is_ok_and(|again| again == id), "a UDP flow changed its backend");
-            Ok((socket, id))
+            let by = who(&socket).context("a UDP flow gets no answer")?;
+            ensure!(who(&socket).is_ok_and(|again| again == by), "a UDP flow is another at once");
+            Ok((socket, by))
         });
         Ok(Self { sockets: answered.collect::<Result<_>>()? })
     }
@@ -126,21 +134,22 @@ impl Flows {
         self.sockets.len()
     }
 
-    /// How many still get their answer from the same.
+    /// How many are still the same flow to the same backend.
     pub(crate) fn ask_again(&self) -> usize {
         let same =
-            |(socket, id): &&(std::net::UdpSocket, u8)| who(socket).is_ok_and(|by| by == *id);
+            |(socket, by): &&(std::net::UdpSocket, By)| who(socket).is_ok_and(|now| now == *by);
         self.sockets.iter().filter(same).count()
     }
 }
 
-/// Who answers. A datagram may be lost on a busy machine: it is asked three times.
-fn who(socket: &std::net::UdpSocket) -> io::Result<u8> {
+/// Who answers, and how. A datagram may be lost on a busy machine: it is asked three times.
+fn who(socket: &std::net::UdpSocket) -> io::Result<By> {
     let mut answer = [0; 64];
     let mut ask = || {
         socket.send(b"who?")?;
-        socket.recv(&mut answer)?;
-        Ok(answer[0])
+        let length = socket.recv(&mut answer)?;
+        let head = answer[..length].first_chunk::<HEAD>();
+        head.copied().ok_or_else(|| io::ErrorKind::InvalidData.into())
     };
     ask().or_else(|_: io::Error| ask()).or_else(|_| ask())
 }

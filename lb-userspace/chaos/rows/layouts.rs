@@ -55,6 +55,5 @@ pub(super) fn there_and_back(scale: &Scale) -> Result<Outcome> {
     }
     let seen = held.rounds(1)?;
     outcome.undisturbed(&seen, &control.seen());
-    outcome.prompt(&seen, scale);
     Ok(outcome)
 }

@@ -26,11 +26,22 @@ pub enum AskError {
 /// Asks the agent, and waits for the answer.
 pub fn ask(socket: &Path, request: &Request) -> Result<Response, AskError> {
     let line = exchange(socket, request)
-        .map_err(|error| AskError::Unreachable { socket: socket.into(), error })?;
+        .map_err(|error| AskError::Unreachable { socket: socket.into(), error: told(error) })?;
     match serde_json::from_str(&line) {
         Ok(Response::Refused(why)) => Err(AskError::Refused(why)),
         Ok(response) => Ok(response),
         Err(error) => Err(AskError::Answer(error.to_string())),
+    }
+}
+
+/// A process that is stopped keeps its socket: the kernel calls that unavailable.
+fn told(error: io::Error) -> io::Error {
+    match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            let what = format!("it has not answered for {} s", PATIENCE.as_secs());
+            io::Error::new(io::ErrorKind::TimedOut, what)
+        }
+        _ => error,
     }
 }
 

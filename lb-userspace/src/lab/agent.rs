@@ -168,7 +168,8 @@ impl Agent {
         self.end(Signal::SIGTERM)
     }
 
-    fn end(&mut self, signal: Signal) -> Result<()> {
+    /// A signal that ends it; returns when the process is gone.
+    pub fn end(&mut self, signal: Signal) -> Result<()> {
         self.process.take().context("no agent runs")?.end(signal)?;
         Ok(())
     }

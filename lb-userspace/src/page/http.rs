@@ -22,7 +22,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::{Feed, PAGE, Source};
-use crate::api::Frame;
+use crate::{api::Frame, listen::Bounded};
 
 /// Viewers at one time.
 const VIEWERS: usize = 16;
@@ -67,7 +67,9 @@ pub async fn serve<S: Source>(
     cancel: CancellationToken,
 ) -> io::Result<()> {
     let router = router(source, cancel.clone());
-    axum::serve(listener, router).with_graceful_shutdown(cancel.cancelled_owned()).await
+    axum::serve(Bounded::new(listener), router)
+        .with_graceful_shutdown(cancel.cancelled_owned())
+        .await
 }
 
 async fn by_address(request: Request, next: Next) -> Response {
