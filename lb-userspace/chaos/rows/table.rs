@@ -87,36 +87,35 @@ pub(crate) const ROWS: &[Row] = &[
         "packet::dsr::every_prefix_of_an_envelope",
     ]),
     row(16, "IPv4 options, and lengths that lie", Slow, None).with(&[
-        "packet::extras::ipv4_options",
+        "packet::extras::headers::ipv4_options",
         "packet::odd::header_lengths",
         "packet::odd::lengths_",
         "packet::odd::tcp_headers_whose_own_length",
     ]),
-    row(17, "fragments", Slow, None).with(&[
-        "packet::extras::eight_kilobytes",
-        "packet::extras::fragments_",
-        "packet::extras::what_comes_before_its_first",
-        "packet::extras::a_fragment_twice",
-        "netns::mtu::datagrams_in_parts",
+    row(17, "fragments", Slow, None)
+        .with(&["packet::extras::parts::", "netns::mtu::datagrams_in_parts"]),
+    row(18, "IPv6 extension headers", Slow, None).with(&[
+        "packet::extras::headers::ipv6_extension_headers",
+        "packet::extras::headers::chains_that",
     ]),
-    row(18, "IPv6 extension headers", Slow, None)
-        .with(&["packet::extras::ipv6_extension_headers", "packet::extras::chains_that"]),
     row(19, "wrong checksums", Slow, None).with(&[
         "packet::odd::a_transport_checksum_stays",
         "packet::odd::a_wrong_ip_checksum",
-        "packet::icmp::a_wrong_icmp_checksum",
+        "packet::icmp::errors::a_wrong_icmp_checksum",
         "packet::random::damage_on_the_way",
     ]),
-    row(20, "UDP checksums of zero", Slow, None)
-        .with(&["packet::odd::a_udp_checksum_of_zero", "packet::icmp::a_quoted_checksum_of_zero"]),
+    row(20, "UDP checksums of zero", Slow, None).with(&[
+        "packet::odd::a_udp_checksum_of_zero",
+        "packet::icmp::errors::a_quoted_checksum_of_zero",
+    ]),
     row(21, "VLANs, one in another, and priority tags", Guest, Some(odd::tagged))
         .with(&["packet::odd::frames_of_other_protocols", "packet::odd::any_ethertype"]),
     row(22, "jumbo frames and super-packets", Slow, Some(odd::jumbo))
         .with(&["netns::nodes::megabytes_pass_tc_egress"]),
     row(23, "ICMP errors, and hops that are too small", Slow, None).with(&[
-        "packet::icmp::an_error",
-        "packet::icmp::a_packet_too_big",
-        "packet::icmp::an_answer_too_big",
+        "packet::icmp::errors::an_error",
+        "packet::icmp::too_big::a_packet_too_big",
+        "packet::icmp::too_big::an_answer_too_big",
         "netns::mtu::ten_megabytes",
         "netns::dsr::connections_outlive",
     ]),
@@ -124,7 +123,7 @@ pub(crate) const ROWS: &[Row] = &[
         .with(&["packet::dsr::longer_packets_than_fit", "netns::dsr::ten_megabytes"]),
     row(25, "a backend that dials its own Service", Fast, Some(backends::hairpin)),
     row(26, "the same SYN on two CPUs at once", Slow, None)
-        .with(&["packet::race::", "packet::flows::a_retransmitted_syn"]),
+        .with(&["packet::race::", "packet::flows::backends::a_retransmitted_syn"]),
     row(27, "a port that is used again after its backend left", Fast, Some(backends::port_again)),
     row(28, "an API server that is down", Slow, None).with(&["kube::outage::"]).patient(),
     row(29, "an API server that is slow, lies, or forgets", Slow, None).with(&[
