@@ -11,26 +11,19 @@
 //!
 //! The router sends every load-balancer address to n1, where the agent is.
 
-use std::{
-    any::Any,
-    fs,
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
-    net::{IpAddr, Shutdown, SocketAddr, TcpStream},
-    path::PathBuf,
-    process::Stdio,
-    thread,
-    time::Instant,
-};
+mod pods;
+mod traffic;
 
-use lb_userspace::lab::{self, Agent, AgentOptions, Host, Lab, PATIENCE, Process, Server, link};
+use std::{fs, net::IpAddr, path::PathBuf, time::Instant};
+
+use lb_userspace::lab::{Agent, AgentOptions, Host, Lab, PATIENCE, link};
 use serde_json::Value;
 
+pub use self::{
+    pods::{ECHO_PORT, POD_PORT, Pod},
+    traffic::{Over, there_and_back},
+};
 use super::objects::NodeFacts;
-
-/// Where every pod listens, over TCP and UDP.
-pub const POD_PORT: u16 = 8080;
-/// Where every pod sends back all bytes.
-pub const ECHO_PORT: u16 = 8081;
 
 /// Addresses that the world outside dials.
 const SERVICES: [&str; 4] =
@@ -40,57 +33,6 @@ const SERVICES: [&str; 4] =
 pub const V4: usize = 0;
 pub const V6: usize = 1;
 pub const FAMILIES: [usize; 2] = [V4, V6];
-
-/// A transport.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Over {
-    Tcp,
-    Udp,
-}
-
-impl Over {
-    pub const BOTH: [Self; 2] = [Self::Tcp, Self::Udp];
-
-    /// Who answers there, asked from a new socket.
-    pub fn ask(self, from: &Host, target: SocketAddr) -> io::Result<String> {
-        match self {
-            Self::Tcp => lab::get(from, target),
-            Self::Udp => {
-                let answer = lab::udp_ask(from, target, "who?")?;
-                Ok(answer.trim_end_matches(" who?").to_owned())
-            }
-        }
-    }
-
-    /// The same in one word for comparing: the server's name, or what went wrong.
-    pub fn who(self, from: &Host, target: SocketAddr) -> String {
-        self.ask(from, target).unwrap_or_else(|error| error.to_string())
-    }
-
-    /// Whom a server there believes to talk to.
-    pub fn peer(self, from: &Host, target: SocketAddr) -> io::Result<SocketAddr> {
-        let answer = match self {
-            Self::Tcp => lab::get_path(from, target, "/peer")?,
-            Self::Udp => lab::udp_ask(from, target, "/peer")?,
-        };
-        let peer = answer.rsplit(' ').next().unwrap_or_default();
-        peer.parse().map_err(|_| io::Error::other(format!("no address: {answer}")))
-    }
-}
-
-/// A pod with its servers.
-pub struct Pod {
-    pub name: String,
-    /// The node's number, from 1.
-    pub node: u8,
-    pub host: Host,
-    /// IPv4 and IPv6.
-    pub addresses: [IpAddr; 2],
-    _servers: Servers,
-}
-
-/// They end when they are dropped.
-type Servers = Vec<Box<dyn Any>>;
 
 /// All machines. The lab goes last.
 pub struct World {
@@ -190,54 +132,6 @@ impl World {
         &self.nodes[usize::from(number) - 1]
     }
 
-    /// A pod with the `number`th address of its node's range; it answers over TCP and UDP.
-    pub fn pod(&self, node: u8, number: u8) -> Pod {
-        self.pod_with(node, number, serve)
-    }
-
-    /// The same where HTTP is answered by a process of its own: of thousands of connections, one process
-    /// may not have both ends.
-    pub fn busy_pod(&self, node: u8, number: u8) -> Pod {
-        self.pod_with(node, number, serve_apart)
-    }
-
-    fn pod_with(&self, node: u8, number: u8, serve: fn(&Host, &str) -> Servers) -> Pod {
-        let name = format!("pod-{node}-{number}");
-        let host = self.lab.pod(self.node(node), &name).unwrap();
-        link::plug((&host, "eth0"), (self.node(node), "pods"), &format!("v-{number}")).unwrap();
-        link::whole_checksums((&host, "eth0")).unwrap();
-        settle(name, host, node, number, serve)
-    }
-
-    /// The same with a kernel of its own, as far as the node's can tell: none of its sockets is one of
-    /// the node's. Its cable is called `tap-NUMBER`, and what it sends has partial checksums.
-    pub fn machine(&self, node: u8, number: u8) -> Pod {
-        let name = format!("vm-{node}-{number}");
-        let host = self.lab.host(&name).unwrap();
-        link::plug((&host, "eth0"), (self.node(node), "pods"), &format!("tap-{number}")).unwrap();
-        settle(name, host, node, number, serve)
-    }
-
-    /// The same without a switch: its cable ends at the node, which has a route there.
-    pub fn routed_machine(&self, node: u8, number: u8) -> Pod {
-        let (name, tap) = (format!("vm-{node}-{number}"), format!("tap-{number}"));
-        let host = self.lab.host(&name).unwrap();
-        link::veth((&host, "eth0"), (self.node(node), &tap)).unwrap();
-        let addresses = FAMILIES.map(|family| pod_address(node, number, family));
-        let gateways = ["169.254.1.1", "fe80::1"];
-        for ((own, gateway), length) in addresses.iter().zip(gateways).zip([32, 128]) {
-            self.node(node).address(&tap, &format!("{gateway}/{length}")).unwrap();
-            self.node(node).ip(&format!("route add {own}/{length} dev {tap}")).unwrap();
-            host.address("eth0", &format!("{own}/{length}")).unwrap();
-            host.ip(&format!(
-                "route add {gateway}/{length} dev eth0\nroute add default via {gateway} dev eth0"
-            ))
-            .unwrap();
-        }
-        let servers = serve(&host, &name);
-        Pod { name, node, host, addresses, _servers: servers }
-    }
-
     /// Replaces a file of manifests in one step; the moment when it was there to be read.
     pub fn put(&self, name: &str, objects: &[Value]) -> Instant {
         let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": objects});
@@ -281,72 +175,6 @@ impl World {
         assert!(uplinks.unwrap().contains(by), "{uplinks:?}");
         agent
     }
-}
-
-/// Gives a pod its addresses, ways and servers.
-fn settle(
-    name: String,
-    host: Host,
-    node: u8,
-    number: u8,
-    serve: fn(&Host, &str) -> Servers,
-) -> Pod {
-    let addresses = FAMILIES.map(|family| pod_address(node, number, family));
-    for (own, length) in addresses.iter().zip([24, 64]) {
-        host.address("eth0", &format!("{own}/{length}")).unwrap();
-    }
-    for family in FAMILIES {
-        host.route("default", pod_address(node, 1, family)).unwrap();
-    }
-    let servers = serve(&host, &name);
-    Pod { name, node, host, addresses, _servers: servers }
-}
-
-fn serve(host: &Host, name: &str) -> Servers {
-    let http = Server::http(host, all(POD_PORT), name).unwrap();
-    vec![Box::new(http), Box::new(talk(host, name)), Box::new(echo(host))]
-}
-
-fn serve_apart(host: &Host, name: &str) -> Servers {
-    let mut command = host.command(env!("CARGO_BIN_EXE_lb-demo")).unwrap();
-    command.args(["pod", name, &all(POD_PORT).to_string()]);
-    command.stdin(Stdio::null()).stdout(Stdio::piped());
-    let mut http = Process::start(host, &mut command).unwrap();
-    let mut said = String::new();
-    BufReader::new(http.child().stdout.take().unwrap()).read_line(&mut said).unwrap();
-    assert_eq!(said, "ready\n");
-    vec![Box::new(http), Box::new(talk(host, name)), Box::new(echo(host))]
-}
-
-fn talk(host: &Host, name: &str) -> Server {
-    Server::udp(host, all(POD_PORT), name).unwrap()
-}
-
-fn echo(host: &Host) -> Server {
-    Server::tcp_echo(host, all(ECHO_PORT)).unwrap()
-}
-
-/// A port at all addresses of both families.
-fn all(port: u16) -> SocketAddr {
-    SocketAddr::new(address("::"), port)
-}
-
-/// Sends that many bytes there and back over one connection: what comes back is what was sent.
-pub fn there_and_back(from: &Host, target: SocketAddr, bytes: usize) {
-    let sent: Vec<u8> = (0..bytes).map(|at| (at % 251) as u8).collect();
-    let stream = from.run(|| TcpStream::connect_timeout(&target, PATIENCE)).unwrap();
-    stream.set_read_timeout(Some(5 * PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(5 * PATIENCE)).unwrap();
-    let back = thread::scope(|scope| {
-        scope.spawn(|| {
-            (&stream).write_all(&sent).unwrap();
-            stream.shutdown(Shutdown::Write).unwrap();
-        });
-        let mut back = Vec::with_capacity(bytes);
-        (&stream).read_to_end(&mut back).map(|_| back)
-    });
-    let back = back.unwrap_or_else(|error| panic!("{target}: {error}"));
-    assert!(back == sent, "{target}: {} bytes came back of {bytes}, or others", back.len());
 }
 
 /// Asks the agent again, as soon as it has answered, until it shows what is waited for.
