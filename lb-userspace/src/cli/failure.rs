@@ -79,11 +79,12 @@ impl From<AskError> for Failure {
 impl From<crate::datapath::object::LoadError> for Failure {
     fn from(error: crate::datapath::object::LoadError) -> Self {
         use crate::datapath::object::LoadError::{
-            Folder, NoBpffs, NoRoom, NotAllowed, OldLayout, Unpinned,
+            Folder, NoBpffs, NoRoom, NotAllowed, OldLayout, ReadOnly, Unpinned,
         };
         let what_to_do = match &error {
             NotAllowed => "run it as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON",
             NoBpffs(_) => "mount a BPF file system there, or give --bpffs another path",
+            ReadOnly(_) => "mount it anew with `-o remount,rw`, or give --bpffs another path",
             Folder { .. } => "see that the path can be written",
             OldLayout(_) => "run `lb uninstall`, then start the agent again",
             NoRoom(_) => "raise the limit, or lower flowTableBytes",

@@ -78,6 +78,8 @@ pub enum LoadError {
     Folder { path: PathBuf, source: io::Error },
     #[error("{} is not on a BPF file system: mount one with `mount -t bpf bpf {}`", .0.display(), .0.display())]
     NoBpffs(PathBuf),
+    #[error("{} is read-only: nothing can be pinned there", .0.display())]
+    ReadOnly(PathBuf),
     #[error("{} is not pinned", .0.display())]
     Unpinned(PathBuf),
     #[error("not allowed to use BPF")]
@@ -280,14 +282,21 @@ pub fn hold_maps(folder: PathBuf) -> io::Result<Pins> {
 /// Makes a folder on the BPF file system.
 ///
 /// # Errors
-/// If it cannot be made, or `path` is on another file system.
+/// If it cannot be made, or `path` is on another file system, or on one that is read-only.
 pub fn make_folder(path: &Path) -> Result<(), LoadError> {
-    use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+    use nix::sys::{
+        statfs::{BPF_FS_MAGIC, statfs},
+        statvfs::FsFlags,
+    };
     let failed = |source: io::Error| LoadError::Folder { path: path.to_owned(), source };
     let existing = path.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
     let system = statfs(existing).map_err(|errno| failed(errno.into()))?;
     if system.filesystem_type() != BPF_FS_MAGIC {
         return Err(LoadError::NoBpffs(existing.to_owned()));
+    }
+    // Not only where a folder is missing: what is to be pinned later could not be.
+    if system.flags().contains(FsFlags::ST_RDONLY) {
+        return Err(LoadError::ReadOnly(existing.to_owned()));
     }
     // For its owner alone: whoever can open the topmost can lock it, which is an agent's to do.
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)

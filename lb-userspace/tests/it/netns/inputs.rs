@@ -1,16 +1,25 @@
 //! Wrong input and wrong places: each is told clearly, and nothing else is disturbed.
 
-use std::{path::Path, process::Output};
+use std::{
+    fs::{self, Permissions},
+    io::Read as _,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::Duration,
+};
 
-use lb_userspace::lab::{Agent, Lab};
+use lb_userspace::lab::{Agent, Held, Lab, Process};
 use serde_json::Value;
 
 use super::{
+    nodes::go_on,
     objects::Front,
     world::{FAMILIES, Over, Pod, World, until_shown},
 };
 
 const TC: &[&str] = &["--xdp-mode", "off"];
+const OFTEN: Duration = Duration::from_millis(10);
 
 /// A Service that works, whatever comes.
 fn working(label: &str) -> (Agent, Front, Pod, World) {
@@ -90,7 +99,7 @@ fn each_wrong_manifest_is_told_by_object_and_field_and_the_others_go_on() {
 /// Waits until the log or the plan's list of what is left out has that.
 fn until_told(agent: &Agent, told: &str) {
     until_shown(agent, &["plan"], told, |document| {
-        let log = std::fs::read_to_string(agent.log()).unwrap();
+        let log = fs::read_to_string(agent.log()).unwrap();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
         let ignored = document["ignored"].as_array().unwrap().iter().map(|one| {
             let [kind, namespace, name, reason] =
@@ -151,7 +160,7 @@ fn a_bpf_file_system_that_others_share_is_refused_and_stays_open_to_them() {
     let lab = Lab::new("shared-bpffs").unwrap();
     let node = lab.node("n1").unwrap();
     let bpffs = lab.folder().join("bpf");
-    std::fs::create_dir(&bpffs).unwrap();
+    fs::create_dir(&bpffs).unwrap();
     // A namespace of mounts, with a file system that goes with it.
     let script = r#"mount -t bpf bpf "$0" && chmod 755 "$0" || exit 9
 timeout 60 "$@"; code=$?; stat -c 'mode %a' "$0"; ls -d "$0"/maps "$0"/links; exit $code"#;
@@ -165,9 +174,118 @@ timeout 60 "$@"; code=$?; stat -c 'mode %a' "$0"; ls -d "$0"/maps "$0"/links; ex
     assert_eq!(String::from_utf8_lossy(&output.stdout), "mode 755\n", "{said}");
 }
 
+#[test]
+fn a_bpf_file_system_that_is_read_only_is_named_and_what_is_on_it_goes_on() {
+    let (mut first, web, pod, world) = working("read-only");
+    let held = [Held::open(&world.client, web.outside(0)[0], 6, OFTEN).unwrap()];
+    first.kill().unwrap();
+    // A namespace of mounts, where nobody may write to the agent's pins.
+    let script = r#"mount --bind "$0" "$0" && mount -o remount,bind,ro "$0" || exit 9
+exec timeout 60 "$@""#;
+    let mut command = world.node(1).command("unshare").unwrap();
+    command.args(["--mount", "sh", "-c", script]).arg(first.bpffs()).arg(env!("CARGO_BIN_EXE_lb"));
+    let manifests = world.options(&[]).manifests;
+    command.args(["agent", "--node-name", "n1", "-f"]).arg(manifests);
+    command.arg("--bpffs").arg(first.bpffs()).arg("--socket").arg(first.socket());
+    let output = command.arg("--cgroup-root").arg(world.node(1).cgroup()).output().unwrap();
+    let what = format!("{} is read-only: nothing can be pinned there", first.bpffs().display());
+    refused(&output, &what, "remount,rw");
+    still_works(&world, &web, &pod);
+    first.restart().unwrap();
+    still_works(&world, &web, &pod);
+    go_on(&held);
+}
+
+#[test]
+fn a_bpf_file_system_that_is_unmounted_under_an_agent_is_missed_and_nothing_else() {
+    let world = World::new("unmounted");
+    let (pod, other) = (world.pod(2, 10), world.pod(1, 10));
+    let web = Front::new("web", 1);
+    world.put("web", &web.manifests(&[&pod]));
+    let bpffs = world.lab.bpffs("n1").unwrap();
+    let mounts = Mounts::of(&world, bpffs.parent().unwrap());
+    let mut options = world.options(TC);
+    options.binary = mounts.lb(&world);
+    let mut agent = Agent::start(&world.lab, world.node(1), options).unwrap();
+    still_works(&world, &web, &pod);
+    let held = [Held::open(&world.client, web.outside(0)[0], 6, OFTEN).unwrap()];
+
+    mounts.change("umount --lazy");
+    let says = |level: &str, word: &str| {
+        until_shown(&agent, &["status"], word, |status| {
+            let mut lines = status["lines"].as_array().unwrap().iter();
+            let maps = lines.find(|line| line["key"] == "Maps").unwrap();
+            maps["level"] == level && maps["detail"].as_str().unwrap().contains(word)
+        });
+    };
+    says("fail", &format!("{} is not on a BPF file system", mounts.place.display()));
+    still_works(&world, &web, &pod);
+    // What changes is carried out all the same.
+    let second = Front::new("second", 2);
+    world.put("second", &second.manifests(&[&other]));
+    until_shown(&agent, &["get", "services"], "the other Service", |document| {
+        document["items"].as_array().unwrap().iter().any(|row| row["name"] == "second")
+    });
+    still_works(&world, &second, &other);
+    go_on(&held);
+
+    mounts.change("mount -t bpf bpf");
+    says("ok", "fullest");
+    // All is pinned again: the next agent finds what packets go by.
+    agent.kill().unwrap();
+    still_works(&world, &second, &other);
+    agent.restart().unwrap();
+    still_works(&world, &web, &pod);
+    go_on(&held);
+}
+
+/// A namespace of mounts, in which a place has a BPF file system of its own over one that is none.
+struct Mounts {
+    keeper: Process,
+    place: PathBuf,
+}
+
+impl Mounts {
+    fn of(world: &World, place: &Path) -> Self {
+        let script =
+            r#"mount -t tmpfs none "$0" && mount -t bpf bpf "$0" && echo there && read end"#;
+        let mut command = world.node(1).command("unshare").unwrap();
+        command.args(["--mount", "sh", "-c", script]).arg(place);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut keeper = Process::start(world.node(1), &mut command).unwrap();
+        let mut said = [0; 6];
+        keeper.child().stdout.as_mut().unwrap().read_exact(&mut said).unwrap();
+        assert_eq!(&said, b"there\n");
+        Self { keeper, place: place.to_owned() }
+    }
+
+    fn namespace(&self) -> String {
+        format!("/proc/{}/ns/mnt", self.keeper.pid().unwrap())
+    }
+
+    /// The agent's binary, to run in there.
+    fn lb(&self, world: &World) -> PathBuf {
+        let path = world.lab.folder().join("lb-within");
+        let (namespace, lb) = (self.namespace(), env!("CARGO_BIN_EXE_lb"));
+        let script = format!("#!/bin/sh\nexec nsenter --mount={namespace} {lb} \"$@\"\n");
+        fs::write(&path, script).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+        path
+    }
+
+    /// Runs a command about the place.
+    fn change(&self, command: &str) {
+        let words = command.split(' ');
+        let mut nsenter = Command::new("nsenter");
+        nsenter.arg(format!("--mount={}", self.namespace())).args(words);
+        let output = nsenter.arg(&self.place).output().unwrap();
+        assert!(output.status.success(), "{command}: {}", said(&output));
+    }
+}
+
 fn agent(lab: &Lab, bpffs: &Path) -> Vec<String> {
     let manifests = lab.folder().join("manifests");
-    std::fs::create_dir(&manifests).unwrap();
+    fs::create_dir(&manifests).unwrap();
     let socket = lab.folder().join("lb.sock");
     let words = ["agent", "--node-name", "n1"].map(str::to_owned).into_iter();
     let paths = [("-f", &*manifests), ("--bpffs", bpffs), ("--socket", &*socket)];
