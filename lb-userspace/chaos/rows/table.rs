@@ -142,9 +142,16 @@ pub(crate) const ROWS: &[Row] = &[
         .with(&["kube::scale::"]),
     row(33, "a limit of memory", Fast, Some(memory::limited)),
     row(34, "nobody, with three capabilities", Fast, Some(privileges::three_capabilities)),
-    row(35, "interfaces that come, go, and change", Fast, Some(interfaces::change)),
+    row(
+        35,
+        "interfaces that come, go, and change, and programs of others",
+        Fast,
+        Some(interfaces::change),
+    )
+    .with(&["netns::filters::"]),
     row(36, "pins that are deleted under a running agent", Fast, Some(pins::deleted)).with(&[
         "netns::inputs::an_agent_without_a_bpf",
+        "netns::inputs::a_bpf_file_system",
         "packet::moving::maps_whose_layout_nobody",
     ]),
     row(37, "a second agent", Fast, Some(agents::second)),

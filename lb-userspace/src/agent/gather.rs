@@ -163,8 +163,8 @@ fn pinned(state: &State, to: &mut Snapshot) {
         to.gauge("map_memory_bytes", vec![("map", map)], bytes as f64);
     }
     for row in inventory::links(&state.config.bpffs).unwrap_or_default() {
-        let uplink = state.hooks.uplinks.iter().find(|(name, _)| *name == row.interface);
-        let mode = uplink.and_then(|(_, mode)| *mode).filter(|_| row.hook == "xdp");
+        let uplink = state.hooks.uplinks.iter().find(|it| it.name == row.interface);
+        let mode = uplink.and_then(|it| it.xdp).filter(|_| row.hook == "xdp");
         let labels = vec![
             ("interface", row.interface),
             ("hook", row.hook),

@@ -137,8 +137,8 @@ fn with_modes(state: &State, mut rows: Vec<InterfaceRow>) -> Vec<InterfaceRow> {
         row.mode = Some("pods".to_owned());
     }
     for row in rows.iter_mut().filter(|row| row.hook == "xdp") {
-        let uplink = state.hooks.uplinks.iter().find(|(name, _)| *name == row.interface);
-        row.mode = uplink.and_then(|(_, mode)| mode.map(str::to_owned));
+        let uplink = state.hooks.uplinks.iter().find(|it| it.name == row.interface);
+        row.mode = uplink.and_then(|it| it.xdp.map(str::to_owned));
     }
     rows
 }

@@ -13,9 +13,10 @@ use crate::{
     cluster::index::Index,
     config::{self, Config},
     datapath::{
-        attach::{self, Faces, Links, Tc, XdpMode},
+        attach::{self, Faces, Links, XdpMode},
         maps::Maps,
         object::Object,
+        tc::Tc,
     },
     model::Node,
     net,
@@ -23,6 +24,16 @@ use crate::{
 
 /// Flag in the map of uplinks: XDP may send there.
 const SENDS: u32 = 1;
+
+/// An interface over which others are reached.
+pub struct Uplink {
+    /// What it is called.
+    pub name: String,
+    /// How XDP runs there.
+    pub xdp: Option<&'static str>,
+    /// Why it does not, although it was tried.
+    pub without_xdp: Option<String>,
+}
 
 /// The hooks that are held, and what went wrong with the others.
 pub struct Hooks {
@@ -34,8 +45,8 @@ pub struct Hooks {
     pub guards: bool,
     /// Why it cannot be, although it has to.
     pub unguarded: Option<String>,
-    /// By name: interface and how XDP runs there.
-    pub uplinks: Vec<(String, Option<&'static str>)>,
+    /// With how XDP runs on each.
+    pub uplinks: Vec<Uplink>,
     /// The names of the interfaces that pods are looked at on.
     pub pods: Vec<String>,
     pub problems: Vec<String>,
@@ -67,12 +78,9 @@ impl Hooks {
         self.links.mend()
     }
 
-    /// What this kernel lacks, and what stands in for it.
-    pub fn fallbacks(&self) -> Option<&'static str> {
-        match self.links.tc_kind() {
-            Tc::Links => None,
-            Tc::Filters => Some("tc by filters, for links need kernel 6.6"),
-        }
+    /// How tc programs are held here.
+    pub const fn tc_kind(&self) -> Tc {
+        self.links.tc_kind()
     }
 
     /// Translates the sockets of all processes under a cgroup.
@@ -129,9 +137,9 @@ impl Hooks {
         index: &Index,
     ) {
         let before = std::mem::take(&mut self.problems);
+        let had = std::mem::take(&mut self.uplinks);
         let wanted = self.wanted(seen, node, index);
         self.links.forget();
-        self.uplinks.clear();
         self.links.keep_sockets(self.cgroup);
         let mut sending = BTreeSet::new();
         for interface in seen.interfaces.values().filter(|i| wanted.contains(&i.index)) {
@@ -143,19 +151,27 @@ impl Hooks {
                 ));
                 continue;
             }
-            let (faces, mode) = if interface.ethernet {
+            let (faces, (xdp, without_xdp)) = if interface.ethernet {
                 (Faces::Others, self.xdp(object, interface))
             } else {
-                (Faces::OthersRaw, None)
+                (Faces::OthersRaw, (None, None))
             };
             if let Err(error) = self.links.tc(object, &interface.name, interface.index, faces) {
                 self.problems.push(error.to_string());
                 continue;
             }
-            if mode == Some("native") {
+            if xdp == Some("native") {
                 sending.insert(interface.index);
             }
-            self.uplinks.push((interface.name.clone(), mode));
+            let uplink = Uplink { name: name.clone(), xdp, without_xdp };
+            if let Some(why) = &uplink.without_xdp
+                && had
+                    .iter()
+                    .all(|it| it.name != uplink.name || it.without_xdp != uplink.without_xdp)
+            {
+                tracing::info!("tc alone serves {name}; no XDP: {why}");
+            }
+            self.uplinks.push(uplink);
         }
         self.pods(object, seen, &wanted);
         // Which uplinks there are may be known from Nodes that are not listed yet.
@@ -208,12 +224,16 @@ impl Hooks {
         net::uplinks(seen, &node.addresses, &addresses, &pods)
     }
 
-    /// Puts XDP in front, as configured; says how it runs.
-    fn xdp(&mut self, object: &mut Object, interface: &net::Interface) -> Option<&'static str> {
+    /// Puts XDP in front, as configured; says how it runs, or why it does not where it was tried.
+    fn xdp(
+        &mut self,
+        object: &mut Object,
+        interface: &net::Interface,
+    ) -> (Option<&'static str>, Option<String>) {
         let is_veth = interface.kind.as_deref() == Some("veth");
         let (mode, name) = match self.config.xdp_mode {
-            config::XdpMode::Off => return None,
-            config::XdpMode::Auto if is_veth => return None,
+            config::XdpMode::Off => return (None, None),
+            config::XdpMode::Auto if is_veth => return (None, None),
             config::XdpMode::Auto | config::XdpMode::Native => (XdpMode::Driver, "native"),
             config::XdpMode::Generic => (XdpMode::Skb, "generic"),
         };
@@ -222,15 +242,13 @@ impl Hooks {
             tracing::warn!("{name} is a veth: packets with unfinished checksums break under XDP");
         }
         match self.links.xdp(object, &interface.name, interface.index, mode) {
-            Ok(()) => Some(name),
+            Ok(()) => (Some(name), None),
             Err(error) => {
                 // Overlays have no XDP, drivers none for some MTUs, and tc serves them as well.
-                if error.is_unsupported() || self.config.xdp_mode == config::XdpMode::Auto {
-                    tracing::info!("{error}; tc alone serves {}", interface.name);
-                } else {
+                if !error.is_unsupported() && self.config.xdp_mode != config::XdpMode::Auto {
                     self.problems.push(error.to_string());
                 }
-                None
+                (None, Some(error.why_not()))
             }
         }
     }

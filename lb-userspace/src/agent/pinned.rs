@@ -19,7 +19,7 @@ use crate::{
         Packet, PortDescription, StatusLine, StatusReport,
     },
     cli::Failure,
-    datapath::{adopt::ReadError, inventory, maps::Maps, object, rows},
+    datapath::{adopt::ReadError, inventory, maps::Maps, object, rows, tc::Tc},
     explain, host,
     model::{Algorithm, Drains, Node, ObjectName},
     plan::tables::{BackendName, Image, PortKey, Tables, pod_networks},
@@ -35,7 +35,7 @@ pub(super) fn status(maps: &Maps, bpffs: &Path) -> Result<StatusReport, Unread> 
         (!drains.is_empty()).then(|| status::line("Drained", Level::Ok, drains.join(", ")));
     let lines = [
         status::line("Agent", Level::Fail, agent),
-        status::line("Kernel", Level::Ok, host::kernel_release()),
+        status::line("Kernel", Level::Ok, status::release(tc_kind(&links))),
         sockets(&links),
         interfaces(&links),
         services(&image),
@@ -44,6 +44,12 @@ pub(super) fn status(maps: &Maps, bpffs: &Path) -> Result<StatusReport, Unread> 
         status::drops(maps, None),
     ];
     Ok(StatusReport { node: host::name(), lines: lines.into_iter().chain(drained).collect() })
+}
+
+/// How tc programs were held by who pinned these.
+fn tc_kind(links: &[InterfaceRow]) -> Tc {
+    let is_filter = |row: &InterfaceRow| row.mode.as_deref() == Some(inventory::FILTER);
+    if links.iter().any(is_filter) { Tc::Filters } else { Tc::Links }
 }
 
 fn sockets(links: &[InterfaceRow]) -> StatusLine {

@@ -4,11 +4,11 @@ use std::{collections::BTreeSet, time::Duration};
 
 use lb_common::verdict::Verdict;
 
-use super::{setup, state::State};
+use super::{hooks::Uplink, setup, state::State};
 use crate::{
     api::{Level, StatusLine, StatusReport},
     config::SourceKind,
-    datapath::{flows::Fill, maps::Maps},
+    datapath::{flows::Fill, maps::Maps, tc::Tc},
     host,
     model::Family,
     net,
@@ -40,11 +40,7 @@ pub(super) fn line(key: &str, level: Level, detail: impl Into<String>) -> Status
 }
 
 fn kernel(state: &State) -> StatusLine {
-    let release = host::kernel_release();
-    let release = match state.hooks.fallbacks() {
-        None => release,
-        Some(fallback) => format!("{release} ({fallback})"),
-    };
+    let release = release(state.hooks.tc_kind());
     let families: BTreeSet<Family> = state.node.addresses.iter().copied().map(Family::of).collect();
     let off: Vec<&str> = families.into_iter().filter_map(net::forwarding_off).collect();
     match off {
@@ -54,6 +50,15 @@ fn kernel(state: &State) -> StatusLine {
             Level::Warn,
             format!("{release}; off: {}: packets cannot be sent on to other nodes", off.join(", ")),
         ),
+    }
+}
+
+/// The kernel's, and what stands in for what it lacks.
+pub(super) fn release(tc: Tc) -> String {
+    let release = host::kernel_release();
+    match tc.fallback() {
+        None => release,
+        Some(fallback) => format!("{release} ({fallback})"),
     }
 }
 
@@ -70,9 +75,10 @@ fn uplinks(state: &State) -> StatusLine {
     let shown: Vec<String> = hooks
         .uplinks
         .iter()
-        .map(|(name, xdp)| match xdp {
-            Some(mode) => format!("{name} (xdp {mode}, tc)"),
-            None => format!("{name} (tc)"),
+        .map(|Uplink { name, xdp, without_xdp }| match (xdp, without_xdp) {
+            (Some(mode), _) => format!("{name} (xdp {mode}, tc)"),
+            (None, None) => format!("{name} (tc)"),
+            (None, Some(why)) => format!("{name} (tc; no XDP: {why})"),
         })
         .collect();
     let level = match (hooks.problems.is_empty(), shown.is_empty()) {

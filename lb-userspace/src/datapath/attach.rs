@@ -21,6 +21,7 @@ use super::{
     pins::Pins,
     removal::{pins, unpin},
     sys,
+    tc::Tc,
 };
 
 /// The socket hooks.
@@ -41,15 +42,6 @@ const LIVES: &[&str] = &["post_bind4", "post_bind6", "sock_release"];
 const EGRESS: &str = "socket_egress";
 
 pub use aya::programs::XdpMode;
-
-/// How tc programs are held.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tc {
-    /// By links (TCX, kernel 6.6).
-    Links,
-    /// By filters (cls_bpf), for the kernel has no such links.
-    Filters,
-}
 
 /// Who is behind an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,6 +93,18 @@ impl AttachError {
         // ERANGE: the interface's packets are longer than its driver's XDP takes.
         let unsupported = [libc::EOPNOTSUPP, libc::ERANGE];
         matches!(self, Self::Program { source, .. } if unsupported.iter().any(|it| says(source, *it)))
+    }
+
+    /// Why XDP is not there, for who knows where.
+    pub fn why_not(&self) -> String {
+        match self {
+            Self::Foreign { .. } => "a program of somebody else is there".to_owned(),
+            Self::Program { source, .. } if says(source, libc::ERANGE) => {
+                "the driver has none for such an MTU".to_owned()
+            }
+            _ if self.is_unsupported() => "the driver has none".to_owned(),
+            _ => self.to_string(),
+        }
     }
 }
 
@@ -364,7 +368,8 @@ fn descriptor(
 
 fn failed(program: &'static str, target: &str, source: ProgramError) -> AttachError {
     let target = target.to_owned();
-    if says(&source, libc::EBUSY) {
+    // EEXIST: a generic one is where a native one is to be, or the other way round.
+    if says(&source, libc::EBUSY) || says(&source, libc::EEXIST) {
         return AttachError::Foreign { program, target, source };
     }
     AttachError::Program { program, target, source }

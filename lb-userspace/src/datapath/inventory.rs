@@ -15,6 +15,9 @@ use crate::{
     net,
 };
 
+/// The mode of what tc holds by a filter.
+pub const FILTER: &str = "filter";
+
 /// Every pinned map. `maps` are handles of the same, `now` the tick of the programs.
 ///
 /// # Errors
@@ -113,7 +116,7 @@ fn link(pin: &str) -> Option<InterfaceRow> {
     let (hook, index) = pin.split_once('@')?;
     let index = index.parse().ok()?;
     let (hook, mode) = match hook.strip_suffix("-filter") {
-        Some(hook) => (hook, Some("filter".to_owned())),
+        Some(hook) => (hook, Some(FILTER.to_owned())),
         None if filter::is_place(pin) => return None,
         None => (hook, None),
     };

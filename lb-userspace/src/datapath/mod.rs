@@ -28,4 +28,5 @@ pub mod rows;
 pub mod seen;
 pub mod sockets;
 pub(crate) mod sys;
+pub mod tc;
 pub mod test_run;

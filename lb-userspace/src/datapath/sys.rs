@@ -147,18 +147,31 @@ struct ProgLoad {
     licence: u64,
 }
 
-/// Pins an XDP program that passes every packet, for ends of cables that need one there.
+/// Where a program that lets every packet go on is to be.
+#[cfg(feature = "lab")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Passing {
+    Xdp,
+    Tc,
+}
+
+/// Pins such a program, for ends of cables that need one there, and to be somebody else's.
 ///
 /// # Errors
 /// What the kernel answers.
 #[cfg(feature = "lab")]
-pub fn pin_xdp_pass(path: &Path) -> io::Result<()> {
-    const XDP: u32 = 6;
-    // r0 = XDP_PASS; exit
-    let instructions = [[0xb7_u8, 0, 0, 0, 2, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+pub fn pin_passing(at: Passing, path: &Path) -> io::Result<()> {
+    // The kinds of programs, and XDP_PASS and TC_ACT_UNSPEC.
+    let (kind, answer) = match at {
+        Passing::Xdp => (6, 2_i32),
+        Passing::Tc => (3, -1),
+    };
+    let [a, b, c, d] = answer.to_le_bytes();
+    // r0 = answer; exit
+    let instructions = [[0xb7_u8, 0, 0, 0, a, b, c, d], [0x95, 0, 0, 0, 0, 0, 0, 0]];
     let licence = c"Dual MIT/GPL";
     let load = ProgLoad {
-        kind: XDP,
+        kind,
         count: instructions.len() as u32,
         instructions: instructions.as_ptr() as u64,
         licence: licence.as_ptr() as u64,

@@ -7,6 +7,7 @@ use super::{
 use crate::{
     api::Level,
     config::{SourceKind, XdpMode},
+    datapath::tc::Tc,
 };
 
 /// What a check has to say.
@@ -76,11 +77,16 @@ fn kernel(facts: &Facts) -> Said {
         Some(version) if version < (6, 1) => {
             fail(format!("{release} is too old"), "run kernel 6.1 or newer")
         }
-        Some(version) if version < (6, 6) => warn(
-            format!("{release} has no links for tc (TCX): filters stand in"),
-            "run kernel 6.6 or newer for tc without gaps",
-        ),
-        Some(_) => ok(release),
+        Some(version) => {
+            let by_version = if version < (6, 6) { Tc::Filters } else { Tc::Links };
+            match facts.live.tc.unwrap_or(by_version).fallback() {
+                None => ok(release),
+                Some(fallback) => warn(
+                    format!("{release} ({fallback})"),
+                    "run kernel 6.6 or newer: others cannot take its links away, as they can filters",
+                ),
+            }
+        }
     }
 }
 

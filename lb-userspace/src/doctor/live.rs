@@ -3,9 +3,10 @@
 use std::{net::TcpListener, path::Path, time::Duration};
 
 use crate::{
-    api::{AskError, Level, Request, Response, ask},
+    api::{AskError, Level, Request, Response, StatusLine, ask},
     cluster::watch,
     config::{Config, SourceKind},
+    datapath::tc::Tc,
     net,
 };
 
@@ -17,6 +18,8 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub struct Live {
     /// Why the agent does not answer.
     pub agent_problem: Option<String>,
+    /// How the agent holds tc programs, if it answers.
+    pub tc: Option<Tc>,
     /// What the agent says of itself that is not well.
     pub agent_unwell: Vec<(String, Level, String)>,
     /// Interfaces with an XDP program of somebody else.
@@ -29,7 +32,13 @@ pub struct Live {
 
 /// Asks them. Addresses and the API server are the agent's to have and to ask, where one answers.
 pub fn look(config: &Config) -> Live {
-    let (agent_problem, agent_unwell) = agent(&config.socket);
+    let (agent_problem, said) = match agent(&config.socket) {
+        Ok(said) => (None, said),
+        Err(problem) => (Some(problem), Vec::new()),
+    };
+    let tc = said.iter().find(|line| line.key == "Kernel").map(|line| Tc::told_by(&line.detail));
+    let unwell = said.into_iter().filter(|line| line.level > Level::Ok);
+    let agent_unwell = unwell.map(|line| (line.key, line.level, line.detail)).collect();
     let is_alone = agent_problem.is_none();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let (foreign_xdp, api_problem) = match runtime {
@@ -41,18 +50,16 @@ pub fn look(config: &Config) -> Live {
         Err(error) => (Vec::new(), Some(error.to_string())),
     };
     let taken = if is_alone { Vec::new() } else { taken(config) };
-    Live { agent_problem, agent_unwell, foreign_xdp, taken, api_problem }
+    Live { agent_problem, tc, agent_unwell, foreign_xdp, taken, api_problem }
 }
 
-fn agent(socket: &Path) -> (Option<String>, Vec<(String, Level, String)>) {
+/// The agent's status, or why there is none.
+fn agent(socket: &Path) -> Result<Vec<StatusLine>, String> {
     match ask(socket, &Request::Status) {
-        Ok(Response::Status(report)) => {
-            let unwell = report.lines.into_iter().filter(|line| line.level > Level::Ok);
-            (None, unwell.map(|line| (line.key, line.level, line.detail)).collect())
-        }
-        Ok(_) => (Some("its answer is about something else".to_owned()), Vec::new()),
-        Err(AskError::Unreachable { error, .. }) => (Some(error.to_string()), Vec::new()),
-        Err(error) => (Some(error.to_string()), Vec::new()),
+        Ok(Response::Status(report)) => Ok(report.lines),
+        Ok(_) => Err("its answer is about something else".to_owned()),
+        Err(AskError::Unreachable { error, .. }) => Err(error.to_string()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

@@ -1,6 +1,6 @@
 //! What joins hosts: cables, switches and tunnels.
 
-use std::{fs, net::IpAddr};
+use std::{fs, net::IpAddr, path::Path};
 
 use anyhow::{Context as _, Result};
 
@@ -8,7 +8,10 @@ use super::{
     bpffs,
     host::{Host, succeed},
 };
-use crate::datapath::sys;
+use crate::datapath::{
+    sys::{self, Passing},
+    tc::Stranger,
+};
 
 /// One end of a cable: a host and the name of the interface there.
 pub type End<'a> = (&'a Host, &'a str);
@@ -54,13 +57,43 @@ pub fn whole_checksums((host, name): End<'_>) -> Result<()> {
 /// veth queues what XDP sends back for the other end, but wakes that end only if it has an XDP
 /// program too (`veth_xdp_flush`): else the packet lies there until an ordinary one comes along. So
 /// this end gets a program that passes everything.
-pub fn takes_xdp((host, name): End<'_>) -> Result<()> {
+pub fn takes_xdp(end: End<'_>) -> Result<()> {
+    passes(end, "xdpdrv")
+}
+
+/// Puts an XDP program of somebody else on an interface, as `ip` calls the way (`xdpdrv`,
+/// `xdpgeneric`): it passes everything.
+pub fn passes((host, name): End<'_>, how: &str) -> Result<()> {
+    with_passing(Passing::Xdp, |pin| {
+        host.ip(&format!("link set dev {name} {how} pinned {}", pin.display()))
+    })
+}
+
+/// Puts a filter of somebody else on an interface, `way` being `ingress` or `egress`: it lets everything
+/// go on.
+pub fn filtered((host, name): End<'_>, way: &str) -> Result<()> {
+    // It may be there, as the place of other filters.
+    succeed(host.command("tc")?.args(["qdisc", "add", "dev", name, "clsact"])).ok();
+    with_passing(Passing::Tc, |pin| {
+        let mut tc = host.command("tc")?;
+        tc.args(["filter", "add", "dev", name, way, "pref", "7", "bpf", "da", "object-pinned"]);
+        succeed(tc.arg(pin))
+    })
+}
+
+/// Puts a program of somebody else on what comes in on an interface, by a link for tc (kernel 6.6), until
+/// it is dropped: it lets everything go on.
+pub fn linked((host, name): End<'_>) -> Result<Stranger> {
+    with_passing(Passing::Tc, |pin| Ok(host.run(|| Stranger::join(name, pin))?))
+}
+
+/// A program that passes everything, pinned for as long as `work` needs to give it to who holds it.
+fn with_passing<T>(at: Passing, work: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     let pin = bpffs::scratch()?;
-    sys::pin_xdp_pass(&pin).context("an XDP program that passes everything")?;
-    let attached = host.ip(&format!("link set dev {name} xdpdrv pinned {}", pin.display()));
-    // The interface holds the program from now on.
+    sys::pin_passing(at, &pin).with_context(|| format!("{at:?} that passes everything"))?;
+    let done = work(&pin);
     fs::remove_file(&pin)?;
-    attached
+    done
 }
 
 /// A VXLAN device between two addresses, up.

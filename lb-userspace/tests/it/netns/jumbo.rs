@@ -73,5 +73,5 @@ fn jumbo_frames_pass_through_generic_xdp_to_backends_here_and_elsewhere() {
 
 #[test]
 fn where_the_driver_has_no_xdp_for_jumbo_frames_tc_serves_alone_and_says_so() {
-    jumbo("jumbo-native", 2, "native", "eth0 (tc)");
+    jumbo("jumbo-native", 2, "native", "eth0 (tc; no XDP: the driver has none for such an MTU)");
 }
