@@ -179,8 +179,8 @@ pub fn emptied(state: &State) -> Vec<String> {
 
 /// Every backend of that name, by its place.
 fn find(state: &State, backend: &BackendRef) -> Result<BTreeMap<SocketAddr, Found>, String> {
-    if !state.index.complete() {
-        return Err("not all Services and endpoints are listed yet; ask again".to_owned());
+    if !state.unlisted().is_empty() {
+        return Err("not everything is listed yet; ask again".to_owned());
     }
     let names = |endpoint: &Endpoint, service: &ObjectName| match backend {
         BackendRef::Address(address) => endpoint.address == *address,

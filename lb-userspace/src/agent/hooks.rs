@@ -10,7 +10,7 @@ use std::{
 
 use crate::{
     cli::{Exit, Failure},
-    cluster::index::Index,
+    cluster::{Kind, index::Index},
     config::{self, Config},
     datapath::{
         attach::{self, Faces, Links, XdpMode},
@@ -175,7 +175,8 @@ impl Hooks {
         }
         self.pods(object, seen, &wanted);
         // Which uplinks there are may be known from Nodes that are not listed yet.
-        let removed = if index.complete() { self.links.prune() } else { Ok(Vec::new()) };
+        let nodes_are_known = index.unlisted(&[Kind::Node]).is_empty();
+        let removed = if nodes_are_known { self.links.prune() } else { Ok(Vec::new()) };
         match removed {
             Ok(removed) => removed.iter().for_each(|link| tracing::info!(link, "removed")),
             Err(error) => self.problems.push(format!("links: {error}")),

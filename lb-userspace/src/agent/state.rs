@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{
     cli::{Exit, Failure},
-    cluster::{events::Warning, files::Report, index::Index, watch},
-    config::{Config, Forwarding, XdpMode},
+    cluster::{Kind, events::Warning, files::Report, index::Index, watch},
+    config::{Config, Forwarding, SourceKind, XdpMode},
     datapath::{
         maps::Maps,
         moving::Moving,
@@ -262,9 +262,21 @@ impl State {
         hooks.uplinks(object, maps, seen, node, index);
     }
 
-    /// Makes the maps what the plan says; does nothing before both listings are complete.
+    /// The kinds whose listings are not complete yet. Before all of them are nothing may be changed: what
+    /// is missing may merely not have been told, and what an agent before this one was told is in the
+    /// kernel.
+    pub(super) fn unlisted(&self) -> Vec<Kind> {
+        let mut kinds = vec![Kind::Service, Kind::EndpointSlice, Kind::Node, Kind::ServiceCidr];
+        if self.config.source == SourceKind::Kubernetes {
+            kinds.extend(self.config.mirror_endpoints.then_some(Kind::Endpoints));
+            kinds.extend((self.config.forwarding == Forwarding::Dsr).then_some(Kind::Lease));
+        }
+        self.index.unlisted(&kinds)
+    }
+
+    /// Makes the maps what the plan says; does nothing before all listings are complete.
     pub(super) fn sync(&mut self, seen: Instant) {
-        if !self.index.complete() {
+        if !self.unlisted().is_empty() {
             return;
         }
         let own = self.index.node(&self.config.node_name);

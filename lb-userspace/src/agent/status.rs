@@ -187,10 +187,16 @@ fn services(state: &State) -> StatusLine {
         plans().flat_map(|plan| &plan.ports).map(|port| port.cluster.backends.len()).sum();
     let services = plans().count();
     let detail = format!("{services}, with {frontends} frontends and {backends} backends");
-    if state.index.complete() {
+    let unlisted: Vec<_> = state.unlisted().iter().map(ToString::to_string).collect();
+    if unlisted.is_empty() {
         line("Services", Level::Ok, detail)
     } else {
-        line("Services", Level::Warn, "not all listed yet; what was in the kernel goes on")
+        let kinds = unlisted.join(", ");
+        line(
+            "Services",
+            Level::Warn,
+            format!("not listed yet: {kinds}; what was in the kernel goes on"),
+        )
     }
 }
 

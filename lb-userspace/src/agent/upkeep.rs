@@ -49,7 +49,13 @@ impl State {
         let ops = self.tables.reclaim(scanned, &flows.referenced());
         self.write(&ops);
         super::drain::forget_replaced(self);
-        if self.hooks.guards && !self.maps.has_stranded_sockets() && !self.plan.bars_sources() {
+        // An empty plan bars nobody: it may not have been made yet.
+        let is_planned = self.unlisted().is_empty();
+        if is_planned
+            && self.hooks.guards
+            && !self.maps.has_stranded_sockets()
+            && !self.plan.bars_sources()
+        {
             self.hooks.end_guard();
         }
     }

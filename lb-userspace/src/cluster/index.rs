@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::{coordination::v1::Lease, core::v1, discovery::v1::EndpointSlice};
 
 use super::{
-    Change, Op,
+    Change, Kind, Op,
     endpoints::{self, Group, Names, Slice},
     lease,
     mirror::{self, Mirror},
@@ -42,7 +42,8 @@ pub struct Index {
     pending: Pending,
     /// When what was told of since [`Index::take_triggers`] happened in the cluster.
     triggers: BTreeMap<ObjectName, Vec<Timestamp>>,
-    listed: Listed,
+    /// The kinds of which a complete listing has been told.
+    listed: BTreeSet<Kind>,
 }
 
 #[derive(Debug, Default, PartialEq)]
@@ -60,15 +61,10 @@ struct Pending {
     endpoints: BTreeSet<ObjectName>,
 }
 
-#[derive(Debug, Default)]
-struct Listed {
-    services: bool,
-    slices: bool,
-}
-
 impl Index {
     /// Takes in a change. One that tells nothing new makes nothing dirty.
     pub fn apply(&mut self, change: Change) {
+        self.listed.extend(change.lists());
         match change {
             Change::Service(op) => self.apply_services(op),
             Change::EndpointSlice(op) => self.apply_slices(op),
@@ -84,10 +80,15 @@ impl Index {
         }
     }
 
-    /// Whether Services and EndpointSlices have both been listed completely. Before that nothing
-    /// may be written: what is missing here may merely not have been told yet.
-    pub const fn complete(&self) -> bool {
-        self.listed.services && self.listed.slices
+    /// Whether Services and EndpointSlices have both been listed completely: what is missing before
+    /// may merely not have been told yet.
+    pub fn complete(&self) -> bool {
+        self.unlisted(&[Kind::Service, Kind::EndpointSlice]).is_empty()
+    }
+
+    /// Those of the kinds that have not been listed completely yet.
+    pub fn unlisted(&self, kinds: &[Kind]) -> Vec<Kind> {
+        kinds.iter().copied().filter(|kind| !self.listed.contains(kind)).collect()
     }
 
     /// Services of which something changed since the last call, gone ones included.
@@ -176,7 +177,8 @@ impl Index {
 
     /// Slices whose Service nobody knows, once all Services have been listed.
     fn orphans(&self) -> impl Iterator<Item = Ignored> {
-        let slices = self.slices.iter().filter(|_| self.listed.services);
+        let all = self.listed.contains(&Kind::Service);
+        let slices = self.slices.iter().filter(move |_| all);
         slices.filter_map(|(name, slice)| {
             let service = slice.service.as_ref()?;
             let orphan = slice.group.is_some() && !self.services.contains_key(service);
@@ -196,7 +198,6 @@ impl Index {
     }
 
     fn apply_services(&mut self, op: Op<v1::Service>) {
-        self.listed.services |= matches!(op, Op::Reset(_));
         for (name, object) in op.steps(self.services.keys()) {
             let new = object.map(|object| {
                 let service::Reading { service, pods, problems } = service::read(&object);
@@ -215,7 +216,6 @@ impl Index {
 
     fn apply_slices(&mut self, op: Op<EndpointSlice>) {
         let listing = matches!(op, Op::Reset(_));
-        self.listed.slices |= listing;
         for (name, object) in op.steps(self.slices.keys()) {
             let trigger = object.as_ref().and_then(endpoints::trigger);
             let mut new = object.map(|object| endpoints::read(&object, &mut self.names));

@@ -22,6 +22,7 @@ pub mod endpoints;
 pub mod events;
 pub mod files;
 pub mod index;
+mod kind;
 pub mod lease;
 pub mod mirror;
 pub mod node;
@@ -32,6 +33,8 @@ pub mod service;
 pub mod synthetic;
 pub mod trial;
 pub mod watch;
+
+pub use self::kind::Kind;
 
 /// One piece of news about the cluster's objects.
 #[expect(clippy::large_enum_variant, reason = "read once and dropped; never held in numbers")]
@@ -44,6 +47,21 @@ pub enum Change {
     Node(Op<Node>),
     ServiceCidr(Op<ServiceCIDR>),
     Lease(Op<Lease>),
+}
+
+impl Change {
+    /// The kind of which this is a complete listing; pods come from files alone.
+    fn lists(&self) -> Option<Kind> {
+        match self {
+            Self::Service(Op::Reset(_)) => Some(Kind::Service),
+            Self::EndpointSlice(Op::Reset(_)) => Some(Kind::EndpointSlice),
+            Self::Endpoints(Op::Reset(_)) => Some(Kind::Endpoints),
+            Self::Node(Op::Reset(_)) => Some(Kind::Node),
+            Self::ServiceCidr(Op::Reset(_)) => Some(Kind::ServiceCidr),
+            Self::Lease(Op::Reset(_)) => Some(Kind::Lease),
+            _ => None,
+        }
+    }
 }
 
 /// What happened to the objects of one kind.

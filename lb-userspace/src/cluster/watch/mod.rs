@@ -23,11 +23,11 @@ use tokio_util::sync::CancellationToken;
 
 pub use self::{
     client::{ClientError, client, reach},
-    resource::Kind,
     sources::{SourceStatus, Sources},
 };
 use self::{outlet::Outlet, reflector::Reflector, resource::Watched};
 use super::Change;
+pub use super::Kind;
 
 /// News of one kind, in the order in which the server told it.
 #[derive(Debug)]

@@ -6,8 +6,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::{info, warn};
 
 use super::{
-    Batch,
-    resource::Kind,
+    Batch, Kind,
     sources::{SourceStatus, Sources},
 };
 use crate::cluster::Change;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kube::core::Status;
 
-use super::resource::Kind;
+use super::Kind;
 
 /// Why a session with the API server ended.
 #[derive(Debug, thiserror::Error)]

@@ -21,6 +21,10 @@ use crate::cluster::{Change, Op};
 /// The most events handed on at once when many have arrived.
 const BATCH: usize = 256;
 
+/// Attempts until a permission that is missing is one that nobody means to give: a server that has just
+/// started refuses for a moment what it will allow.
+const PATIENT: u32 = 8;
+
 /// Lists, watches, resumes, and lists again.
 pub(super) struct Reflector<K> {
     api: Api<K>,
@@ -31,8 +35,10 @@ pub(super) struct Reflector<K> {
     manner: Manner,
     /// Whether the server sends bookmarks, and so must not be silent for long.
     bookmarks: bool,
-    /// Whether it has been said that there is nothing of a kind that the server lacks.
-    said_absent: bool,
+    /// Whether a complete listing was handed on, were it only that there is nothing.
+    was_listed: bool,
+    /// How often we were not allowed to read it.
+    refusals: u32,
     /// What could not be read since the last listing: an object may be another than we think.
     unread: Option<String>,
 }
@@ -46,7 +52,8 @@ impl<K: Watched> Reflector<K> {
             place: None,
             manner: Manner::Stream,
             bookmarks: false,
-            said_absent: false,
+            was_listed: false,
+            refusals: 0,
             unread: None,
         }
     }
@@ -92,8 +99,8 @@ impl<K: Watched> Reflector<K> {
     /// Hands a complete listing on.
     async fn reset(&mut self, Listing { objects, place }: Listing<K>) {
         let received = Instant::now();
-        self.said_absent = false;
         self.outlet.send(vec![K::change(Op::Reset(objects))], received).await;
+        self.was_listed = true;
         self.unread = None;
         self.outlet.heard(received, None, |status| {
             status.listings += 1;
@@ -187,9 +194,16 @@ impl<K: Watched> Reflector<K> {
             Problem::Expired | Problem::Disorder => self.place = None,
             Problem::NotServed(kind) if kind.may_be_absent() => {
                 self.place = None;
-                self.say_absent().await;
+                // What there was of it went with the kind.
+                self.say_empty().await;
                 self.outlet.problem(problem.to_string());
                 return self.options.absent_pause;
+            }
+            Problem::Forbidden { .. } if K::KIND.may_be_refused() && !self.was_listed => {
+                self.refusals += 1;
+                if self.refusals >= PATIENT {
+                    self.say_empty().await;
+                }
             }
             Problem::NotServed(_)
             | Problem::Forbidden { .. }
@@ -202,11 +216,9 @@ impl<K: Watched> Reflector<K> {
         backoff.pause()
     }
 
-    /// A server that lacks the kind has no objects of it: that is a complete listing.
-    async fn say_absent(&mut self) {
-        if !self.said_absent {
-            self.said_absent = true;
-            self.outlet.send(vec![K::change(Op::Reset(Vec::new()))], Instant::now()).await;
-        }
+    /// Where there is nothing to be had of a kind, that is a complete listing.
+    async fn say_empty(&mut self) {
+        self.outlet.send(vec![K::change(Op::Reset(Vec::new()))], Instant::now()).await;
+        self.was_listed = true;
     }
 }

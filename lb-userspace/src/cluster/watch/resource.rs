@@ -12,45 +12,9 @@ use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 
 use crate::{
-    cluster::{Change, Op, lease},
+    cluster::{Change, Kind, Op, lease},
     model::ObjectName,
 };
-
-/// The kinds that an API server is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kind {
-    Service,
-    EndpointSlice,
-    Endpoints,
-    Node,
-    ServiceCidr,
-    Lease,
-}
-
-impl Kind {
-    /// The plural and group, as RBAC rules write them.
-    pub const fn resource(self) -> &'static str {
-        match self {
-            Self::Service => "services",
-            Self::EndpointSlice => "endpointslices.discovery.k8s.io",
-            Self::Endpoints => "endpoints",
-            Self::Node => "nodes",
-            Self::ServiceCidr => "servicecidrs.networking.k8s.io",
-            Self::Lease => "leases.coordination.k8s.io",
-        }
-    }
-
-    /// Whether a server may lack it: ServiceCIDRs came with Kubernetes 1.33.
-    pub(super) const fn may_be_absent(self) -> bool {
-        matches!(self, Self::ServiceCidr)
-    }
-}
-
-impl fmt::Display for Kind {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.resource())
-    }
-}
 
 /// A kind that can be reflected.
 pub(super) trait Watched:

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::resource::Kind;
+use super::Kind;
 
 /// The state of every watch.
 #[derive(Clone, Debug, Default)]

@@ -5,6 +5,8 @@ mod agent;
 mod bench;
 mod connections;
 mod health;
+#[cfg(all(feature = "lab", target_os = "linux"))]
+mod late;
 mod leases;
 mod listings;
 mod operator;

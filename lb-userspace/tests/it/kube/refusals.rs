@@ -91,3 +91,22 @@ async fn a_server_without_service_cidrs_is_no_obstacle_and_is_said() {
     agent.until("all is well after an upgrade", |agent| said(agent).is_none()).await;
     assert_eq!(agent.source(Kind::ServiceCidr).listings, 1);
 }
+
+#[tokio::test]
+async fn who_may_never_read_nodes_is_not_kept_waiting_for_them() {
+    let server = ApiServer::start().await;
+    server.create_node("n1", "a", "192.168.10.1").await;
+    server.gate.refuse(Ask::StreamList, "nodes", FORBIDDEN);
+    let mut agent = Agent::watching(&server);
+    let waits = |agent: &Agent| !agent.index.unlisted(&[Kind::Node]).is_empty();
+    agent.until("the refusal is said", |agent| agent.source(Kind::Node).problem.is_some()).await;
+    agent.until("nobody waits any more", |agent| !waits(agent)).await;
+
+    // A permission that is withdrawn later leaves what is known.
+    server.gate.open();
+    agent.until("the node is known", |agent| agent.index.node("n1").is_some()).await;
+    server.gate.refuse(Ask::Watch, "nodes", FORBIDDEN);
+    server.wire.cut();
+    agent.until("the refusal is said", |agent| agent.source(Kind::Node).problem.is_some()).await;
+    assert!(agent.index.node("n1").is_some());
+}
