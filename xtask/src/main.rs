@@ -111,7 +111,7 @@ fn run(verb: Verb) -> Result<()> {
         Verb::Image => image::run(&mut timings),
         Verb::Lint => lint::run(&mut timings).map(|()| timings.print("lint")),
         Verb::Mutants(selection) => mutants::run(&selection),
-        Verb::Vmtest(selection) => vmtest::run(&selection, &mut timings),
+        Verb::Vmtest(selection) => vmtest::run(&selection, &mut timings).map(drop),
         Verb::Ci => {
             lint::run(&mut timings)?;
             test::run(&[], &mut timings)

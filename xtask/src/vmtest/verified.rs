@@ -32,13 +32,21 @@ pub(super) fn record(counts: &Counts<'_>) -> Result<()> {
     fs::write(path(), text).context("cannot write the record")
 }
 
-/// What is above the record.
-pub(super) fn compare(counts: &Counts<'_>) -> Result<Vec<String>> {
+/// What is above the record, and where `all` programs were to be loaded, what is only there.
+pub(super) fn compare(counts: &Counts<'_>, all: bool) -> Result<Vec<String>> {
     let text = fs::read_to_string(path()).context("no record: make one with --record")?;
-    Ok(risen(&parse(&text), counts))
+    let record = parse(&text);
+    let mut wrong = risen(&record, counts);
+    if all {
+        wrong.extend(unseen(&record, counts));
+    }
+    Ok(wrong)
 }
 
-fn parse(text: &str) -> BTreeMap<(String, String), u32> {
+/// By kernel and program.
+type Record = BTreeMap<(String, String), u32>;
+
+fn parse(text: &str) -> Record {
     let row = |line: &str| {
         let mut fields = line.split('\t');
         let (kernel, program) = (fields.next()?.to_owned(), fields.next()?.to_owned());
@@ -47,7 +55,19 @@ fn parse(text: &str) -> BTreeMap<(String, String), u32> {
     text.lines().filter_map(row).collect()
 }
 
-fn risen(record: &BTreeMap<(String, String), u32>, counts: &Counts<'_>) -> Vec<String> {
+/// What is recorded of a kernel that ran, and was not loaded there.
+fn unseen(record: &Record, counts: &Counts<'_>) -> Vec<String> {
+    let is_unseen = |kernel: &str, program: &str| {
+        counts.get(kernel).is_some_and(|programs| !programs.contains_key(program))
+    };
+    let unseen = record.iter().filter(|((kernel, program), _)| is_unseen(kernel, program));
+    let named = unseen.map(|((kernel, program), recorded)| {
+        format!("{kernel}: {program}: not seen, {recorded} instructions recorded")
+    });
+    named.collect()
+}
+
+fn risen(record: &Record, counts: &Counts<'_>) -> Vec<String> {
     let mut risen = Vec::new();
     for (kernel, programs) in counts {
         for (program, count) in programs {
@@ -80,5 +100,14 @@ mod tests {
                 "6.1: c: 1 instructions verified, nothing recorded"
             ]
         );
+    }
+
+    #[test]
+    fn a_recorded_program_that_was_not_seen_is_named_where_its_kernel_ran() {
+        let record = parse("6.1\ta\t1000\n6.1\tb\t1000\n6.12\ta\t1000\n");
+        let counts = Counts::from([("6.1", [("a".to_owned(), 1000)].into())]);
+        assert_eq!(unseen(&record, &counts), ["6.1: b: not seen, 1000 instructions recorded"]);
+        let nothing = Counts::from([("6.12", BTreeMap::new())]);
+        assert_eq!(unseen(&record, &nothing).len(), 1, "nor is a kernel that told nothing");
     }
 }
