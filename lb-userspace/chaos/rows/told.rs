@@ -36,7 +36,8 @@ fn command(tests: &Path, names: &[&str]) -> Command {
     command
 }
 
-fn passed(printed: &str) -> usize {
+/// How many tests a test binary says have passed.
+pub(super) fn passed(printed: &str) -> usize {
     let result = printed.lines().find_map(|line| line.strip_prefix("test result: "));
     let passed = result.and_then(|result| result.split_once(" passed")?.0.rsplit(' ').next());
     passed.and_then(|passed| passed.parse().ok()).unwrap_or(0)

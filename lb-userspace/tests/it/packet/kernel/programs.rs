@@ -2,6 +2,7 @@
 
 use std::{
     cell::RefCell,
+    os::fd::AsFd as _,
     sync::atomic::{AtomicUsize, Ordering::SeqCst},
     thread,
 };
@@ -89,7 +90,7 @@ impl Programs {
                 | Map::LruHashMap(map)
                 | Map::LpmTrie(map)
                 | Map::PerCpuArray(map),
-            ) => Map::from_map_data(MapData::from_id(map.info()?.id())?),
+            ) => Map::from_map_data(MapData::from_fd(map.fd().as_fd().try_clone_to_owned()?)?),
             _ => panic!("{name} is a map of another kind"),
         });
         let maps = maps.expect("the object's maps");
