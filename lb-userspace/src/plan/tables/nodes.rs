@@ -254,7 +254,8 @@ impl Tables {
             } else {
                 was.before
             };
-            NodeSlot { now: *now, before, asks: serving.contains(&before) }
+            // A slot that never moved has nobody to ask: it stays as it was first written.
+            NodeSlot { now: *now, before, asks: before != *now && serving.contains(&before) }
         });
         let slots: Vec<u32> = slots.map(NodeSlot::to_word).collect();
         (Wanted::List(slots), changed)
