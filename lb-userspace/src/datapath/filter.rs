@@ -16,6 +16,7 @@ use aya::programs::{
     tc::{NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle, qdisc_add_clsact},
 };
 
+use super::crash;
 use crate::net;
 
 /// "lb".
@@ -41,15 +42,24 @@ pub fn put(
     let filter = pin_name(at, index);
     let place = format!("{PLACE}@{index}");
     let attached = |at| SchedClassifierLink::attached(name, at, PRIORITY, HANDLE, None);
+    crash::point();
     // In place if it is there already: no packet passes between two programs.
     let id = match attached(at).map(|filter| hook.attach_to_link(filter)) {
         Ok(Ok(id)) => id,
         Ok(Err(_)) | Err(_) => {
-            if qdisc_add_clsact(name).is_ok() {
+            // First, so that a place of ours without a pin is never left behind. Where others have made
+            // it before, the pin goes again.
+            let has_place = folder.join(&place).exists();
+            if !has_place {
                 pin(hook, &folder.join(&place))?;
             }
-            // First, so that a filter without a pin is never left behind.
+            crash::point();
+            if qdisc_add_clsact(name).is_err() && !has_place {
+                fs::remove_file(folder.join(&place)).map_err(ProgramError::from)?;
+            }
+            // Nor a filter.
             pin(hook, &folder.join(&filter))?;
+            crash::point();
             let options = NlOptions { priority: PRIORITY, handle: HANDLE, classid: None };
             hook.attach_with_options(name, at, TcAttachOptions::Netlink(options))?
         }
@@ -65,8 +75,11 @@ pub fn put(
 fn pin(hook: &mut SchedClassifier, path: &Path) -> Result<(), ProgramError> {
     // No name on a BPF file system has a dot.
     let next = PathBuf::from(format!("{}-next", path.display()));
+    crash::point();
     let _left_over = fs::remove_file(&next);
+    crash::point();
     hook.pin(&next).map_err(io::Error::other)?;
+    crash::point();
     Ok(fs::rename(&next, path)?)
 }
 
