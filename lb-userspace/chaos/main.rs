@@ -75,7 +75,7 @@ impl Scale {
         let lb = lb.map_or_else(beside, Ok)?;
         let [connections, new, repeats, stride, flood] = match fast {
             true => [200, 100, 5, 250, 20_000],
-            false => [10_000, 5_000, 100, 25, 1_000_000],
+            false => [10_000, 5_000, 100, 50, 1_000_000],
         };
         Ok(Self { fast, in_guest, connections, new, repeats, stride, flood, lb, other, tests })
     }

@@ -11,13 +11,16 @@ use crate::{
     streams::open_new,
 };
 
+/// What a start over pinned maps writes before and behind the hooks that it takes over, at most.
+const BESIDE_HOOKS: u64 = 8;
 /// Far more than a change of two Services takes.
 const ENOUGH: u64 = 10_000;
 /// New connections that show which answer a Service gives.
 const PROBES: usize = 24;
 
-/// Dies after no write to the kernel, after some more, and so on, until it is through. (That every
-/// write may be the last is told at the level *packet*, without processes.)
+/// Dies after no write to the kernel, after some more, and so on, until it is through; at full size
+/// before each that puts a program on its hook, which a start does first. (That every write may be the
+/// last is told at the level *packet*, without processes.)
 pub(super) fn anywhere(scale: &Scale) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut rig = Rig::build(scale, 5, &[])?;
@@ -28,7 +31,8 @@ pub(super) fn anywhere(scale: &Scale) -> Result<Outcome> {
     let (held, control) = streams(&rig, scale.connections / 10)?;
     let (mut deaths, mut failed, mut mixed, mut pins) = (0, 0, 0, BTreeSet::new());
     let mut through = None;
-    for writes in (0..ENOUGH).step_by(scale.stride) {
+    let hooks = if scale.fast { 0 } else { hooks(&rig)? + BESIDE_HOOKS };
+    for writes in (0..hooks).chain((hooks..ENOUGH).step_by(scale.stride)) {
         rig.agent.kill()?;
         rig.write(&after)?;
         let died = rig.agent.restart_to_die(writes)?;
@@ -58,6 +62,12 @@ pub(super) fn anywhere(scale: &Scale) -> Result<Outcome> {
     let seen = held.rounds(2)?;
     outcome.undisturbed(&seen, &control.seen());
     Ok(outcome)
+}
+
+/// How many hooks are held.
+fn hooks(rig: &Rig) -> Result<u64> {
+    let links = rig.agent.bpffs().join("links");
+    Ok(rig.pins()?.iter().filter(|pin| pin.starts_with(&links)).count() as u64)
 }
 
 /// What is pinned whatever goes on. The hook that looks at what sockets send comes and goes.

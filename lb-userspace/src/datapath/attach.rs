@@ -269,7 +269,6 @@ impl Links {
         let mut left = pins(self.pins.folder())?;
         left.retain(|name| !self.held.contains(name));
         for name in &left {
-            crash::point();
             self.pins.release(name);
             unpin(self.pins.folder(), name)?;
         }
@@ -313,6 +312,7 @@ impl Links {
             Err(_) => false,
         };
         if !is_swapped {
+            crash::point();
             // A link whose interface or cgroup is gone.
             match fs::remove_file(&path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use super::{
     adopt::ReadError,
     apply::{WriteError, absent_is_fine, check},
+    crash,
     maps::{Maps, name, text},
 };
 use crate::model::Drains;
@@ -38,6 +39,7 @@ impl Maps {
     /// # Errors
     /// If the map has no room for it, or cannot be written.
     pub fn put_drain(&mut self, at: SocketAddr, uid: &str) -> Result<(), WriteError> {
+        crash::point();
         check(MAP, &at, self.drains.insert(key(at), name(uid), 0))
     }
 
@@ -46,6 +48,7 @@ impl Maps {
     /// # Errors
     /// If the map cannot be written.
     pub fn remove_drain(&mut self, at: SocketAddr) -> Result<(), WriteError> {
+        crash::point();
         check(MAP, &at, absent_is_fine(self.drains.remove(&key(at))))
     }
 }

@@ -73,6 +73,7 @@ pub(super) fn prepare(bpffs: &Path) -> Result<(PathBuf, Option<Moving>), LoadErr
         move |source| LoadError::Folder { path, source }
     };
     if !folders.maps.exists() && folders.new.exists() {
+        crash::point();
         fs::rename(&folders.new, &folders.maps).map_err(failed(&folders.new))?;
     }
     make_folder(&folders.maps)?;

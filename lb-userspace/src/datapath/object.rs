@@ -17,6 +17,7 @@ use lb_common::{
 };
 
 use super::{
+    crash,
     layout::MAPS,
     moving::{self, Moving},
     pins::Pins,
@@ -254,7 +255,10 @@ fn load(
             loader.map_pin_path(map.name, folder.join(map.name));
         }
     }
+    // The loader pins one map after another: where it is ended, nothing says yet how they began.
+    crash::point();
     let mut object = loader.load(BYTES).map_err(|error| refused(error, LoadError::Object))?;
+    crash::point();
     for (name, program) in object.programs_mut().filter(|(name, _)| programs.contains(name)) {
         let loaded = match program {
             Program::Xdp(program) => program.load(),
@@ -298,6 +302,7 @@ pub fn make_folder(path: &Path) -> Result<(), LoadError> {
     if system.flags().contains(FsFlags::ST_RDONLY) {
         return Err(LoadError::ReadOnly(existing.to_owned()));
     }
+    crash::point();
     // For its owner alone: whoever can open the topmost can lock it, which is an agent's to do.
     fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(failed)
 }

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{object::make_folder, sys};
+use super::{crash, object::make_folder, sys};
 
 /// What is held, by the names of the pins in one folder.
 #[derive(Debug)]
@@ -63,6 +63,7 @@ impl Pins {
             let path = self.folder.join(name);
             if !path.try_exists()? {
                 make_folder(&self.folder).map_err(io::Error::other)?;
+                crash::point();
                 sys::pin(held, &path)?;
                 mended.push(name.clone());
             }

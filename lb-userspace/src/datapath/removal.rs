@@ -52,17 +52,19 @@ pub(super) fn remove_pins(folder: &Path) -> io::Result<Vec<String>> {
     };
     let mut removed = Vec::new();
     for name in names {
-        crash::point();
         unpin(folder, &name)?;
         removed.push(folder.join(name).display().to_string());
     }
+    crash::point();
     fs::remove_dir(folder)?;
     Ok(removed)
 }
 
 /// Removes a pin; what it holds on its hook is off it when this returns.
 pub(super) fn unpin(folder: &Path, name: &str) -> io::Result<()> {
+    crash::point();
     filter::remove(name)?;
+    crash::point();
     let path = folder.join(name);
     // What is no link has nothing to be taken off.
     if let Err(error) = sys::detach_link(sys::open_pin(&path)?)
@@ -70,6 +72,7 @@ pub(super) fn unpin(folder: &Path, name: &str) -> io::Result<()> {
     {
         tracing::debug!(%error, name, "its end takes it off");
     }
+    crash::point();
     fs::remove_file(path)
 }
 

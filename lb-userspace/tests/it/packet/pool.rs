@@ -117,7 +117,7 @@ fn zero(data: &MapData) -> io::Result<()> {
         element_flags: 0,
         flags: 0,
     };
-    bpf(BPF_MAP_UPDATE_BATCH, &mut batch)
+    bpf(BPF_MAP_UPDATE_BATCH, &mut batch).map(drop)
 }
 
 /// `union bpf_attr` for commands on one element.
@@ -141,18 +141,19 @@ fn remove_all(data: &MapData) -> io::Result<()> {
         let mut find = Element { map, padding: 0, key: 0, other: first, flags: 0 };
         match bpf(BPF_MAP_GET_NEXT_KEY, &mut find) {
             Err(error) if error.raw_os_error() == Some(libc::ENOENT) => return Ok(()),
-            found => found?,
+            found => _ = found?,
         }
         let mut remove = Element { map, padding: 0, key: first, other: 0, flags: 0 };
         bpf(BPF_MAP_DELETE_ELEM, &mut remove)?;
     }
 }
 
-fn bpf<T>(command: i64, attributes: &mut T) -> io::Result<()> {
+/// A command; what it returned.
+pub(super) fn bpf<T>(command: i64, attributes: &mut T) -> io::Result<i32> {
     // SAFETY: the attributes are those of the command, have the size given, and point to memory that is
     // alive and as long as the map's keys and values say.
     let result = unsafe {
         libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attributes), size_of::<T>())
     };
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result as i32) }
 }
