@@ -285,6 +285,13 @@ pub(super) const FAULTS: &[Fault] = &[
         level: Level::Netns,
     },
     Fault {
+        name: "an-old-head-stays-above-new-lines",
+        file: "lb-userspace/src/datapath/apply.rs",
+        find: "found(self.arena.store(first, 0, 0), \"ARENA\", first)?;",
+        replace: "",
+        level: Level::Packet,
+    },
+    Fault {
         name: "nobody-looks-at-what-leaves",
         file: "lb-userspace/src/datapath/attach.rs",
         find: "(egress, \"egress\", TcAttachType::Egress), ",
@@ -296,6 +303,27 @@ pub(super) const FAULTS: &[Fault] = &[
         file: "lb-userspace/src/datapath/carry.rs",
         find: "if is_over || table::find(world, &key, &mut Found::default()) {",
         replace: "if is_over {",
+        level: Level::Packet,
+    },
+    Fault {
+        name: "a-filter-is-there-before-its-pin",
+        file: "lb-userspace/src/datapath/filter.rs",
+        find: "            pin(hook, &folder.join(&filter))?;\n            crash::point();\n",
+        replace: "            crash::point();\n",
+        level: Level::Packet,
+    },
+    Fault {
+        name: "maps-begin-without-their-layout",
+        file: "lb-userspace/src/datapath/maps.rs",
+        find: "        Layout::own().write(&mut self.layout)?;\n        crash::point();\n        self.meta.set(0, [birth.table_key.get(), u64::from(birth.tick)], 0)?;\n",
+        replace: "        self.meta.set(0, [birth.table_key.get(), u64::from(birth.tick)], 0)?;\n        crash::point();\n        Layout::own().write(&mut self.layout)?;\n",
+        level: Level::Packet,
+    },
+    Fault {
+        name: "a-row-s-first-word-is-written-first",
+        file: "lb-userspace/src/datapath/maps.rs",
+        find: ".zip(value.to_words()).rev()",
+        replace: ".zip(value.to_words())",
         level: Level::Packet,
     },
     Fault {
@@ -324,6 +352,20 @@ pub(super) const FAULTS: &[Fault] = &[
         file: "lb-userspace/src/plan/tables/claims.rs",
         find: "gone.sort_by_key(|place| !place.is_address());",
         replace: "gone.sort_by_key(Place::is_address);",
+        level: Level::Packet,
+    },
+    Fault {
+        name: "an-answer-leads-to-nothing-yet",
+        file: "lb-userspace/src/plan/tables/publish.rs",
+        find: "ops.extend(set.into_iter().map(|(_, op)| op));",
+        replace: "ops.splice(0..0, set.into_iter().map(|(_, op)| op));",
+        level: Level::Packet,
+    },
+    Fault {
+        name: "rules-ask-for-what-nobody-answers-yet",
+        file: "lb-userspace/src/plan/tables/publish.rs",
+        find: "ops.push(Op::Rules { id, row });",
+        replace: "ops.insert(0, Op::Rules { id, row });",
         level: Level::Packet,
     },
     Fault {
