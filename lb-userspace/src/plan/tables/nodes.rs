@@ -125,8 +125,9 @@ impl Nodes {
     pub fn adopt(names: &BTreeMap<u32, String>, rows: &BTreeMap<u32, Node>) -> Self {
         let mut nodes = Self::default();
         for (id, name) in names {
-            let written = rows.get(id).is_some_and(|row| *row != Node::default());
-            match NodeKey::parse(name).filter(|_| written) {
+            // Who died while writing a node has left a part of it.
+            let is_whole = |key: &NodeKey| rows.get(id) == Some(&key.row());
+            match NodeKey::parse(name).filter(is_whole) {
                 Some(key) => drop(nodes.here.insert(key, *id)),
                 None => drop(nodes.left.insert(*id)),
             }
