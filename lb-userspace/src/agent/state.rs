@@ -12,7 +12,7 @@ use lb_common::abi::Settings;
 
 use super::{
     News, changes::Changes, hooks::Hooks, kube_proxy::Told, lock::Lock, moving::inherit, setup,
-    surroundings::Surroundings, termination, warnings,
+    surroundings::Surroundings, termination, warnings::Teller,
 };
 use crate::{
     cli::{Exit, Failure},
@@ -62,8 +62,8 @@ pub struct State {
     pub sources: tokio::sync::watch::Receiver<watch::Sources>,
     sources_in: tokio::sync::watch::Sender<watch::Sources>,
     pub health: Shared,
-    /// Where what people should know of their Services goes.
-    warnings: tokio::sync::mpsc::Sender<Warning>,
+    /// Who tells people of their Services.
+    teller: Teller,
     /// The host's interfaces and routes.
     seen: net::Snapshot,
     /// What became of each Service lately, the newest last.
@@ -164,7 +164,7 @@ impl State {
             sources,
             sources_in,
             health: Shared::default(),
-            warnings,
+            teller: Teller::new(warnings),
             seen,
             changes: Changes::default(),
             told: Told::default(),
@@ -307,8 +307,9 @@ impl State {
             let plans: Vec<_> = self.plan.services().collect();
             self.tables.reset(&environment, &plans)
         };
-        warnings::tell(&self.refused, &planned.refused, &self.warnings);
-        self.refused = planned.refused.into_iter().collect();
+        let refused = planned.refused.into_iter().collect();
+        self.teller.tell(&self.refused, &refused);
+        self.refused = refused;
         self.guard(self.plan.bars_sources());
         let writes = planned.ops.len();
         let begins = !self.in_step;

@@ -1,7 +1,7 @@
 //! Living with others: kube-proxy's rules beside us, a canary on a part of a node, a service manager.
 
 use std::{
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     os::unix::net::UnixDatagram,
     path::{Path, PathBuf},
     process::Stdio,
@@ -171,7 +171,11 @@ fn people_are_told_by_an_event_of_a_service_that_the_kernel_has_no_room_for() {
     let kubeconfig = world.lab.folder().join("kubeconfig");
     // Longer than a name may be in the maps; no real API server would take it.
     let name = "w".repeat(250);
-    let (event, log) = node.run(|| {
+    // One more than there is room for.
+    let ranges: Vec<String> = (0..=lb_common::limits::SOURCE_RANGES)
+        .map(|number| format!("{}/32", Ipv4Addr::from_bits(0x0b00_0000 + number)))
+        .collect();
+    let (events, log) = node.run(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (server, _double) = ApiServer::double().await;
@@ -184,31 +188,41 @@ fn people_are_told_by_an_event_of_a_service_that_the_kernel_has_no_room_for() {
             );
             std::fs::write(&kubeconfig, config).unwrap();
             let services = Api::<Service>::namespaced(server.admin.clone(), "shop");
-            let service = json!({
-                "metadata": {"name": name},
-                "spec": {"ports": [{"name": "http", "port": 80, "protocol": "TCP"}]},
-            });
-            let service = serde_json::from_value(service).unwrap();
-            services.create(&PostParams::default(), &service).await.unwrap();
+            let ports = json!([{"name": "http", "port": 80, "protocol": "TCP"}]);
+            for service in [
+                json!({"metadata": {"name": name}, "spec": {"ports": ports}}),
+                json!({"metadata": {"name": "wide"}, "spec": {
+                    "type": "LoadBalancer", "ports": ports, "loadBalancerSourceRanges": ranges,
+                }}),
+            ] {
+                let service = serde_json::from_value(service).unwrap();
+                services.create(&PostParams::default(), &service).await.unwrap();
+            }
             let (_agent, log) = on_kubernetes(&world, &kubeconfig);
             let events = Api::<Event>::namespaced(server.admin.clone(), "shop");
             let deadline = Instant::now() + 10 * PATIENCE;
             loop {
                 let found = events.list(&ListParams::default()).await.unwrap().items;
-                if let Some(event) = found.into_iter().next() {
-                    return (event, log);
+                if found.len() == 2 {
+                    return (found, log);
                 }
                 let said = || std::fs::read_to_string(&log).unwrap();
-                assert!(Instant::now() < deadline, "no event: {}", said());
+                assert!(Instant::now() < deadline, "no two events: {}", said());
             }
         })
     });
-    let about = &event.involved_object;
-    assert_eq!((about.kind.as_deref(), about.name.as_ref()), (Some("Service"), Some(&name)));
-    assert_eq!(event.reason.as_deref(), Some("CannotBeProgrammed"));
-    assert_eq!(event.source.unwrap().host.as_deref(), Some("n1"));
-    let message = event.message.unwrap();
-    assert!(message.contains("longer together than 256 bytes"), "{message}");
+    for (name, reason, what) in [
+        (&*name, "CannotBeProgrammed", "longer together than 256 bytes"),
+        ("wide", "NoRoomInTable", "map SOURCES_V4 is full: 0 of 32768 in use, 32769 more needed"),
+    ] {
+        let event = events.iter().find(|event| event.involved_object.name.as_deref() == Some(name));
+        let event = event.unwrap_or_else(|| panic!("none about {name}: {events:?}"));
+        assert_eq!(event.involved_object.kind.as_deref(), Some("Service"));
+        assert_eq!(event.reason.as_deref(), Some(reason));
+        assert_eq!(event.source.as_ref().unwrap().host.as_deref(), Some("n1"));
+        let message = event.message.as_deref().unwrap();
+        assert!(message.contains(what), "{message}");
+    }
     let log = std::fs::read_to_string(log).unwrap();
     assert!(log.contains("it stays as it was"), "{log}");
 }
