@@ -47,7 +47,8 @@ pub(super) fn there_and_back(scale: &Scale) -> Result<Outcome> {
         let log = fs::read_to_string(rig.agent.log())?;
         let moved = log.lines().rev().find(|line| line.contains("moved to maps of another layout"));
         let moved = moved.and_then(|line| line.split("layout").nth(1)).map(str::trim);
-        outcome.must(format!("moved ({})", moved.unwrap_or("not")), moved.is_some());
+        let whole = moved.is_some_and(|moved| moved.split(' ').any(|word| word == "lost=0"));
+        outcome.must(format!("moved ({})", moved.unwrap_or("not")), whole);
         let left = ["maps-new", "maps-old"].map(|name| rig.agent.bpffs().join(name).exists());
         outcome.must("no old maps", left == [false; 2]);
         fs::write(rig.agent.log(), "")?;

@@ -2,26 +2,31 @@
 
 use std::{
     collections::BTreeSet,
-    net::{Ipv4Addr, SocketAddrV4},
+    io::{Read as _, Write as _},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream},
     time::Duration,
 };
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
 use lb_common::limits;
 
 use super::{Outcome, agents::streams, backends::wait_for, floods::refused};
 use crate::{
     Scale,
     flood::{Kind, flood},
-    rig::{Rig, Said, TCP, UDP, VIP, service, slice, tcp},
+    rig::{Rig, Said, TCP, UDP, VIP, service, slice, tcp, udp},
     streams::{Streams, open_new},
+    udp::Flows,
 };
 
 pub(super) fn full_of_flows(scale: &Scale) -> Result<Outcome> {
     let mut outcome = Outcome::default();
-    // The smallest that there is: room for some thousand flows.
-    let rig = Rig::build(scale, 4, &["--flow-table-bytes", "1048576"])?;
+    // The smallest that there is: room for some thousand flows. UDP flows that are silent must not end
+    // by themselves.
+    let flags = ["--flow-table-bytes", "1048576", "--timeout", "udp=1h"];
+    let rig = Rig::build(scale, 4, &flags)?;
     let (held, control) = streams(&rig, 100)?;
+    let flows = Flows::open(&rig.client, udp(), scale.connections / 10)?;
     let target = SocketAddrV4::new(VIP, UDP);
     let count = || -> Result<[u64; 3]> {
         Ok([rig.connections("udp")?.iter().sum(), refused(&rig)?, rig.lost_on_link()?])
@@ -46,6 +51,8 @@ pub(super) fn full_of_flows(scale: &Scale) -> Result<Outcome> {
     );
     let seen = held.rounds(2)?;
     outcome.undisturbed(&seen, &control.seen());
+    let (kept, of) = (flows.ask_again(), flows.count());
+    outcome.must(format!("{} of {of} UDP flows lost", of - kept), kept == of && of > 0);
     Ok(outcome)
 }
 
@@ -56,6 +63,17 @@ const READING: Duration = Duration::from_secs(600);
 fn left_out_of(said: &str) -> usize {
     let more = said.rsplit_once(" and ").and_then(|(_, more)| more.split(' ').next()?.parse().ok());
     1 + more.unwrap_or(0)
+}
+
+/// The agent's metric of that name.
+fn metric(rig: &Rig, name: &str) -> Result<f64> {
+    const METRICS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 10249);
+    let mut stream = rig.lb.run(|| TcpStream::connect(METRICS))?;
+    write!(stream, "GET /metrics HTTP/1.1\r\nHost: lb\r\nConnection: close\r\n\r\n")?;
+    let mut told = String::new();
+    stream.read_to_string(&mut told)?;
+    let value = told.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    Ok(value.with_context(|| format!("no metric {name}"))?.trim().parse()?)
 }
 
 pub(super) fn full_of_services(scale: &Scale) -> Result<Outcome> {
@@ -84,6 +102,8 @@ pub(super) fn full_of_services(scale: &Scale) -> Result<Outcome> {
     let named = full.filter_map(|line| line.split_once("Service ")?.1.split(':').next());
     let named = named.collect::<BTreeSet<_>>().len();
     outcome.must(format!("{named} named in the log"), named == refused);
+    let counted = metric(&rig, "lb_refused_services")?;
+    outcome.must(format!("{counted} by the metric"), counted as usize == refused);
     outcome.must("the agent lives on", rig.agent_process()? == before);
     let opened = open_new(&rig.client, tcp(), 100);
     outcome.must(

@@ -108,10 +108,10 @@ pub(crate) const ROWS: &[Row] = &[
         "packet::odd::a_udp_checksum_of_zero",
         "packet::icmp::errors::a_quoted_checksum_of_zero",
     ]),
-    row(21, "VLANs, one in another, and priority tags", Guest, Some(odd::tagged))
+    row(21, "VLANs, one in another, and priority tags", Both, Some(odd::tagged))
         .with(&["packet::odd::frames_of_other_protocols", "packet::odd::any_ethertype"]),
     row(22, "jumbo frames and super-packets", Slow, Some(odd::jumbo))
-        .with(&["netns::nodes::megabytes_pass_tc_egress"]),
+        .with(&["netns::nodes::megabytes_pass_tc_egress", "netns::jumbo::"]),
     row(23, "ICMP errors, and hops that are too small", Slow, None).with(&[
         "packet::icmp::errors::an_error",
         "packet::icmp::too_big::a_packet_too_big",
