@@ -47,6 +47,8 @@ pub struct State {
     pub(super) pins: Pins,
     /// From maps of another layout to these, until it is over.
     pub(super) moving: Option<Moving>,
+    /// Why the last try to end it came to nothing.
+    pub(super) unmoved: Option<String>,
     /// Why pins cannot be mended.
     pub unpinned: Option<String>,
     pub index: Index,
@@ -80,7 +82,7 @@ pub struct State {
     pub(super) base: Settings,
     interfaces: Vec<IpAddr>,
     pub(super) began: Instant,
-    /// Whether the maps are what the plan says; else all of it is compared.
+    /// Whether the maps are what the plan says, and the programs' own; else all of it is compared.
     pub(super) in_step: bool,
     /// A write has failed, and `tables` may not be what the maps hold.
     unread: bool,
@@ -152,6 +154,7 @@ impl State {
             maps,
             pins,
             moving,
+            unmoved: None,
             unpinned: None,
             index: Index::default(),
             plan: Plan::default(),
@@ -181,22 +184,8 @@ impl State {
             unsettled: None,
         };
         state.health.lock().sources = state.sources.clone();
-        if !state.waits() {
-            state.attach()?;
-        }
+        state.begin()?;
         Ok(state)
-    }
-
-    /// Puts the programs on all of their hooks.
-    pub(super) fn attach(&mut self) -> Result<(), Failure> {
-        self.hooks.sockets(&mut self.object, &setup::cgroup(&self.config)?)?;
-        if self.maps.has_stranded_sockets() || self.maps.bars_sources() {
-            self.hooks.guard(&mut self.object);
-        } else {
-            self.hooks.end_guard();
-        }
-        self.hook_up();
-        Ok(())
     }
 
     /// Where the watches tell how they are.
@@ -254,7 +243,7 @@ impl State {
     }
 
     /// Puts the programs on the uplinks that there are now.
-    fn hook_up(&mut self) {
+    pub(super) fn hook_up(&mut self) {
         if self.waits() {
             return;
         }
@@ -313,7 +302,7 @@ impl State {
         self.guard(self.plan.bars_sources());
         let writes = planned.ops.len();
         let begins = !self.in_step;
-        self.in_step = self.write(&planned.ops);
+        self.in_step = self.write(&planned.ops) && self.move_in();
         if begins {
             drop(planned.ops);
             memory::give_back();
@@ -336,7 +325,6 @@ impl State {
             for name in &changed {
                 self.changes.put(name, self.plan.get(name), took);
             }
-            self.move_in();
         }
     }
 

@@ -237,7 +237,7 @@ pub(super) fn fullest(usage: &[Use]) -> StatusLine {
 }
 
 fn sync(state: &State) -> StatusLine {
-    if let Some(problem) = &state.unsettled {
+    if let Some(problem) = state.unsettled.as_ref().or(state.unmoved.as_ref()) {
         return line("Last sync", Level::Fail, format!("{problem}; nothing is changed"));
     }
     match state.synced {

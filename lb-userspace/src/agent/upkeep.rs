@@ -41,6 +41,10 @@ impl State {
 
     /// Frees backends that left and that no flow refers to.
     pub fn reclaim(&mut self) {
+        // Flows that are not here yet refer to backends, and need their bits in the gate.
+        if self.moving.is_some() {
+            return;
+        }
         if let Err(error) = self.maps.tighten_gate() {
             tracing::warn!("frontends cannot be listed: {error}");
         }
@@ -58,5 +62,53 @@ impl State {
         {
             self.hooks.end_guard();
         }
+    }
+}
+
+#[cfg(all(test, feature = "lab"))]
+mod tests {
+    use std::time::Duration;
+
+    use lb_common::abi::{Backend, BackendState};
+    use tokio::sync::mpsc;
+
+    use super::*;
+    use crate::{
+        agent::{lock, state},
+        config::{Config, Options},
+        datapath::{
+            layout,
+            maps::{Birth, Maps},
+        },
+        lab::Lab,
+        net::Snapshot,
+        plan::tables::Op,
+    };
+
+    /// Those of the old maps need not be here yet.
+    #[test]
+    fn a_backend_that_nobody_lists_keeps_its_id_until_all_flows_have_been_moved() {
+        let lab = Lab::new("upkeep").unwrap();
+        let bpffs = lab.bpffs("node").unwrap();
+        let options = Options { bpffs: Some(bpffs.clone()), ..Options::default() };
+        let config = Config::from_options(options, "n1").unwrap();
+        let (mut object, _) = state::load(&config, false).unwrap();
+        let mut maps = Maps::from_object(&mut object).unwrap();
+        maps.born(Birth { table_key: setup::draw(), tick: setup::ticks() }).unwrap();
+        let row = Backend::new(3, 9, [10; 16], [0, 80], 6, false, [0; 16], 1);
+        maps.apply(&[Op::Backend { id: 7, row }]).unwrap();
+        // Another version's, then.
+        layout::disown(&bpffs.join("maps")).unwrap();
+
+        let lock = lock::take(&bpffs).unwrap();
+        let loaded = state::load(&config, false).unwrap();
+        let (warnings, _told) = mpsc::channel(1);
+        let mut state = State::start(config, lock, loaded, Snapshot::default(), warnings).unwrap();
+        assert!(state.waits());
+        for _ in 0..3 {
+            state.reclaim();
+            state.began -= Duration::from_secs(30);
+        }
+        assert_eq!(state.maps.backends.get(7).unwrap().state(), BackendState::Active);
     }
 }

@@ -1,6 +1,6 @@
-//! What a change of the layout carries over: backends under their ids, the names of services, and
-//! flows. The plan writes everything else anew; maps of traffic that lie otherwise in the new layout
-//! (session affinity, what sockets dialled) begin empty.
+//! What a change of the layout carries over: backends under their ids, the names of services, what
+//! their clients are remembered by, and flows. The plan writes everything else anew; maps of traffic
+//! that lie otherwise in the new layout (session affinity, what sockets dialled) begin empty.
 
 use std::{
     collections::BTreeMap,
@@ -57,13 +57,20 @@ impl std::ops::AddAssign for Carried {
 }
 
 impl Moving {
-    /// Writes to the new maps what flows refer to: backends, and the services that they are of.
+    /// Writes to the new maps what flows and remembered clients refer to: backends, and the services that
+    /// they are of.
     ///
     /// # Errors
     /// If the old maps cannot be read, or the new ones have no room.
     pub fn carry_backends(&self, maps: &mut Maps) -> Result<(), CarryError> {
-        let services = self.names("SERVICE_NAMES")?.into_iter();
-        let mut ops: Vec<_> = services.map(|(id, name)| Op::NameService { id, name }).collect();
+        let mut ops = Vec::new();
+        let alike = self.layout.agrees(&Layout::own(), "SERVICES");
+        let rows = alike.then(|| self.array("SERVICES")).transpose()?;
+        for (id, name) in self.names("SERVICE_NAMES")? {
+            ops.push(Op::NameService { id, name });
+            let row = rows.as_ref().and_then(|rows| rows.rows().nth(id as usize));
+            ops.extend(row.map(|words| Op::Service { id, row: remembered(words) }));
+        }
         let mut names = self.names("BACKEND_NAMES")?;
         let (old, fields) = (self.array("BACKENDS")?, self.fields("BACKENDS")?);
         for (id, words) in (0..).zip(old.rows()) {
@@ -101,16 +108,19 @@ impl Moving {
         .map_err(|error| failed(MapError::IoError(error)))
     }
 
-    /// Brings over the flows that the new tables do not have yet; they live on for their timeout.
+    /// Brings over the flows that the new tables do not have yet; they live on for their timeout. Their
+    /// bits in the gate come with [`Maps::tighten_gate`].
     ///
     /// # Errors
     /// If the old tables cannot be read.
     pub fn carry_flows(
         &self,
-        maps: &Maps,
+        maps: &mut Maps,
         settings: &Settings,
         now: u32,
     ) -> Result<Carried, CarryError> {
+        // Those of a table that both share count too: they may be of frontends that are gone.
+        maps.gate_is_loose = true;
         let world = Tables { maps, settings, now };
         let mut carried = Carried::default();
         if !self.shares("FLOWS_V4") {
@@ -189,6 +199,14 @@ impl Moving {
         };
         open().map_err(|source| CarryError::Unreadable { map, source })
     }
+}
+
+/// What a service's clients are remembered by: without it all of them would be strangers. The plan
+/// knows the rest.
+fn remembered(words: &[AtomicU64]) -> Service {
+    let words = std::array::from_fn(|word| words.get(word).map_or(0, |word| word.load(Acquire)));
+    let row = Service::from_words(&words);
+    Service::new(row.generation(), row.affinity_seconds()).with_affinity_epoch(row.affinity_epoch())
 }
 
 /// An old map's memory.

@@ -110,6 +110,14 @@ pub fn is_own(folder: &Path) -> io::Result<bool> {
     Ok(Layout::read(folder)?.is_none_or(|layout| layout == Layout::own()))
 }
 
+/// Writes beside the maps pinned in `folder` that they lie otherwise than any version's here, though
+/// they do not.
+#[cfg(all(test, feature = "lab"))]
+pub fn disown(folder: &Path) -> Result<(), MapError> {
+    let map = MapData::from_pin(folder.join(NAME)).and_then(Map::from_map_data)?;
+    Layout([("FLOWS_V4.more".to_owned(), 0)].into()).write(&mut map.try_into()?)
+}
+
 /// The map itself.
 pub(super) const NAME: &str = "LAYOUT";
 

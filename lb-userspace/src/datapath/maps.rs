@@ -48,7 +48,7 @@ pub struct Maps {
     pub nodes: Rows<Node, 8>,
     /// See [`lb_common::gate`].
     pub gate: Mapped,
-    /// Whether bits are set that nobody needs.
+    /// Whether bits may be set that nobody needs, or not be set for a flow that came from other maps.
     pub gate_is_loose: bool,
     pub flows_v4: Mapped,
     pub flows_v6: Mapped,

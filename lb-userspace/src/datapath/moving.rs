@@ -8,9 +8,10 @@
 //!
 //! | there is | that is | and what the next agent does |
 //! |---|---|---|
-//! | `maps`, perhaps `maps-new` | interrupted before the change | begins again |
+//! | `maps`, perhaps `maps-new` | interrupted before the change | begins again, or removes `maps-new` |
 //! | `maps-old` and `maps-new` | interrupted in the change of names | changes the other name |
-//! | `maps` and `maps-old` | interrupted after it | puts its programs on, ends the move |
+//! | `maps` and `maps-old` | interrupted after it | carries flows, puts its programs on, ends the move |
+//! | `maps`, and `maps-old` without `META` | interrupted at its end | removes `maps-old` |
 
 use std::{
     fs, io,
@@ -24,7 +25,7 @@ use super::{
     layout::{Layout, MAPS, Owner},
     maps::Birth,
     object::{LoadError, make_folder, maps_folder},
-    removal::remove_pins,
+    removal::{META, remove_pins},
     sys,
 };
 
@@ -87,21 +88,33 @@ pub(super) fn prepare(bpffs: &Path) -> Result<(PathBuf, Option<Moving>), LoadErr
             Ok((moving.folders.new.clone(), Some(moving)))
         }
         Standing::Same(birth) => {
+            // Left by a version that was given up before its maps took the place of these.
+            remove_pins(&folders.new).map_err(failed(&folders.new))?;
+            let left = read_whole(&folders.old).map_err(failed(&folders.old))?;
+            if left.is_none() {
+                remove_pins(&folders.old).map_err(failed(&folders.old))?;
+            }
             let maps = folders.maps.clone();
-            let left = Layout::read(&folders.old).map_err(failed(&folders.old))?;
             Ok((maps, left.map(|layout| Moving { folders, layout, birth, in_place: true })))
         }
         Standing::Empty => {
-            remove_pins(&folders.maps).map_err(failed(&folders.maps))?;
+            for folder in [&folders.maps, &folders.new, &folders.old] {
+                remove_pins(folder).map_err(failed(folder))?;
+            }
             make_folder(&folders.maps)?;
             Ok((folders.maps, None))
         }
     }
 }
 
+/// The layout of old maps, of which none has been removed: that begins with `META`.
+fn read_whole(folder: &Path) -> io::Result<Option<Layout>> {
+    if folder.join(META).try_exists()? { Layout::read(folder) } else { Ok(None) }
+}
+
 fn standing(folder: &Path) -> Result<Standing, LoadError> {
     let unreadable = |source| LoadError::Folder { path: folder.to_owned(), source };
-    let meta = folder.join("META");
+    let meta = folder.join(META);
     if !meta.try_exists().map_err(unreadable)? {
         return Ok(Standing::Empty);
     }
@@ -170,6 +183,12 @@ impl Moving {
         })?;
         self.in_place = true;
         Ok(())
+    }
+
+    /// Lets the old programs open flows again, for the new ones do not come yet. It is no failure if
+    /// that is not possible: a pause ends by itself.
+    pub fn go_on(&self) {
+        self.pause(0).ok();
     }
 
     /// Removes the old maps.

@@ -9,6 +9,9 @@ use std::{
 
 use super::{attach::links_folder, crash, filter, moving::Folders, sys};
 
+/// The map that goes first: a folder of maps that has none is not whole.
+pub(super) const META: &str = "META";
+
 /// Removes every link and map under `bpffs`, and the folder; names what was there.
 ///
 /// # Errors
@@ -84,6 +87,20 @@ pub(super) fn pins(folder: &Path) -> io::Result<Vec<String>> {
     };
     let mut names = entries.map(name).collect::<io::Result<Vec<_>>>()?;
     // What opens flows goes before what answers them.
-    names.sort_by_key(|name| (filter::is_place(name), name.starts_with("egress@")));
+    names.sort_by_key(|name| (filter::is_place(name), name.starts_with("egress@"), name != META));
     Ok(names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_map_goes_first_without_which_a_folder_is_not_whole() {
+        let folder = tempfile::tempdir().unwrap();
+        for name in ["LAYOUT", "FLOWS_V4", META, "ARENA"] {
+            fs::write(folder.path().join(name), "").unwrap();
+        }
+        assert_eq!(pins(folder.path()).unwrap()[0], META);
+    }
 }

@@ -14,6 +14,7 @@ mod lab_traffic;
 mod lab_world;
 mod machines;
 mod metrics;
+mod moves;
 mod mtu;
 mod net_changes;
 mod net_namespace;

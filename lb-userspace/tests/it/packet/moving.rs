@@ -20,6 +20,7 @@ use lb_common::{
     abi::{Backend, BackendState, FlowSet, Settings, Timeouts, WORDS_V4, WORDS_V6, Words as _},
     addr::V4,
     flow::Tuple,
+    gate::{Plane, place},
     table,
 };
 use lb_userspace::{
@@ -36,10 +37,10 @@ use lb_userspace::{
         tables::{self, Environment, Tables},
     },
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::cli::lb;
-use crate::support::objects::{apply_service, apply_slice, index_of, slice_of, this_node, web};
+use crate::support::objects::{apply_service, apply_slice, index_of, service, slice_of, this_node};
 
 const SIZES: Sizes = Sizes::SMALL;
 /// Only connections by tc are looked at.
@@ -138,10 +139,17 @@ fn settings() -> Settings {
 }
 
 fn plan(maps: &Maps) -> Vec<tables::Op> {
+    plan_of(maps, json!({}))
+}
+
+/// With more in the Service's `spec`.
+fn plan_of(maps: &Maps, mut spec: Value) -> Vec<tables::Op> {
+    spec["clusterIP"] = json!("10.96.0.10");
+    spec["ports"] = json!([{"name": "http", "port": 80}]);
     let node = this_node();
     let here = |address: &str| json!({"addresses": [address], "nodeName": node.name});
     let slice = slice_of("web-1", "web", vec![here("10.244.1.1"), here("10.244.1.2")]);
-    let mut index = index_of([apply_service(web("web", "10.96.0.10")), apply_slice(slice)]);
+    let mut index = index_of([apply_service(service("web", spec)), apply_slice(slice)]);
     let mut plan = Plan::default();
     plan.update(&mut index, &node);
     let settings = settings();
@@ -206,7 +214,7 @@ fn flows_and_the_backends_that_they_know_move_to_maps_that_lie_otherwise() {
     assert_eq!(backends(&over), known, "and the plan knows them again");
 
     let now = lb_userspace::agent::ticks();
-    let carried = moving.carry_flows(&over, &settings(), now).unwrap();
+    let carried = moving.carry_flows(&mut over, &settings(), now).unwrap();
     assert_eq!(carried, Carried { entries: before.len(), lost: 0 });
     assert_eq!(flows(&over), before);
 
@@ -214,7 +222,7 @@ fn flows_and_the_backends_that_they_know_move_to_maps_that_lie_otherwise() {
     over.flows_v4.flow_sets::<V4>().iter().for_each(table::abandon);
     assert_eq!(flows(&over), HashSet::new());
     over.mend_flows();
-    let carried = moving.carry_flows(&over, &settings(), now).unwrap();
+    let carried = moving.carry_flows(&mut over, &settings(), now).unwrap();
     assert_eq!(carried, Carried { entries: before.len(), lost: 0 });
     assert_eq!(flows(&over), before);
 
@@ -225,7 +233,7 @@ fn flows_and_the_backends_that_they_know_move_to_maps_that_lie_otherwise() {
     moving.take_place().unwrap();
     assert_eq!(node.folders(), ["maps", "maps-old"]);
     assert_eq!(flows(&over), before);
-    let carried = moving.carry_flows(&over, &settings(), now).unwrap();
+    let carried = moving.carry_flows(&mut over, &settings(), now).unwrap();
     assert_eq!(carried, Carried { entries: 2, lost: 0 });
     moving.end().unwrap();
     assert_eq!(node.folders(), ["maps"]);
@@ -259,12 +267,81 @@ fn a_move_that_was_interrupted_anywhere_is_begun_again_or_ended() {
 
     // After it took place, flows included.
     let (mut last, moving) = load_pinned(SIZES, &node.bpffs, UNUSED).unwrap();
-    let (moving, over) = (moving.unwrap(), Maps::from_object(&mut last).unwrap());
+    let (moving, mut over) = (moving.unwrap(), Maps::from_object(&mut last).unwrap());
     assert_eq!(backends(&over).len(), 2);
-    let carried = moving.carry_flows(&over, &settings(), lb_userspace::agent::ticks()).unwrap();
+    let carried = moving.carry_flows(&mut over, &settings(), lb_userspace::agent::ticks()).unwrap();
     assert_eq!(carried, Carried { entries: 2 * usize::from(CLIENTS), lost: 0 });
     moving.end().unwrap();
     assert_eq!(node.folders(), ["maps"]);
+}
+
+#[test]
+fn nothing_stays_of_a_version_that_was_given_up_before_its_maps_took_their_place() {
+    let (node, ..) = Node::with_connections();
+    node.layout().insert(key("BACKENDS.more"), 0, 0).unwrap();
+    let (_, moving) = load_pinned(SIZES, &node.bpffs, UNUSED).unwrap();
+    assert!(moving.is_some());
+    assert_eq!(node.folders(), ["maps", "maps-new"]);
+    // Here it is given up, and the version before it starts again.
+    node.layout().remove(&key("BACKENDS.more")).unwrap();
+    let (_, moving) = load_pinned(SIZES, &node.bpffs, UNUSED).unwrap();
+    assert!(moving.is_none());
+    assert_eq!(node.folders(), ["maps"]);
+}
+
+#[test]
+fn nothing_stays_of_old_maps_some_of_which_were_removed_already() {
+    let (node, ..) = Node::with_connections();
+    node.layout().insert(key("BACKENDS.more"), 0, 0).unwrap();
+    let (mut new, moving) = load_pinned(SIZES, &node.bpffs, UNUSED).unwrap();
+    let (mut moving, mut over) = (moving.unwrap(), Maps::from_object(&mut new).unwrap());
+    over.born(moving.birth()).unwrap();
+    moving.take_place().unwrap();
+    // The agent dies at the end of the move: what goes first is gone, and something else.
+    for name in ["META", "FLOWS_V4"] {
+        fs::remove_file(node.bpffs.join("maps-old").join(name)).unwrap();
+    }
+    let (_, moving) = load_pinned(SIZES, &node.bpffs, UNUSED).unwrap();
+    assert!(moving.is_none(), "there is nothing more to be had of it");
+    assert_eq!(node.folders(), ["maps"]);
+}
+
+#[test]
+fn flows_whose_frontend_is_gone_get_through_the_gate_of_the_new_maps_too() {
+    let (node, ..) = Node::with_connections();
+    node.layout().insert(key("FLOWS_V4.more"), 0, 0).unwrap();
+    let (mut new, moving) = load_pinned(SIZES, &node.bpffs, UNUSED).unwrap();
+    let (moving, mut over) = (moving.unwrap(), Maps::from_object(&mut new).unwrap());
+    let gets_in = |maps: &Maps| {
+        let (word, bits) = place(Plane::Frontend, V4([10, 96, 0, 10]), 80_u16.to_be_bytes(), 6);
+        maps.gate.words()[word as usize].load(SeqCst) & bits == bits
+    };
+    over.tighten_gate().unwrap();
+    assert!(!gets_in(&over), "the plan has no such Service");
+    moving.carry_flows(&mut over, &settings(), lb_userspace::agent::ticks()).unwrap();
+    over.tighten_gate().unwrap();
+    assert!(gets_in(&over));
+}
+
+#[test]
+fn clients_that_are_remembered_are_no_strangers_to_the_new_maps() {
+    let (node, _object, mut maps) = Node::with_connections();
+    let sticky = |maps: &Maps| plan_of(maps, json!({"sessionAffinity": "ClientIP"}));
+    // What was remembered before it was switched off for a while does not count.
+    for plan in [&sticky as &dyn Fn(&Maps) -> _, &plan, &sticky] {
+        maps.apply(&plan(&maps)).unwrap();
+    }
+    let remembered = |maps: &Maps| {
+        let row = maps.services.get(1).unwrap();
+        (row.affinity_seconds(), row.affinity_epoch())
+    };
+    assert_eq!(remembered(&maps), (10_800, 2));
+    node.layout().insert(key("BACKENDS.more"), 0, 0).unwrap();
+    let (mut new, moving) = load_pinned(SIZES, &node.bpffs, UNUSED).unwrap();
+    let (moving, mut over) = (moving.unwrap(), Maps::from_object(&mut new).unwrap());
+    moving.carry_backends(&mut over).unwrap();
+    over.apply(&sticky(&over)).unwrap();
+    assert_eq!(remembered(&over), (10_800, 2));
 }
 
 #[test]
@@ -284,10 +361,10 @@ fn maps_that_lie_alike_in_both_layouts_are_shared_and_not_copied() {
     // Only backends lie otherwise.
     node.layout().insert(key("BACKENDS.identity"), (64 << 32) | (7 * 64), 0).unwrap();
     let (mut new, moving) = load_pinned(SIZES, &node.bpffs, UNUSED).unwrap();
-    let (moving, over) = (moving.unwrap(), Maps::from_object(&mut new).unwrap());
+    let (moving, mut over) = (moving.unwrap(), Maps::from_object(&mut new).unwrap());
     arrives(&object, CLIENTS);
     assert_eq!(flows(&over).len(), 2 * usize::from(CLIENTS + 1), "the very table");
-    let carried = moving.carry_flows(&over, &settings(), lb_userspace::agent::ticks()).unwrap();
+    let carried = moving.carry_flows(&mut over, &settings(), lb_userspace::agent::ticks()).unwrap();
     assert_eq!(carried, Carried::default());
 }
 
