@@ -57,7 +57,7 @@ pub(super) fn full_of_flows(scale: &Scale) -> Result<Outcome> {
 }
 
 /// How long it may take to read and write down tens of thousands of Services.
-const READING: Duration = Duration::from_secs(600);
+const READING: Duration = Duration::from_secs(1200);
 
 /// Of how many objects `lb status` says that they are left out: it names the first.
 fn left_out_of(said: &str) -> usize {

@@ -76,7 +76,8 @@ const YEAR: i64 = 365 * 86_400;
 /// The wall clock goes a year on, two back, and home again; the agent is started in between.
 pub(super) fn another_year(scale: &Scale) -> Result<Outcome> {
     let mut outcome = Outcome::default();
-    let mut rig = Rig::build(scale, 3, &[])?;
+    // UDP flows that are silent must not end by themselves, however long this takes.
+    let mut rig = Rig::build(scale, 3, &["--timeout", "udp=1h"])?;
     let (held, control) = streams(&rig, scale.connections)?;
     let flows = Flows::open(&rig.client, udp(), scale.connections / 10)?;
     for years in [1, -2, 1] {

@@ -50,6 +50,8 @@ pub struct Hooks {
     /// The names of the interfaces that pods are looked at on.
     pub pods: Vec<String>,
     pub problems: Vec<String>,
+    /// Whether trying again may end a problem, though nothing will be heard before.
+    pub failed: bool,
 }
 
 impl Hooks {
@@ -70,6 +72,7 @@ impl Hooks {
             uplinks: Vec::new(),
             pods: Vec::new(),
             problems: Vec::new(),
+            failed: false,
         })
     }
 
@@ -127,7 +130,7 @@ impl Hooks {
     }
 
     /// Looks at the uplinks and the interfaces of pods that there are now, and no longer at those that
-    /// are none any more.
+    /// are none any more. What fails on one leaves all that is on its hooks there.
     pub fn uplinks(
         &mut self,
         object: &mut Object,
@@ -138,12 +141,14 @@ impl Hooks {
     ) {
         let before = std::mem::take(&mut self.problems);
         let had = std::mem::take(&mut self.uplinks);
+        self.failed = false;
         let wanted = self.wanted(seen, node, index);
         self.links.forget();
         self.links.keep_sockets(self.cgroup);
         let mut sending = BTreeSet::new();
         for interface in seen.interfaces.values().filter(|i| wanted.contains(&i.index)) {
             let name = &interface.name;
+            self.links.keep_tc(interface.index);
             if !interface.ethernet && !attach::is_loaded(object, Faces::OthersRaw) {
                 self.problems.push(format!(
                     "{name} has no Ethernet header, and no such device was there when the agent \
@@ -157,7 +162,7 @@ impl Hooks {
                 (Faces::OthersRaw, (None, None))
             };
             if let Err(error) = self.links.tc(object, &interface.name, interface.index, faces) {
-                self.problems.push(error.to_string());
+                self.fails(&error);
                 continue;
             }
             if xdp == Some("native") {
@@ -179,14 +184,20 @@ impl Hooks {
         let removed = if nodes_are_known { self.links.prune() } else { Ok(Vec::new()) };
         match removed {
             Ok(removed) => removed.iter().for_each(|link| tracing::info!(link, "removed")),
-            Err(error) => self.problems.push(format!("links: {error}")),
+            Err(error) => self.fails(&format_args!("links: {error}")),
         }
         if let Err(error) = maps.set_uplinks(&sending, SENDS) {
-            self.problems.push(error.to_string());
+            self.fails(&error);
         }
         for problem in self.problems.iter().filter(|problem| !before.contains(problem)) {
             tracing::warn!("{problem}");
         }
+    }
+
+    /// Keeps in mind what is to be tried again.
+    fn fails(&mut self, problem: &dyn std::fmt::Display) {
+        self.problems.push(problem.to_string());
+        self.failed = true;
     }
 
     /// Looks at the interfaces of pods, none of which is an uplink.
@@ -204,8 +215,8 @@ impl Hooks {
             match self.links.tc(object, &interface.name, *index, Faces::Pods) {
                 Ok(()) => self.pods.push(interface.name.clone()),
                 // Pods come and go.
-                Err(_) if net::interface_name(*index).is_none() => {}
-                Err(error) => self.problems.push(error.to_string()),
+                Err(_) if net::is_gone(*index) => {}
+                Err(error) => self.fails(&error),
             }
         }
     }
@@ -242,12 +253,26 @@ impl Hooks {
             let name = &interface.name;
             tracing::warn!("{name} is a veth: packets with unfinished checksums break under XDP");
         }
+        if interface.xdp.is_some_and(|runs| runs != name) {
+            match self.links.end_inherited_xdp(interface.index) {
+                Ok(false) => {}
+                Ok(true) => {
+                    let interface = &interface.name;
+                    tracing::info!(interface, "XDP ran otherwise; it is attached anew, {name}");
+                }
+                Err(error) => {
+                    self.fails(&format_args!("XDP on {}: {error}", interface.name));
+                    return (None, Some(error.to_string()));
+                }
+            }
+        }
         match self.links.xdp(object, &interface.name, interface.index, mode) {
             Ok(()) => (Some(name), None),
             Err(error) => {
                 // Overlays have no XDP, drivers none for some MTUs, and tc serves them as well.
-                if !error.is_unsupported() && self.config.xdp_mode != config::XdpMode::Auto {
-                    self.problems.push(error.to_string());
+                let is_auto = self.config.xdp_mode == config::XdpMode::Auto;
+                if !error.is_unsupported() && (!is_auto || error.is_passing()) {
+                    self.fails(&error);
                 }
                 (None, Some(error.why_not()))
             }

@@ -67,7 +67,7 @@ pub struct State {
     /// Who tells people of their Services.
     teller: Teller,
     /// The host's interfaces and routes.
-    seen: net::Snapshot,
+    pub(super) seen: net::Snapshot,
     /// What became of each Service lately, the newest last.
     pub changes: Changes,
     pub told: Told,
@@ -80,7 +80,11 @@ pub struct State {
     /// The last time that the maps became what they should be.
     pub synced: Option<Synced>,
     pub(super) base: Settings,
-    interfaces: Vec<IpAddr>,
+    pub(super) interfaces: Vec<IpAddr>,
+    /// Why the addresses of this host could not be listed when they were last to be.
+    pub unseen: Option<String>,
+    /// Why not all ways to backends could be asked for.
+    pub unasked: Option<String>,
     pub(super) began: Instant,
     /// Whether the maps are what the plan says, and the programs' own; else all of it is compared.
     pub(super) in_step: bool,
@@ -143,7 +147,7 @@ impl State {
         let drains = maps.read_drains().map_err(|error| broken(&error, &config))?;
         let base = setup::settings(&config, sizes, birth)?;
         let tables = Tables::adopt(maps.capacities, &image);
-        let interfaces = host::addresses().unwrap_or_default();
+        let interfaces = host::addresses().map_err(|error| super::unseen(&error))?;
         let node = config.node(None, [], &interfaces);
         let hooks = Hooks::open(&config, &mut object)?;
         let (sources_in, sources) = tokio::sync::watch::channel(watch::Sources::default());
@@ -178,6 +182,8 @@ impl State {
             synced: None,
             base,
             interfaces,
+            unseen: None,
+            unasked: None,
             began: Instant::now(),
             in_step: false,
             unread: false,
@@ -220,20 +226,6 @@ impl State {
             }
         }
         self.sync(seen);
-    }
-
-    /// Something about the host has changed: its addresses, interfaces or routes.
-    pub fn look_around(&mut self, seen: net::Snapshot) {
-        self.seen = seen;
-        self.interfaces = host::addresses().unwrap_or_default();
-        self.hook_up();
-        let environment = Surroundings::of(&self.node);
-        let settings = if self.is_read() { self.settings() } else { None };
-        let ops = settings.map_or_else(Vec::new, |settings| {
-            self.tables.reroute(&environment.with(&settings, &self.node))
-        });
-        self.write(&ops);
-        self.sync(Instant::now());
     }
 
     /// Carries what an operator said to the kernel; whether it is there.
@@ -296,6 +288,7 @@ impl State {
             let plans: Vec<_> = self.plan.services().collect();
             self.tables.reset(&environment, &plans)
         };
+        self.note(&surroundings);
         let refused = planned.refused.into_iter().collect();
         self.teller.tell(&self.refused, &refused);
         self.refused = refused;
@@ -346,7 +339,7 @@ impl State {
     }
 
     /// Reads back what the maps hold, if a write has failed since; whether `tables` knows it.
-    fn is_read(&mut self) -> bool {
+    pub(super) fn is_read(&mut self) -> bool {
         if self.unread {
             match self.maps.image() {
                 Ok(image) => {
@@ -366,7 +359,7 @@ impl State {
         }
     }
 
-    fn settings(&mut self) -> Option<Settings> {
+    pub(super) fn settings(&mut self) -> Option<Settings> {
         let settings = tables::settings(self.base, &self.node);
         let problem = settings.as_ref().err().map(ToString::to_string);
         if let Some(problem) = problem.as_ref().filter(|_| problem != self.unsettled) {

@@ -31,7 +31,7 @@ pub fn report(state: &State) -> StatusReport {
         proxies(state),
     ];
     let lines = lines.into_iter().chain(forwarding(state)).chain(pods(state));
-    let lines = lines.chain(drained(state)).collect();
+    let lines = lines.chain(drained(state)).chain(addresses(state)).collect();
     StatusReport { node: state.node.name.clone(), lines }
 }
 
@@ -300,6 +300,14 @@ fn drained(state: &State) -> Option<StatusLine> {
             line("Drained", Level::Warn, detail)
         }
     })
+}
+
+/// Nothing to say as long as the host tells all that it is asked for.
+fn addresses(state: &State) -> Option<StatusLine> {
+    let problems: Vec<&str> =
+        [&state.unseen, &state.unasked].into_iter().flatten().map(String::as_str).collect();
+    let detail = || format!("{}; what was known stays", problems.join("; "));
+    (!problems.is_empty()).then(|| line("Addresses", Level::Warn, detail()))
 }
 
 fn seconds(time: Duration) -> String {

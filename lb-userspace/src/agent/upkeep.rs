@@ -8,7 +8,11 @@ impl State {
     /// Takes back what no program can be reading any more.
     pub fn thaw(&mut self) {
         self.mend();
-        self.guard(self.plan.bars_sources());
+        if self.hooks.failed {
+            self.hook_up();
+        }
+        self.ask_again();
+        self.guard(self.plan.bars_sources() || self.hooks.unguarded.is_some());
         self.tables.thaw(self.began.elapsed());
         self.count_connections();
         self.count();

@@ -130,7 +130,8 @@ impl Plane {
         }
         let changed = self.plan.update(&mut self.index, &self.node);
         let known = RefCell::new(BTreeMap::new());
-        let source = |to| *known.borrow_mut().entry(to).or_insert_with(|| net::source_towards(to));
+        let ask = |to| net::source_towards(to).map_err(|_now| tables::Unasked { guess: None });
+        let source = |to| *known.borrow_mut().entry(to).or_insert_with(|| ask(to));
         let addresses: BTreeSet<IpAddr> = self.node.local_addresses.iter().copied().collect();
         let environment = Environment {
             settings: &self.settings,

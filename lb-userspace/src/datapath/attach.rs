@@ -9,8 +9,7 @@ use std::{
 };
 
 use aya::programs::{
-    CgroupAttachMode, CgroupSkb, CgroupSkbAttachType, CgroupSock, CgroupSockAddr, ProgramError,
-    SchedClassifier, TcAttachType, Xdp,
+    ProgramError, SchedClassifier, TcAttachType, Xdp,
     links::{FdLink, LinkOrder},
     tc::TcAttachOptions,
 };
@@ -23,23 +22,6 @@ use super::{
     sys,
     tc::Tc,
 };
-
-/// The socket hooks.
-const SOCKETS: &[&str] = &[
-    "connect4",
-    "connect6",
-    "sendmsg4",
-    "sendmsg6",
-    "recvmsg4",
-    "recvmsg6",
-    "getpeername4",
-    "getpeername6",
-];
-
-/// The hooks at the beginning and the end of sockets.
-const LIVES: &[&str] = &["post_bind4", "post_bind6", "sock_release"];
-/// Looks at what sockets send.
-const EGRESS: &str = "socket_egress";
 
 pub use aya::programs::XdpMode;
 
@@ -106,6 +88,16 @@ impl AttachError {
             _ => self.to_string(),
         }
     }
+
+    /// Whether it says nothing about the hook: the same may succeed in a moment.
+    pub fn is_passing(&self) -> bool {
+        let no_descriptor = [libc::EMFILE, libc::ENFILE];
+        match self {
+            Self::Program { source, .. } => no_descriptor.iter().any(|it| says(source, *it)),
+            Self::Link { .. } => true,
+            Self::Folder(_) | Self::Missing(_) | Self::Foreign { .. } => false,
+        }
+    }
 }
 
 /// Folder of the pinned links under a bpffs path.
@@ -116,8 +108,8 @@ pub fn links_folder(bpffs: &Path) -> PathBuf {
 /// What is on its hook, by the names of the pins.
 #[derive(Debug)]
 pub struct Links {
-    pins: Pins,
-    held: BTreeSet<String>,
+    pub(super) pins: Pins,
+    pub(super) held: BTreeSet<String>,
     tc: Tc,
 }
 
@@ -137,73 +129,6 @@ impl Links {
         self.tc
     }
 
-    /// Translates the sockets of all processes in a cgroup (v2) and below. `id` is its inode.
-    ///
-    /// # Errors
-    /// If a program cannot be attached.
-    pub fn sockets(
-        &mut self,
-        object: &mut Object,
-        cgroup: &fs::File,
-        id: u64,
-    ) -> Result<(), AttachError> {
-        for program in SOCKETS.iter().copied() {
-            let hook: &mut CgroupSockAddr = find(object, program)?;
-            let fd = descriptor(hook.fd(), program, "the cgroup")?;
-            self.hold(program, format!("{program}@{id}"), "the cgroup", &fd, || {
-                let link = hook
-                    .attach(cgroup, CgroupAttachMode::Single)
-                    .and_then(|link| hook.take_link(link))?;
-                Ok(FdLink::try_from(link))
-            })?;
-        }
-        for program in LIVES.iter().copied() {
-            let hook: &mut CgroupSock = find(object, program)?;
-            let fd = descriptor(hook.fd(), program, "the cgroup")?;
-            self.hold(program, format!("{program}@{id}"), "the cgroup", &fd, || {
-                let link = hook
-                    .attach(cgroup, CgroupAttachMode::Single)
-                    .and_then(|link| hook.take_link(link))?;
-                Ok(FdLink::try_from(link))
-            })?;
-        }
-        Ok(())
-    }
-
-    /// Looks at what sockets in a cgroup send.
-    ///
-    /// # Errors
-    /// If the program cannot be attached.
-    pub fn egress(
-        &mut self,
-        object: &mut Object,
-        cgroup: &fs::File,
-        id: u64,
-    ) -> Result<(), AttachError> {
-        let hook: &mut CgroupSkb = find(object, EGRESS)?;
-        let fd = descriptor(hook.fd(), EGRESS, "the cgroup")?;
-        self.hold(EGRESS, format!("{EGRESS}@{id}"), "the cgroup", &fd, || {
-            let link = hook
-                .attach(cgroup, CgroupSkbAttachType::Egress, CgroupAttachMode::Single)
-                .and_then(|link| hook.take_link(link))?;
-            Ok(FdLink::try_from(link))
-        })
-    }
-
-    /// Looks no longer at what sockets in a cgroup send.
-    ///
-    /// # Errors
-    /// If the pin cannot be removed.
-    pub fn end_egress(&mut self, id: u64) -> io::Result<()> {
-        let pin = format!("{EGRESS}@{id}");
-        self.held.remove(&pin);
-        self.pins.release(&pin);
-        match unpin(self.pins.folder(), &pin) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            _ => Ok(()),
-        }
-    }
-
     /// Looks at what comes in and goes out on an interface, by tc.
     ///
     /// # Errors
@@ -215,6 +140,7 @@ impl Links {
         index: u32,
         faces: Faces,
     ) -> Result<(), AttachError> {
+        self.keep_tc(index);
         let [egress, ingress] = faces.programs();
         for (program, at, to) in
             [(egress, "egress", TcAttachType::Egress), (ingress, "ingress", TcAttachType::Ingress)]
@@ -224,7 +150,6 @@ impl Links {
                 let pins = filter::put(hook, self.pins.folder(), name, index, to);
                 for pin in pins.map_err(|source| failed(program, name, source))? {
                     self.pins.hold(&pin).map_err(|error| link_failed(program, name, error))?;
-                    self.held.insert(pin);
                 }
                 continue;
             }
@@ -252,15 +177,33 @@ impl Links {
         mode: XdpMode,
     ) -> Result<(), AttachError> {
         let program = "uplink_xdp";
+        let pin = format!("xdp@{index}");
+        self.held.insert(pin.clone());
         let hook: &mut Xdp = find(object, program)?;
         let fd = descriptor(hook.fd(), program, name)?;
-        self.hold(program, format!("xdp@{index}"), name, &fd, || {
-            let link = hook.attach(name, mode).and_then(|link| hook.take_link(link))?;
+        self.hold(program, pin, name, &fd, || {
+            let link =
+                hook.attach_to_if_index(index, mode).and_then(|link| hook.take_link(link))?;
             Ok(FdLink::try_from(link))
         })
     }
 
-    /// Removes the links that were not taken since this was opened, or last [`Links::forget`] was
+    /// Takes XDP off an interface where an agent before this one has put it; whether it had. A link that
+    /// is put behind another program runs it as it ran the one before.
+    ///
+    /// # Errors
+    /// If the pin cannot be removed.
+    pub fn end_inherited_xdp(&mut self, index: u32) -> io::Result<bool> {
+        let pin = format!("xdp@{index}");
+        if self.pins.get(&pin).is_some() || !self.pins.folder().join(&pin).exists() {
+            return Ok(false);
+        }
+        self.held.insert(pin.clone());
+        unpin(self.pins.folder(), &pin)?;
+        Ok(true)
+    }
+
+    /// Removes the links that nobody tried to take since this was opened, or last [`Links::forget`] was
     /// called: their interface or cgroup is no longer ours.
     ///
     /// # Errors
@@ -288,16 +231,18 @@ impl Links {
         self.held.clear();
     }
 
-    /// Counts the socket hooks of a cgroup as taken.
-    pub fn keep_sockets(&mut self, cgroup: u64) {
-        let hooks = SOCKETS.iter().chain(LIVES);
-        self.held.extend(hooks.map(|program| format!("{program}@{cgroup}")));
-        // Whether it is needed is decided elsewhere.
-        self.held.insert(format!("{EGRESS}@{cgroup}"));
+    /// Counts the tc hooks of an interface as taken: nothing that is there is removed, whether or not
+    /// it can be had now.
+    pub fn keep_tc(&mut self, index: u32) {
+        match self.tc {
+            Tc::Links => self.held.extend(["egress", "ingress"].map(|at| format!("{at}@{index}"))),
+            Tc::Filters => self.held.extend(filter::pins_of(index)),
+        }
     }
 
-    /// Puts a program behind the pinned link, or makes and pins one.
-    fn hold<E: std::error::Error + Send + Sync + 'static>(
+    /// Puts a program behind the pinned link, or makes and pins one. Whatever comes of it, what is pinned
+    /// there counts as taken.
+    pub(super) fn hold<E: std::error::Error + Send + Sync + 'static>(
         &mut self,
         program: &'static str,
         pin: String,
@@ -305,13 +250,15 @@ impl Links {
         fd: impl AsFd,
         attach: impl FnOnce() -> Result<Result<FdLink, E>, ProgramError>,
     ) -> Result<(), AttachError> {
+        self.held.insert(pin.clone());
         let path = self.pins.folder().join(&pin);
         crash::point();
-        let is_swapped = match sys::open_pin(&path) {
-            Ok(link) => sys::update_link(link.as_fd(), fd).is_ok(),
-            Err(_) => false,
-        };
-        if !is_swapped {
+        let swapped = sys::open_pin(&path).and_then(|link| sys::update_link(link.as_fd(), fd));
+        if let Err(error) = swapped {
+            // Of anything else it says nothing: the link goes on with the program that it has.
+            if !is_gone(&error) {
+                return Err(link_failed(program, target, error));
+            }
             crash::point();
             // A link whose interface or cgroup is gone.
             match fs::remove_file(&path) {
@@ -326,9 +273,7 @@ impl Links {
             crash::point();
             link.pin(&path).map_err(|error| link_failed(program, target, error))?;
         }
-        self.pins.hold(&pin).map_err(|error| link_failed(program, target, error))?;
-        self.held.insert(pin);
-        Ok(())
+        self.pins.hold(&pin).map_err(|error| link_failed(program, target, error))
     }
 }
 
@@ -348,7 +293,10 @@ pub fn tc_kind(object: &mut Object) -> Result<Tc, AttachError> {
     Ok(if sys::has_tcx(fd) { Tc::Links } else { Tc::Filters })
 }
 
-fn find<'a, P>(object: &'a mut Object, name: &'static str) -> Result<&'a mut P, AttachError>
+pub(super) fn find<'a, P>(
+    object: &'a mut Object,
+    name: &'static str,
+) -> Result<&'a mut P, AttachError>
 where
     &'a mut P: TryFrom<&'a mut aya::programs::Program>,
 {
@@ -357,7 +305,7 @@ where
 }
 
 /// A program's descriptor, for as long as the program itself is borrowed.
-fn descriptor(
+pub(super) fn descriptor(
     fd: Result<&aya::programs::ProgramFd, ProgramError>,
     program: &'static str,
     target: &str,
@@ -373,6 +321,11 @@ fn failed(program: &'static str, target: &str, source: ProgramError) -> AttachEr
         return AttachError::Foreign { program, target, source };
     }
     AttachError::Program { program, target, source }
+}
+
+/// Whether a pin is not there, or holds a link without an interface or cgroup.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ENOLINK))
 }
 
 /// Whether that is what the kernel answered.

@@ -83,6 +83,11 @@ fn pin(hook: &mut SchedClassifier, path: &Path) -> Result<(), ProgramError> {
     Ok(fs::rename(&next, path)?)
 }
 
+/// The names of all pins that there may be for the filters of an interface.
+pub fn pins_of(index: u32) -> [String; 3] {
+    [EGRESS, INGRESS, PLACE].map(|kind| format!("{kind}@{index}"))
+}
+
 fn pin_name(at: TcAttachType, index: u32) -> String {
     let kind = if at == TcAttachType::Egress { EGRESS } else { INGRESS };
     format!("{kind}@{index}")

@@ -26,6 +26,7 @@ pub mod removal;
 mod room;
 pub mod rows;
 pub mod seen;
+mod socket_hooks;
 pub mod sockets;
 pub(crate) mod sys;
 pub mod tc;

@@ -122,7 +122,8 @@ pub fn change_element(
 /// # Errors
 /// What the kernel answers.
 pub fn namespace_cookie() -> io::Result<u64> {
-    let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    // Of a family without ports, for all of those may be taken.
+    let socket = std::os::unix::net::UnixDatagram::unbound()?;
     let (mut cookie, mut length) = (0_u64, size_of::<u64>() as libc::socklen_t);
     // SAFETY: the kernel writes `length` bytes to a word that has as many.
     let result = unsafe {

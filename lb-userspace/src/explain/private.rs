@@ -107,7 +107,7 @@ impl Private {
         let environment = Environment {
             settings: &settings,
             node_addresses: &addresses,
-            source_towards: &|to| own(to).copied(),
+            source_towards: &|to| Ok(own(to).copied()),
             dsr: Dsr::of(node, 0),
         };
         let plans: Vec<_> = plan.services().collect();

@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use nix::sys::signal::Signal;
+use nix::{sys::signal::Signal, unistd::Pid};
 use serde_json::Value;
 
 use super::{host::Host, laboratory::Lab, process::Process};
@@ -172,6 +172,10 @@ impl Agent {
     pub fn end(&mut self, signal: Signal) -> Result<()> {
         self.process.take().context("no agent runs")?.end(signal)?;
         Ok(())
+    }
+
+    pub fn pid(&mut self) -> Result<Pid> {
+        self.process()?.pid()
     }
 
     /// Sends a signal that does not end it, such as SIGSTOP.

@@ -3,6 +3,7 @@
 use std::{io, thread};
 
 use futures::TryStreamExt as _;
+use nix::errno::Errno;
 use rtnetlink::packet_route::tc::TcHandle;
 
 /// Removes the place of filters (the qdisc `clsact`) from an interface, unless filters are there.
@@ -45,4 +46,9 @@ pub fn interface_name(index: u32) -> Option<String> {
     let name = nix::net::if_::if_indextoname(index).ok()?;
     // nix takes only -1 for a failure, and this call says NULL.
     name.into_string().ok().filter(|name| !name.is_empty())
+}
+
+/// Whether an interface is gone; `false` if the kernel cannot be asked.
+pub fn is_gone(index: u32) -> bool {
+    interface_name(index).is_none() && Errno::last() == Errno::ENXIO
 }

@@ -25,7 +25,7 @@ mod uplinks;
 mod xdp;
 
 pub use changes::Changes;
-pub use clsact::{interface_name, remove_unused_clsact};
+pub use clsact::{interface_name, is_gone, remove_unused_clsact};
 pub use forwarding::forwarding_off;
 pub use snapshot::{Error, snapshot};
 pub use source::source_towards;
@@ -58,6 +58,8 @@ pub struct Interface {
     pub up: bool,
     /// Index of the bridge, bond or VRF that it is a part of.
     pub master: Option<u32>,
+    /// How an XDP program runs there, whoever put it there: `native` or `generic`.
+    pub xdp: Option<&'static str>,
 }
 
 /// A route of any table, but for those to the host itself and to groups of hosts.

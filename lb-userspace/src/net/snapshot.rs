@@ -12,7 +12,10 @@ use ipnet::IpNet;
 use rtnetlink::packet_route::{
     AddressFamily,
     address::{AddressAttribute, AddressMessage},
-    link::{LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType, LinkMessage},
+    link::{
+        LinkAttribute, LinkExtentMask, LinkFlags, LinkInfo, LinkLayerType, LinkMessage, LinkXdp,
+        XdpAttached,
+    },
     route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
 };
 
@@ -67,16 +70,26 @@ fn interface(message: LinkMessage) -> Interface {
         loopback: header.flags.contains(LinkFlags::Loopback),
         up: header.flags.contains(LinkFlags::Up),
         master: None,
+        xdp: None,
     };
     for attribute in attributes {
         match attribute {
             LinkAttribute::IfName(name) => interface.name = name,
             LinkAttribute::Controller(index) => interface.master = Some(index),
+            LinkAttribute::Xdp(parts) => interface.xdp = parts.iter().find_map(xdp),
             LinkAttribute::LinkInfo(infos) => interface.kind = infos.iter().find_map(kind),
             _ => (),
         }
     }
     interface
+}
+
+fn xdp(part: &LinkXdp) -> Option<&'static str> {
+    match part {
+        LinkXdp::Attached(XdpAttached::Driver) => Some("native"),
+        LinkXdp::Attached(XdpAttached::SocketBuffer) => Some("generic"),
+        _ => None,
+    }
 }
 
 fn kind(info: &LinkInfo) -> Option<String> {

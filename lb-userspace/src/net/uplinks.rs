@@ -136,7 +136,16 @@ mod tests {
             let ethernet = !loopback;
             (
                 index,
-                Interface { index, name, kind: None, ethernet, loopback, up: true, master: None },
+                Interface {
+                    index,
+                    name,
+                    kind: None,
+                    ethernet,
+                    loopback,
+                    up: true,
+                    master: None,
+                    xdp: None,
+                },
             )
         });
         let mut node = Snapshot { interfaces: interfaces.into(), ..Snapshot::default() };

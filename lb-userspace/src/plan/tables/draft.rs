@@ -250,7 +250,10 @@ impl Tables {
         let known = self.backends.get(id).map(|record| &record.row);
         let source = match known.filter(|row| !row.is_local() && !backend.local) {
             Some(row) => *row.source(),
-            None => environment.source_of(place.address, backend.local).map_or([0; 16], slot),
+            None => {
+                let source = environment.source_of(place.address, backend.local);
+                source.unwrap_or_else(|unasked| unasked.guess).map_or([0; 16], slot)
+            }
         };
         Backend::new(
             service,

@@ -69,9 +69,16 @@ pub struct Environment<'a> {
     pub node_addresses: &'a BTreeSet<IpAddr>,
     /// The address that this node uses towards a remote backend; `None` if there is no route. Asked
     /// for when a backend comes, and by [`Tables::reroute`].
-    pub source_towards: &'a dyn Fn(IpAddr) -> Option<IpAddr>,
+    pub source_towards: &'a dyn Fn(IpAddr) -> Result<Option<IpAddr>, Unasked>,
     /// `None`: packets are forwarded by SNAT.
     pub dsr: Option<Dsr<'a>>,
+}
+
+/// The way to a backend could not be asked for now: one that is known stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unasked {
+    /// For a backend that is new: most ways begin at the node's own address.
+    pub guess: Option<IpAddr>,
 }
 
 /// What has become of a Service.
@@ -197,11 +204,12 @@ impl Tables {
         planned
     }
 
-    /// Looks up the way to every remote backend again.
+    /// Looks up the way to every remote backend again; what cannot be asked for stays as it is.
     pub fn reroute(&mut self, environment: &Environment<'_>) -> Vec<Op> {
         let mut ops = Vec::new();
         for (id, record) in self.backends.iter_mut() {
             let source = environment.source_of(record.place().address, record.row.is_local());
+            let Ok(source) = source else { continue };
             let row = record.row.with_source(source.map_or([0; 16], draft::slot));
             if row != record.row {
                 record.row = row;
@@ -267,7 +275,7 @@ impl Tables {
 
 impl Environment<'_> {
     /// The source of packets to a backend; those to a local one keep theirs.
-    fn source_of(&self, backend: IpAddr, local: bool) -> Option<IpAddr> {
-        if local { None } else { (self.source_towards)(backend) }
+    fn source_of(&self, backend: IpAddr, local: bool) -> Result<Option<IpAddr>, Unasked> {
+        if local { Ok(None) } else { (self.source_towards)(backend) }
     }
 }

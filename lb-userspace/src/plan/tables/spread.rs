@@ -46,7 +46,7 @@ impl Rig {
         let environment = Environment {
             settings: &settings,
             node_addresses: &addresses,
-            source_towards: &|_| Some(address("n1")),
+            source_towards: &|_| Ok(Some(address("n1"))),
             dsr: spread.then_some(Dsr { nodes: &self.nodes, own: "n1", now: self.now }),
         };
         let planned = self.tables.apply(&environment, changes);

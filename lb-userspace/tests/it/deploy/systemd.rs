@@ -44,3 +44,11 @@ fn stopping_the_unit_leaves_the_kernel_as_it_is() {
     let ambient = text.lines().find_map(|line| line.strip_prefix("AmbientCapabilities="));
     assert_eq!(ambient, Some("CAP_BPF CAP_NET_ADMIN CAP_PERFMON"));
 }
+
+#[test]
+fn the_unit_has_descriptors_for_hundreds_of_health_ports_with_256_connections_each() {
+    let text = read("deploy/systemd/lb.service");
+    let limit = text.lines().find_map(|line| line.strip_prefix("LimitNOFILE="));
+    let limit: u32 = limit.unwrap().parse().unwrap();
+    assert!(limit >= 500 * 256, "{limit}");
+}

@@ -23,6 +23,7 @@ mod nodes;
 mod objects;
 mod operators;
 mod outside;
+mod passing;
 mod privileges;
 mod restart;
 pub mod semantics;

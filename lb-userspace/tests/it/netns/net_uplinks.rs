@@ -1,6 +1,12 @@
 //! What the kernel's own tables make of a node's interfaces.
 
-use std::{collections::BTreeSet, fs, net::IpAddr, time::Duration};
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::ErrorKind,
+    net::{IpAddr, UdpSocket},
+    time::Duration,
+};
 
 use ipnet::IpNet;
 use lb_userspace::{
@@ -68,6 +74,7 @@ fn a_snapshot_says_what_an_interface_is() {
             loopback: false,
             up,
             master: None,
+            xdp: None,
         };
         let expected = [
             Interface { loopback: true, ..device("lo", None, false, true) },
@@ -188,16 +195,36 @@ fn the_source_towards_a_host_is_the_one_that_the_route_prefers() {
         ip("addr add 192.168.0.7/24 dev eth0");
         ip("route add 198.18.0.0/16 via 192.168.0.254 src 192.168.0.7");
         ip("route add unreachable 198.19.0.0/16");
+        ip("route add blackhole 198.20.0.0/16");
+        ip("route add prohibit 198.21.0.0/16");
         let pairs = [
             ("203.0.113.9", Some("192.168.0.1")),
             ("198.18.0.1", Some("192.168.0.7")),
             ("10.244.0.9", Some("10.244.0.1")),
             ("198.19.0.1", None),
+            ("198.20.0.1", None),
+            ("198.21.0.1", None),
             ("fd00::2", Some("fd00::1")),
             ("2001:db8::1", None),
         ];
-        let answers = pairs.map(|(to, _)| source_towards(address(to)));
+        let answers = pairs.map(|(to, _)| source_towards(address(to)).unwrap());
         assert_eq!(answers, pairs.map(|(_, source)| source.map(address)));
+    });
+}
+
+#[test]
+fn that_the_source_cannot_be_asked_for_is_not_that_there_is_no_way() {
+    alone(|| {
+        node();
+        fs::write("/proc/sys/net/ipv4/ip_local_port_range", "61000 61000").unwrap();
+        let taken = UdpSocket::bind("[::]:61000").unwrap();
+        for to in ["203.0.113.9", "fd00::2"] {
+            let error = source_towards(address(to)).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::AddrInUse, "{to}");
+        }
+        drop(taken);
+        let answer = source_towards(address("203.0.113.9")).unwrap();
+        assert_eq!(answer, Some(address("192.168.0.1")));
     });
 }
 

@@ -147,7 +147,7 @@ impl<'a> Publisher<'a> {
 
     fn publish(&mut self, plans: &[ServicePlan]) {
         let node: IpAddr = NODE.parse().expect("an address");
-        let towards = move |_| Some(node);
+        let towards = move |_| Ok(Some(node));
         let half_open = 0;
         let settings = Settings {
             flow_mask_v4: SIZES.flow_sets_v4 - 1,

@@ -67,7 +67,7 @@ fn a_refused_packet_is_told_with_its_reason_and_service_while_somebody_watches()
     let environment = Environment {
         settings: &settings,
         node_addresses: &node.local_addresses.iter().copied().collect(),
-        source_towards: &|_| None,
+        source_towards: &|_| Ok(None),
         dsr: None,
     };
     let plans: Vec<_> = plan.services().collect();

@@ -156,7 +156,7 @@ fn plan_of(maps: &Maps, mut spec: Value) -> Vec<tables::Op> {
     let environment = Environment {
         settings: &settings,
         node_addresses: &node.local_addresses.iter().copied().collect(),
-        source_towards: &|_| None,
+        source_towards: &|_| Ok(None),
         dsr: None,
     };
     let plans: Vec<_> = plan.services().collect();

@@ -135,7 +135,8 @@ fn planned(
 ) -> Vec<Op> {
     let node_addresses: BTreeSet<IpAddr> =
         BTreeSet::from(["192.0.2.1", "2001:db8::1"].map(|a| a.parse().unwrap()));
-    let towards = |to: IpAddr| node_addresses.iter().find(|a| a.is_ipv4() == to.is_ipv4()).copied();
+    let towards =
+        |to: IpAddr| Ok(node_addresses.iter().find(|a| a.is_ipv4() == to.is_ipv4()).copied());
     let settings = Settings { takeover_until: 77, ..Settings::default() };
     let environment = Environment {
         settings: &settings,

@@ -129,7 +129,7 @@ impl Rig {
         let environment = Environment {
             settings: &self.settings,
             node_addresses: &addresses,
-            source_towards: &|_| Some(NODE.parse().unwrap()),
+            source_towards: &|_| Ok(Some(NODE.parse().unwrap())),
             dsr: None,
         };
         let plans: Vec<_> = self.plan.services().collect();

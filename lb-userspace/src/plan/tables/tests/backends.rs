@@ -124,7 +124,7 @@ fn nothing_is_reused_before_programs_have_let_go_of_it() {
 fn another_way_to_a_backend_changes_its_row_alone() {
     let mut rig = Rig::new(ROOMY);
     rig.put(&web(&[backend(A, "a"), plan::Backend { local: true, ..backend(B, "b") }]));
-    let towards = |_| Some("192.0.2.77".parse().unwrap());
+    let towards = |_| Ok(Some("192.0.2.77".parse().unwrap()));
     let environment = Environment {
         settings: &rig.settings,
         node_addresses: &rig.addresses,
@@ -139,6 +139,32 @@ fn another_way_to_a_backend_changes_its_row_alone() {
 }
 
 #[test]
+fn a_way_that_cannot_be_asked_for_stays_and_a_new_backend_gets_the_guess() {
+    let mut rig = Rig::new(ROOMY);
+    let (one, two) = (web(&[backend(A, "a")]), web(&[backend(A, "a"), backend(B, "b")]));
+    rig.put(&one);
+    rig.restart();
+    let before = rig.maps.backends[&1];
+    let towards = |_| Err(Unasked { guess: Some("192.0.2.66".parse().unwrap()) });
+    let environment = Environment {
+        settings: &rig.settings,
+        node_addresses: &rig.addresses,
+        source_towards: &towards,
+        dsr: None,
+    };
+    let ops = rig.tables.reset(&environment, &[&two]).ops;
+    ops.iter().for_each(|op| rig.maps.run(op));
+    assert_eq!(rig.maps.backends[&1], before, "as it was");
+    assert_eq!(rig.maps.backends[&2].source()[..4], [192, 0, 2, 66]);
+    assert_eq!(rig.tables.reroute(&environment), []);
+    // And when it can be.
+    let ops = rig.plan(|tables, it| Planned { ops: tables.reroute(it), ..Planned::default() }).ops;
+    assert_eq!(kinds(&ops), ["backend"]);
+    let Op::Backend { id: 2, row } = ops[0] else { panic!("{ops:?}") };
+    assert_eq!(row.source()[..4], [192, 0, 2, 1]);
+}
+
+#[test]
 fn the_way_to_a_backend_is_looked_up_when_it_comes_and_when_ways_may_have_changed() {
     let mut rig = Rig::new(ROOMY);
     let one = web(&[backend(A, "a")]);
@@ -147,7 +173,7 @@ fn the_way_to_a_backend_is_looked_up_when_it_comes_and_when_ways_may_have_change
         let asked = RefCell::new(Vec::new());
         let towards = |backend: IpAddr| {
             asked.borrow_mut().push(backend.to_string());
-            Some(IpAddr::from([192, 0, 2, 1]))
+            Ok(Some(IpAddr::from([192, 0, 2, 1])))
         };
         let environment = Environment {
             settings: &rig.settings,

@@ -52,7 +52,8 @@ impl Rig {
 
     fn plan(&mut self, what: impl FnOnce(&mut Tables, &Environment<'_>) -> Planned) -> Planned {
         let towards = |backend: IpAddr| {
-            Some(if backend.is_ipv4() { "192.0.2.1" } else { "2001:db8::1" }.parse().unwrap())
+            let own = if backend.is_ipv4() { "192.0.2.1" } else { "2001:db8::1" };
+            Ok(Some(own.parse().unwrap()))
         };
         let environment = Environment {
             settings: &self.settings,

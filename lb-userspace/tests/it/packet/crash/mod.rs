@@ -184,12 +184,12 @@ impl World {
         let mut tables = Tables::adopt(self.maps.capacities, &self.image());
         let node_addresses = self.node.local_addresses.iter().copied().collect();
         let addresses = &self.node.addresses;
-        let towards: &dyn Fn(IpAddr) -> Option<IpAddr> =
-            &|to| addresses.iter().find(|at| at.is_ipv4() == to.is_ipv4()).copied();
+        let towards =
+            |to: IpAddr| Ok(addresses.iter().find(|at| at.is_ipv4() == to.is_ipv4()).copied());
         let environment = Environment {
             settings: &self.settings,
             node_addresses: &node_addresses,
-            source_towards: towards,
+            source_towards: &towards,
             dsr: Dsr::of(&self.node, 1),
         };
         let plans: Vec<_> = plan.services().collect();

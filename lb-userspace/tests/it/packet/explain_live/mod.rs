@@ -103,7 +103,7 @@ impl Agent {
         let environment = Environment {
             settings: &settings,
             node_addresses: &node.local_addresses.iter().copied().collect(),
-            source_towards: &|_| Some(node.addresses[0]),
+            source_towards: &|_| Ok(Some(node.addresses[0])),
             dsr: None,
         };
         let plans: Vec<_> = plan.services().collect();
