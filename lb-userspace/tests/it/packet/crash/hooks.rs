@@ -72,9 +72,9 @@ impl World {
     fn dies(&mut self, writes: u64, work: fn(&mut Self)) -> bool {
         let node = self.node.clone();
         node.run(|| {
-            crash::after(writes, || panic_any(Killed));
+            crash::after_here(writes, || panic_any(Killed));
             let died = catch_unwind(AssertUnwindSafe(|| work(self)));
-            match (crash::left(), died) {
+            match (crash::left_here(), died) {
                 (Some(_), Ok(())) => false,
                 (None, Err(panic)) if panic.is::<Killed>() => true,
                 (_, died) => panic!("after {writes} writes: {died:?}"),

@@ -315,9 +315,9 @@ fn dies_before_every_write(mut world: World) {
     loop {
         world.reconcile(BEFORE);
         assert_eq!(world.answers(), old, "the way back, after {writes} writes");
-        crash::after(writes, || panic_any(Killed));
+        crash::after_here(writes, || panic_any(Killed));
         let died = catch_unwind(AssertUnwindSafe(|| world.reconcile(AFTER)));
-        if crash::left().is_some() {
+        if crash::left_here().is_some() {
             died.expect("nobody was killed");
             break;
         }

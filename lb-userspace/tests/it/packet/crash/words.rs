@@ -23,9 +23,9 @@ use crate::packet::tables_maps::maps;
 
 /// Does the work up to the write after so many; whether it was ended there.
 fn dies(writes: u64, work: impl FnOnce()) -> bool {
-    crash::after(writes, || panic_any(Killed));
+    crash::after_here(writes, || panic_any(Killed));
     let died = catch_unwind(AssertUnwindSafe(work));
-    match (crash::left(), died) {
+    match (crash::left_here(), died) {
         (Some(_), Ok(())) => false,
         (None, Err(panic)) if panic.is::<Killed>() => true,
         (_, died) => panic!("after {writes} writes: {died:?}"),
