@@ -320,6 +320,17 @@ pub(crate) fn bulk(host: &Host, target: SocketAddr, length: usize) -> Result<boo
 pub(crate) struct Opened {
     pub(crate) by: BTreeMap<u8, usize>,
     pub(crate) failed: usize,
+    /// Why the first of those did.
+    pub(crate) why: Option<String>,
+}
+
+impl Opened {
+    /// How many of all failed, and why, as a row tells it.
+    pub(crate) fn told(&self) -> String {
+        let all = self.by.values().sum::<usize>() + self.failed;
+        let why = self.why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
+        format!("{} of {all} failed{why}", self.failed)
+    }
 }
 
 /// Opens so many connections.
@@ -338,7 +349,11 @@ pub(crate) fn open_new(host: &Host, target: SocketAddr, count: usize) -> Opened 
         for outcome in all {
             match outcome {
                 Ok(Ok(id)) => *opened.by.entry(id).or_default() += 1,
-                _ => opened.failed += 1,
+                Ok(Err(error)) => {
+                    opened.failed += 1;
+                    opened.why.get_or_insert_with(|| error.to_string());
+                }
+                Err(_) => opened.failed += 1,
             }
         }
         opened

@@ -75,7 +75,7 @@ pub(super) fn terminates(scale: &Scale) -> Result<Outcome> {
     let opened = open_new(&rig.client, tcp(), scale.new);
     let stray = opened.by.get(&1).copied().unwrap_or(0);
     outcome.must(format!("{stray} of {} new ones to it", scale.new), stray == 0);
-    outcome.must(format!("{} failed", opened.failed), opened.failed == 0);
+    outcome.must(opened.told(), opened.failed == 0);
     let seen = held.rounds(2)?;
     outcome.must(format!("its {of_first} connections live on"), of_first > 0);
     outcome.undisturbed(&seen, &control.seen());
@@ -125,7 +125,7 @@ pub(super) fn all_terminate(scale: &Scale) -> Result<Outcome> {
         "the last that serves, though terminating; for clients that the policy keeps local",
     )?;
     let opened = open_new(&rig.client, tcp(), scale.new);
-    outcome.must(format!("{} of {} failed", opened.failed, scale.new), opened.failed == 0);
+    outcome.must(opened.told(), opened.failed == 0);
     let strays = opened.by.get(&3).copied().unwrap_or(0);
     outcome.must(format!("{strays} to the one elsewhere"), strays == 0);
     let seen = held.rounds(1)?;

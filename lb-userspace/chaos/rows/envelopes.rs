@@ -40,7 +40,7 @@ pub(super) fn opened_by_linux(scale: &Scale) -> Result<Outcome> {
     outcome.note(rig.status("Forwarding")?);
     let before = opened(far)?;
     let new = open_new(&rig.client, tcp(), 50);
-    outcome.must(format!("{} of 50 failed", new.failed), new.failed == 0);
+    outcome.must(new.told(), new.failed == 0);
     let whole = bulk(&rig.client, tcp(), BULK)?;
     outcome.must(format!("{BULK} bytes there and back: {whole}"), whole);
     let told = rig.drops("too-big")?;

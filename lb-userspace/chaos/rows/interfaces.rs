@@ -49,7 +49,7 @@ fn appear_and_go(scale: &Scale, outcome: &mut Outcome) -> Result<()> {
     let late = rig.lab.host("late")?;
     let works = |outcome: &mut Outcome, what: &str| {
         let opened = open_new(&late, tcp(), 20);
-        outcome.must(format!("{what}: {} of 20 failed", opened.failed), opened.failed == 0);
+        outcome.must(format!("{what}: {}", opened.told()), opened.failed == 0);
     };
     for round in ["comes", "comes again"] {
         link::veth((&late, "eth0"), (&rig.lb, "late"))?;
@@ -154,7 +154,7 @@ fn of_others(scale: &Scale, outcome: &mut Outcome) -> Result<()> {
     let (ours, kept) = (first.len() - theirs.len(), same - theirs.len());
     outcome.must(format!("{kept} of our {ours} stayed"), kept == 0 && ours > 0);
     let opened = open_new(&rig.client, tcp(), 20);
-    outcome.must(format!("beside them {} of 20 failed", opened.failed), opened.failed == 0);
+    outcome.must(format!("beside them {}", opened.told()), opened.failed == 0);
 
     // What somebody gives up is ours to use.
     let mut follows = Follows { rig: &rig, scale, outcome };

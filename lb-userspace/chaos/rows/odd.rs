@@ -33,7 +33,7 @@ pub(super) fn jumbo(scale: &Scale) -> Result<Outcome> {
     let whole = bulk(&rig.client, tcp(), BULK)?;
     outcome.must(format!("{BULK} bytes there and back: {whole}"), whole);
     let opened = open_new(&rig.client, tcp(), 50);
-    outcome.must(format!("{} of 50 failed", opened.failed), opened.failed == 0);
+    outcome.must(opened.told(), opened.failed == 0);
     Ok(outcome)
 }
 
@@ -61,7 +61,7 @@ pub(super) fn tagged(scale: &Scale) -> Result<Outcome> {
         let gateway = Ipv4Addr::new(203, 0, net, 1);
         host.ip(&format!("route replace default via {gateway}"))?;
         let opened = open_new(&host, tcp(), 50);
-        outcome.must(format!("{name}: {} of 50 failed", opened.failed), opened.failed == 0);
+        outcome.must(format!("{name}: {}", opened.told()), opened.failed == 0);
         let flows = Flows::open(&host, udp(), 20)?;
         outcome.note(format!("{name}: {} UDP flows answered", flows.count()));
         let whole = bulk(&host, tcp(), BULK / 10)?;
@@ -83,7 +83,7 @@ pub(super) fn another_year(scale: &Scale) -> Result<Outcome> {
     for years in [1, -2, 1] {
         turn_clock(years * YEAR)?;
         let opened = open_new(&rig.client, tcp(), 20);
-        outcome.must(format!("{years:+}: {} of 20 failed", opened.failed), opened.failed == 0);
+        outcome.must(format!("{years:+}: {}", opened.told()), opened.failed == 0);
         rig.agent.kill()?;
         rig.agent.restart()?;
         rig.settle(&rig.everybody())?;
@@ -118,7 +118,7 @@ pub(super) fn lossy(scale: &Scale) -> Result<Outcome> {
     let (held, control) = streams(&rig, scale.connections / 4)?;
     let stream = Datagrams::start(&rig.client, udp(), Duration::from_millis(5))?;
     let opened = open_new(&rig.client, tcp(), scale.new);
-    outcome.must(format!("{} of {} failed", opened.failed, scale.new), opened.failed == 0);
+    outcome.must(opened.told(), opened.failed == 0);
     held.rounds(5)?;
     let heard = stream.heard();
     let strays = heard.by.len().saturating_sub(1);

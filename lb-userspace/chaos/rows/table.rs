@@ -13,8 +13,6 @@ pub(crate) struct Row {
     pub(crate) number: u32,
     pub(crate) name: &'static str,
     pub(crate) place: Place,
-    /// Whether it waits for most of its time, so that others run beside it.
-    pub(crate) is_patient: bool,
     /// What is broken here, while connections look on.
     pub(super) fault: Option<fn(&Scale) -> Result<Outcome>>,
     /// Parts of the names of tests that show the row, or the rest of it.
@@ -49,14 +47,10 @@ impl Place {
 type Fault = fn(&Scale) -> Result<Outcome>;
 
 const fn row(number: u32, name: &'static str, place: Place, fault: Option<Fault>) -> Row {
-    Row { number, name, place, is_patient: false, fault, tests: &[] }
+    Row { number, name, place, fault, tests: &[] }
 }
 
 impl Row {
-    const fn patient(self) -> Self {
-        Self { is_patient: true, ..self }
-    }
-
     const fn with(self, tests: &'static [&'static str]) -> Self {
         Self { tests, ..self }
     }
@@ -71,7 +65,7 @@ pub(crate) const ROWS: &[Row] = &[
     row(4, "an agent that dies before each of its writes", Fast, Some(deaths::anywhere))
         .with(&["packet::crash::"]),
     row(5, "an agent that is stopped for a while", Fast, Some(agents::stopped)),
-    row(6, "one backend leaves or comes, again and again", Slow, Some(backends::churn)).patient(),
+    row(6, "one backend leaves or comes, again and again", Slow, Some(backends::churn)),
     row(7, "a backend that terminates", Fast, Some(backends::terminates)),
     row(8, "all backends terminate", Fast, Some(backends::all_terminate)),
     row(9, "a UDP backend dies", Fast, Some(backends::datagrams_move)),
@@ -125,7 +119,7 @@ pub(crate) const ROWS: &[Row] = &[
     row(26, "the same SYN on two CPUs at once", Slow, None)
         .with(&["packet::race::", "packet::flows::backends::a_retransmitted_syn"]),
     row(27, "a port that is used again after its backend left", Fast, Some(backends::port_again)),
-    row(28, "an API server that is down", Slow, None).with(&["kube::outage::"]).patient(),
+    row(28, "an API server that is down", Slow, None).with(&["kube::outage::"]),
     row(29, "an API server that is slow, lies, or forgets", Slow, None).with(&[
         "kube::listings::",
         "kube::connections::",
