@@ -237,7 +237,7 @@ async fn hold(
         return log.note(|state| state.seen.failed += 1);
     };
     log.note(|state| state.begins(number, id));
-    // Spread over a round, so that they do not all speak at once.
+    // Spread over a round, so that they do not all speak at once: nothing is waited for.
     let spread = EVERY.mul_f64(number as f64 / log.lock().each.len() as f64);
     if matches!(pace, Pace::Steady) {
         sleep(spread).await;
@@ -247,6 +247,7 @@ async fn hold(
             if told.changed().await.is_err() {
                 return;
             }
+            // As above: nothing is waited for.
             sleep(spread).await;
         }
         let begun = Instant::now();

@@ -56,7 +56,7 @@ mod points {
         let all = end.take().map(counted);
         *end = all.and_then(Result::ok);
         drop(end);
-        for now in [here, all].into_iter().flatten().filter_map(Result::err) {
+        if let Some(now) = [here, all].into_iter().flatten().find_map(Result::err) {
             now();
         }
     }

@@ -109,6 +109,7 @@ fn a_move_whose_programs_find_no_hook_goes_on_when_they_do() {
     thread::scope(|scope| {
         let restarted = scope.spawn(|| agent.restart());
         while !restarted.is_finished() && !says(&log, problem) {
+            // A log tells nobody that it has grown: it is read again until the agent is there.
             thread::sleep(OFTEN);
         }
         assert!(bpffs.join("maps-old").exists(), "{}", fs::read_to_string(&log).unwrap());
