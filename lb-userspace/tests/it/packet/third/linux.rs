@@ -149,19 +149,20 @@ fn translate((protocol, src, dst): (u8, SocketAddr, SocketAddr), seen: (SocketAd
 }
 
 /// What a backend on this node would have got of a frame that was sent on: one hop before. The link's
-/// addresses are left out.
-fn one_hop_before(frame: &[u8]) -> Vec<u8> {
+/// addresses are left out. `None` if it was not sent on: Linux's own questions for neighbours and
+/// routers start with the greatest hop limit.
+fn one_hop_before(frame: &[u8]) -> Option<Vec<u8>> {
     let mut ip = frame[14..].to_vec();
     if frame[12] == 8 {
         let (mut header, _) = Ipv4Header::from_slice(&ip).expect("IPv4");
-        header.time_to_live += 1;
+        header.time_to_live = header.time_to_live.checked_add(1)?;
         header.header_checksum = header.calc_header_checksum();
         let bytes = header.to_bytes();
         ip[..bytes.len()].copy_from_slice(&bytes);
     } else {
-        ip[7] += 1;
+        ip[7] = ip[7].checked_add(1)?;
     }
-    ip
+    Some(ip)
 }
 
 /// A conversation between a client and one backend.
@@ -201,7 +202,7 @@ impl Talk<'_> {
             if theirs.len() != ours.len() || theirs[12..14] != ours[12..14] {
                 return false;
             }
-            if local { one_hop_before(&theirs) == ours[14..] } else { theirs == ours }
+            if local { one_hop_before(&theirs).is_some_and(|ip| ip == ours[14..]) } else { theirs == ours }
         });
     }
 
