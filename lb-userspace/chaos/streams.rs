@@ -37,6 +37,8 @@ pub(crate) struct Seen {
     pub(crate) lost: usize,
     /// Could not be opened.
     pub(crate) failed: usize,
+    /// Why the first of those could not.
+    pub(crate) why: Option<String>,
     /// Questions answered.
     pub(crate) exchanges: usize,
     /// The longest that one waited for an answer.
@@ -86,6 +88,11 @@ impl State {
     fn begins(&mut self, number: usize, id: u8) {
         self.each[number].by = Some(id);
         *self.seen.alive.entry(id).or_default() += 1;
+    }
+
+    fn fails(&mut self, error: &io::Error) {
+        self.seen.failed += 1;
+        self.seen.why.get_or_insert_with(|| error.to_string());
     }
 
     fn answered(&mut self, number: usize, took: Duration) {
@@ -233,8 +240,9 @@ async fn hold(
         let _pass = gate.acquire().await;
         open(target).await
     };
-    let Ok((mut stream, id)) = opening.await else {
-        return log.note(|state| state.seen.failed += 1);
+    let (mut stream, id) = match opening.await {
+        Ok(opened) => opened,
+        Err(error) => return log.note(|state| state.fails(&error)),
     };
     log.note(|state| state.begins(number, id));
     // Spread over a round, so that they do not all speak at once: nothing is waited for.
@@ -329,9 +337,13 @@ impl Opened {
     /// How many of all failed, and why, as a row tells it.
     pub(crate) fn told(&self) -> String {
         let all = self.by.values().sum::<usize>() + self.failed;
-        let why = self.why.as_ref().map_or_else(String::new, |why| format!(" ({why})"));
-        format!("{} of {all} failed{why}", self.failed)
+        format!("{} of {all} failed{}", self.failed, because(self.why.as_deref()))
     }
+}
+
+/// A reason, if there is one, as a row tells it.
+pub(crate) fn because(why: Option<&str>) -> String {
+    why.map_or_else(String::new, |why| format!(" ({why})"))
 }
 
 /// Opens so many connections.

@@ -20,7 +20,10 @@ use std::time::Duration;
 use anyhow::Result;
 
 pub(crate) use self::table::{Place, ROWS, Row};
-use crate::{Scale, streams::Seen};
+use crate::{
+    Scale,
+    streams::{Seen, because},
+};
 
 impl Row {
     /// Breaks what the row says, and runs the tests that tell the rest of it.
@@ -77,14 +80,14 @@ impl Outcome {
     /// Connections of which none may have been disturbed. `control` are others that no rule of ours
     /// touches: what is slow there too is the machine.
     pub(crate) fn undisturbed(&mut self, seen: &Seen, control: &Seen) {
-        let Seen { reset: _, lost, failed, exchanges, longest, slow, alive: _ } = seen;
+        let Seen { reset: _, lost, failed, why, exchanges, longest, slow, alive: _ } = seen;
         self.was_watched = true;
         self.slow += slow;
         self.is_slow_anyway |= control.slow > 0;
         self.must(format!("{} connections held", seen.alive()), seen.alive() > 0);
         self.must(format!("{} reset", seen.reset()), seen.reset() == 0);
         self.must(format!("{lost} silent"), *lost == 0);
-        self.must(format!("{failed} not opened"), *failed == 0);
+        self.must(format!("{failed} not opened{}", because(why.as_deref())), *failed == 0);
         self.note(format!(
             "{exchanges} exchanges, the longest {:.0?} ({slow} over a second; past the rules \
              {:.0?} and {})",

@@ -96,7 +96,6 @@ pub(crate) const ROWS: &[Row] = &[
         "packet::odd::a_transport_checksum_stays",
         "packet::odd::a_wrong_ip_checksum",
         "packet::icmp::errors::a_wrong_icmp_checksum",
-        "packet::random::damage_on_the_way",
     ]),
     row(20, "UDP checksums of zero", Slow, None).with(&[
         "packet::odd::a_udp_checksum_of_zero",

@@ -18,6 +18,9 @@ pub(super) fn run(scale: &Scale, names: &[&str], outcome: &mut Outcome) -> Resul
     let printed = String::from_utf8_lossy(&output.stdout);
     let passed = passed(&printed);
     outcome.must(format!("{passed} tests passed"), passed > 0);
+    for name in names.iter().filter(|name| !is_run(&printed, name)) {
+        outcome.must(format!("no test is called {name}"), false);
+    }
     for (what, count) in counted(&printed) {
         outcome.note(format!("{count} {what}"));
     }
@@ -34,6 +37,12 @@ fn command(tests: &Path, names: &[&str]) -> Command {
     command.args(["--nocapture", "--test-threads", "1"]).args(names);
     command.env("LB_FULL_SIZE", "1");
     command
+}
+
+/// Whether there was a test with that in its name.
+fn is_run(printed: &str, name: &str) -> bool {
+    let begun = printed.lines().filter_map(|line| line.strip_prefix("test ")?.split_once(" ... "));
+    begun.map(|(test, _)| test).any(|test| test.contains(name))
 }
 
 /// How many tests a test binary says have passed.
@@ -76,5 +85,6 @@ mod tests {
         assert_eq!(passed(printed), 1);
         assert_eq!(counted(printed), [("lost", 1), ("packets alike", 10)].into());
         assert_eq!(failed(printed), ["packet::b"]);
+        assert!(is_run(printed, "packet::a") && !is_run(printed, "packet::c"));
     }
 }

@@ -202,7 +202,11 @@ impl Talk<'_> {
             if theirs.len() != ours.len() || theirs[12..14] != ours[12..14] {
                 return false;
             }
-            if local { one_hop_before(&theirs).is_some_and(|ip| ip == ours[14..]) } else { theirs == ours }
+            if local {
+                one_hop_before(&theirs).is_some_and(|ip| ip == ours[14..])
+            } else {
+                theirs == ours
+            }
         });
     }
 
