@@ -5,6 +5,7 @@
 //! and prints what it counted. Ends with 0 only if every row held.
 
 mod flood;
+mod manifests;
 mod rig;
 mod rows;
 mod servers;

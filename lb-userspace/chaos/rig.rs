@@ -2,26 +2,27 @@
 //!
 //! ```text
 //!   client 203.0.113.9 ── front 203.0.113.1 │ lb │ back 192.168.20.1 ── switch ── b1 … bn
+//!                                                                           └─ witness 192.168.20.2
 //! ```
 //! The Service's address is 198.51.100.1, which the client routes to the load balancer. Backends
-//! route everything back through it. There is a second Service that is never touched, and every
-//! backend can be reached at its own address too, past the load balancer's rules: what happens to
-//! connections there is the machine's doing.
+//! route everything back through it. There is a second Service that is never touched. The witness
+//! reaches backends past the load balancer: what happens to its connections is the machine's doing.
 
 use std::{
     collections::BTreeMap,
     fs,
-    net::{IpAddr, Ipv4Addr, SocketAddr},
-    path::{Path, PathBuf},
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result, bail};
 use lb_userspace::lab::{Agent, AgentOptions, Host, Lab, link};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::{
     Scale,
+    manifests::{Manifests, Said},
     servers::{self, Servers},
 };
 
@@ -39,6 +40,7 @@ pub(crate) struct Rig {
     pub(crate) backends: Vec<Backend>,
     pub(crate) client: Host,
     pub(crate) lb: Host,
+    pub(crate) witness: Host,
     manifests: Manifests,
     switch: Host,
     // Last: it takes the rest away.
@@ -51,13 +53,6 @@ pub(crate) struct Backend {
     pub(crate) host: Host,
     /// None while its processes are dead.
     servers: Option<Servers>,
-}
-
-/// What the "API" says of a backend.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Said {
-    Ready,
-    Terminating,
 }
 
 impl Rig {
@@ -80,6 +75,9 @@ impl Rig {
         }
         link::takes_xdp((&client, "eth0"))?;
         link::takes_xdp((&switch, "lb"))?;
+        let witness = lab.host("witness")?;
+        link::plug((&witness, "eth0"), (&switch, "lan"), "w")?;
+        witness.address("eth0", "192.168.20.2/24")?;
         let backends = (1..=backends).map(|id| backend(&lab, &switch, id));
         let backends = backends.collect::<Result<Vec<_>>>()?;
         let manifests = Manifests::create(&lab.folder())?;
@@ -93,7 +91,7 @@ impl Rig {
             variables: Vec::new(),
         };
         let agent = Agent::start(&lab, &lb, options)?;
-        let rig = Self { agent, backends, client, lb, manifests, switch, lab };
+        let rig = Self { agent, backends, client, lb, witness, manifests, switch, lab };
         rig.settle(&all)?;
         Ok(rig)
     }
@@ -321,79 +319,4 @@ fn backend(lab: &Lab, switch: &Host, id: u8) -> Result<Backend> {
     host.sysctls(&[("net.core.somaxconn", "16384"), ("net.ipv4.tcp_max_syn_backlog", "65536")])?;
     let servers = Some(servers::start(&host, id)?);
     Ok(Backend { id, host, servers })
-}
-
-/// The folder that stands for the API server.
-struct Manifests {
-    folder: PathBuf,
-    draft: PathBuf,
-}
-
-impl Manifests {
-    fn create(parent: &Path) -> Result<Self> {
-        let folder = parent.join("manifests");
-        fs::create_dir(&folder)?;
-        Ok(Self { folder, draft: parent.join("draft.json") })
-    }
-
-    /// In one step, so that nobody reads half of it.
-    fn put(&self, name: &str, objects: &[Value]) -> Result<()> {
-        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
-        fs::write(&self.draft, list.to_string())?;
-        Ok(fs::rename(&self.draft, self.folder.join(name))?)
-    }
-
-    fn services(&self) -> Result<()> {
-        self.put(
-            "services.json",
-            &[service("tcp", VIP, "TCP", TCP), service("udp", VIP, "UDP", UDP)],
-        )
-    }
-
-    fn endpoints(&self, said: &[(u8, Said)]) -> Result<()> {
-        self.put(
-            "endpoints.json",
-            &[slice("tcp", "TCP", TCP, said), slice("udp", "UDP", UDP, said)],
-        )
-    }
-}
-
-/// A Service with an address for the outside.
-pub(crate) fn service(name: &str, vip: Ipv4Addr, protocol: &str, port: u16) -> Value {
-    json!({
-        "apiVersion": "v1", "kind": "Service",
-        "metadata": {"name": name, "namespace": "chaos"},
-        "spec": {
-            "type": "ClusterIP", "clusterIP": cluster_address(vip, port),
-            "externalIPs": [vip],
-            "ports": [{"name": "p", "protocol": protocol, "port": port, "targetPort": port}],
-        },
-    })
-}
-
-/// An address of its own for each of the Services here.
-fn cluster_address(vip: Ipv4Addr, port: u16) -> String {
-    let [_, _, c, d] = vip.octets();
-    IpAddr::from([10, 96 + (c & 1), d, (port % 251) as u8 + 1]).to_string()
-}
-
-/// Its endpoints, with the backends' numbers for identities.
-pub(crate) fn slice(name: &str, protocol: &str, port: u16, said: &[(u8, Said)]) -> Value {
-    let endpoint = |(id, said): &(u8, Said)| {
-        let ready = *said == Said::Ready;
-        json!({
-            "addresses": [address(*id)], "nodeName": "elsewhere",
-            "conditions": {"ready": ready, "serving": true, "terminating": !ready},
-            "targetRef": {"kind": "Pod", "name": format!("b{id}"), "uid": format!("b{id}")},
-        })
-    };
-    json!({
-        "apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
-        "metadata": {
-            "name": format!("{name}-1"), "namespace": "chaos",
-            "labels": {"kubernetes.io/service-name": name},
-        },
-        "endpoints": said.iter().map(endpoint).collect::<Vec<_>>(),
-        "ports": [{"name": "p", "protocol": protocol, "port": port}],
-    })
 }

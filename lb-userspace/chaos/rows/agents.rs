@@ -24,11 +24,11 @@ use crate::{
     streams::{Streams, open_new},
 };
 
-/// Connections through the load balancer, and a tenth as many past its rules.
+/// Connections through the load balancer, and a tenth as many past it.
 pub(super) fn streams(rig: &Rig, count: usize) -> Result<(Streams, Streams)> {
     let held = Streams::open(&rig.client, tcp(), count)?;
     let direct = (address(1), TCP).into();
-    let control = Streams::open(&rig.client, direct, (count / 10).max(1))?;
+    let control = Streams::open(&rig.witness, direct, (count / 10).max(1))?;
     Ok((held, control))
 }
 

@@ -12,7 +12,8 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use super::{Outcome, agents::streams};
 use crate::{
     Scale,
-    rig::{Rig, Said, TCP, UDP, VIP, service, slice, tcp, udp},
+    manifests::{Said, service, slice},
+    rig::{Rig, TCP, UDP, VIP, tcp, udp},
     streams::open_new,
     udp::Datagrams,
 };

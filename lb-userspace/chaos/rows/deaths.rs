@@ -7,7 +7,8 @@ use anyhow::Result;
 use super::{Outcome, agents::streams};
 use crate::{
     Scale,
-    rig::{Rig, Said, tcp},
+    manifests::Said,
+    rig::{Rig, tcp},
     streams::open_new,
 };
 

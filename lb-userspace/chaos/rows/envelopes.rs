@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 use super::{Outcome, backends::wait};
 use crate::{
     Scale,
-    rig::{Rig, Said, TCP, UDP, VIP, address, slice, tcp},
+    manifests::{Said, slice},
+    rig::{Rig, TCP, UDP, VIP, address, tcp},
     streams::{bulk, open_new},
 };
 

@@ -21,7 +21,7 @@ pub(super) fn both(scale: &Scale) -> Result<Outcome> {
     let mut rig = Rig::build(scale, 4, &["--timeout", "udp=1h"])?;
     let held = Streams::idle(&rig.client, tcp(), scale.connections)?;
     let direct = (address(1), TCP).into();
-    let control = Streams::open(&rig.client, direct, scale.connections / 10)?;
+    let control = Streams::open(&rig.witness, direct, scale.connections / 10)?;
     let flows = Flows::open(&rig.client, udp(), scale.connections / 10)?;
     for (kind, port, names) in [(Kind::Syn, TCP, "SYNs"), (Kind::Datagram, UDP, "datagrams")] {
         flood_of(&rig, scale, kind, SocketAddrV4::new(VIP, port), names, &mut outcome)?;

@@ -14,7 +14,8 @@ use super::{Outcome, agents::streams, backends::wait_for, floods::refused};
 use crate::{
     Scale,
     flood::{Kind, flood},
-    rig::{Rig, Said, TCP, UDP, VIP, service, slice, tcp, udp},
+    manifests::{Said, service, slice},
+    rig::{Rig, TCP, UDP, VIP, tcp, udp},
     streams::{Streams, open_new},
     udp::Flows,
 };

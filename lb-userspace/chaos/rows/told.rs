@@ -14,7 +14,7 @@ const COUNTED: &str = "counted: ";
 pub(super) fn run(scale: &Scale, names: &[&str], outcome: &mut Outcome) -> Result<()> {
     let tests = scale.tests.as_deref();
     let tests = tests.context("no test binary: `cargo xtask chaos` names it, as does --tests")?;
-    let output = command(tests, names).output().context("start the tests")?;
+    let output = command(scale, tests, names).output().context("start the tests")?;
     let printed = String::from_utf8_lossy(&output.stdout);
     let passed = passed(&printed);
     outcome.must(format!("{passed} tests passed"), passed > 0);
@@ -32,10 +32,12 @@ pub(super) fn run(scale: &Scale, names: &[&str], outcome: &mut Outcome) -> Resul
 }
 
 /// One after another: each of them is told how much by what it prints.
-fn command(tests: &Path, names: &[&str]) -> Command {
+fn command(scale: &Scale, tests: &Path, names: &[&str]) -> Command {
     let mut command = Command::new(tests);
     command.args(["--nocapture", "--test-threads", "1"]).args(names);
-    command.env("LB_FULL_SIZE", "1");
+    if !scale.fast {
+        command.env("LB_FULL_SIZE", "1");
+    }
     command
 }
 

@@ -4,7 +4,12 @@
 mod faults;
 mod tree;
 
-use std::{collections::BTreeSet, process::Command, time::Instant};
+use std::{
+    collections::BTreeSet,
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+    time::Instant,
+};
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
@@ -33,10 +38,10 @@ pub(crate) struct Selection {
 }
 
 /// How a run of the tests ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Outcome {
-    /// The tests noticed.
-    Red,
+    /// This test noticed.
+    Red(String),
     /// Nobody noticed.
     Green,
     /// It did not even compile, or the tests could not run: that proves nothing.
@@ -71,12 +76,13 @@ pub(crate) fn run(selection: &Selection) -> Result<()> {
         rows.push((*fault, noticed(&tree, fault)?, begun.elapsed()));
         planted.remove()?;
     }
-    println!("\n{:<38} {:<7} {:<8} {:>7}", "fault", "level", "outcome", "time");
+    println!("\n{:<42} {:<7} {:<8} {:>7}  by", "fault", "level", "outcome", "time");
     for (Fault { name, level, .. }, outcome, took) in &rows {
-        let word = word(*outcome);
-        println!("{name:<38} {:<7} {word:<8} {:>6.1}s", level.name(), took.as_secs_f64());
+        let (word, by) = told(outcome);
+        println!("{name:<42} {:<7} {word:<8} {:>6.1}s  {by}", level.name(), took.as_secs_f64());
     }
-    let missed = rows.iter().filter(|(_, outcome, _)| *outcome != Outcome::Red).count();
+    let noticed = |outcome: &Outcome| matches!(outcome, Outcome::Red(_));
+    let missed = rows.iter().filter(|(_, outcome, _)| !noticed(outcome)).count();
     println!("{} passed, {missed} failed", rows.len() - missed);
     if missed > 0 {
         bail!("{missed} of {} faults were not noticed by a test", rows.len());
@@ -84,11 +90,11 @@ pub(crate) fn run(selection: &Selection) -> Result<()> {
     Ok(())
 }
 
-const fn word(outcome: Outcome) -> &'static str {
+fn told(outcome: &Outcome) -> (&'static str, &str) {
     match outcome {
-        Outcome::Red => "noticed",
-        Outcome::Green => "MISSED",
-        Outcome::Broken => "BROKEN",
+        Outcome::Red(test) => ("noticed", test),
+        Outcome::Green => ("MISSED", ""),
+        Outcome::Broken => ("BROKEN", ""),
     }
 }
 
@@ -96,8 +102,8 @@ const fn word(outcome: Outcome) -> &'static str {
 /// notice need not be shown to the others of that level.
 fn noticed(tree: &Tree, fault: &Fault) -> Result<Outcome> {
     let in_rules = fault.level == Level::Rules && fault.file.starts_with("lb-common/");
-    if in_rules && ends(tree, test::tests_of_the_rules_alone())? == Outcome::Red {
-        return Ok(Outcome::Red);
+    if in_rules && let noticed @ Outcome::Red(_) = ends(tree, test::tests_of_the_rules_alone())? {
+        return Ok(noticed);
     }
     outcome(tree, fault.level)
 }
@@ -110,17 +116,33 @@ fn outcome(tree: &Tree, level: Level) -> Result<Outcome> {
 fn ends(tree: &Tree, mut tests: Command) -> Result<Outcome> {
     tests.arg("--max-fail=1").current_dir(&tree.root).env("CARGO_TARGET_DIR", &tree.target);
     let shown = process::show(&tests);
-    let status = tests.status().with_context(|| format!("cannot start `{shown}`"))?;
-    Ok(judge(status.code()))
+    let spawned = tests.stderr(Stdio::piped()).spawn();
+    let mut child = spawned.with_context(|| format!("cannot start `{shown}`"))?;
+    let mut failed = None;
+    for line in BufReader::new(child.stderr.take().context("a pipe")?).lines() {
+        let line = line?;
+        eprintln!("{line}");
+        failed = failed.or_else(|| failing(&line));
+    }
+    Ok(judge(child.wait()?.code(), failed))
 }
 
 /// nextest's exit codes: 100 is a test that failed; others are trouble of its own.
-const fn judge(code: Option<i32>) -> Outcome {
-    match code {
-        Some(0) => Outcome::Green,
-        Some(100) => Outcome::Red,
+fn judge(code: Option<i32>, failed: Option<String>) -> Outcome {
+    match (code, failed) {
+        (Some(0), _) => Outcome::Green,
+        (Some(100), Some(test)) => Outcome::Red(test),
         _ => Outcome::Broken,
     }
+}
+
+/// The test that a line of nextest's says has failed: how, how long, its number of all, its binary
+/// and its name.
+fn failing(line: &str) -> Option<String> {
+    let line = line.trim_start();
+    let ends = ["FAIL [", "TIMEOUT [", "SIGABRT [", "SIGSEGV ["];
+    let is_end = ends.iter().any(|end| line.starts_with(end));
+    is_end.then(|| line.rsplit(' ').next().unwrap_or_default().to_owned())
 }
 
 fn choose<'a>(selection: &Selection, faults: &'a [Fault]) -> Result<Vec<&'a Fault>> {
@@ -166,10 +188,14 @@ mod tests {
 
     #[test]
     fn code_that_does_not_compile_is_no_proof() {
-        assert_eq!(judge(Some(100)), Outcome::Red);
-        assert_eq!(judge(Some(0)), Outcome::Green);
-        assert_eq!(judge(Some(101)), Outcome::Broken);
-        assert_eq!(judge(None), Outcome::Broken);
+        let line = "        FAIL [   1.090s] (214/215) lb-userspace::it packet::odd::a_flood";
+        let failed = failing(line);
+        assert_eq!(judge(Some(100), failed), Outcome::Red("packet::odd::a_flood".to_owned()));
+        assert_eq!(failing("        PASS [   1.0s] (1/2) lb-userspace::it packet::odd::a"), None);
+        assert_eq!(judge(Some(100), None), Outcome::Broken);
+        assert_eq!(judge(Some(0), None), Outcome::Green);
+        assert_eq!(judge(Some(101), None), Outcome::Broken);
+        assert_eq!(judge(None, None), Outcome::Broken);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Debian's kernel packages, through a configuration of apt's that touches nothing of the system's.
 
 use std::{
-    fs,
+    fmt, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -16,6 +16,16 @@ pub(super) struct Files {
     pub(super) kernel: PathBuf,
     /// Folder somewhere below which the modules are.
     pub(super) modules: PathBuf,
+}
+
+/// Debian's archive does not answer: what it holds cannot be told.
+#[derive(Debug)]
+pub(super) struct Unreachable;
+
+impl fmt::Display for Unreachable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the archive is not reachable")
+    }
 }
 
 const KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
@@ -39,6 +49,9 @@ impl Kernel {
 }
 
 /// The kernel and its modules, unpacked below `folder`; fetched unless they are there.
+///
+/// # Errors
+/// [`Unreachable`] where nobody can say whether there is such a kernel.
 pub(super) fn fetch(kernel: Kernel, folder: &Path) -> Result<Files> {
     let tree = folder.join("tree");
     if let Ok(files) = find(&tree) {
@@ -51,7 +64,9 @@ pub(super) fn fetch(kernel: Kernel, folder: &Path) -> Result<Files> {
     for prefix in kernel.packages() {
         let name = newest(&names, prefix).with_context(|| format!("no package {prefix}…"))?;
         eprintln!("vmtest: fetching {name}");
-        process::output(apt.command("apt-get").args(["download", name]).current_dir(&download))?;
+        let mut get = apt.command("apt-get");
+        process::output(get.args(["download", name]).current_dir(&download))
+            .context(Unreachable)?;
     }
     for package in fs::read_dir(&download)? {
         let mut unpack = Command::new("dpkg-deb");
@@ -109,7 +124,8 @@ impl Apt {
         fs::write(folder.join("status"), "")?;
         let apt = Self { folder };
         eprintln!("vmtest: fetching the lists of packages");
-        process::output(apt.command("apt-get").args(["update", "-qq", "--error-on=any"]))?;
+        process::output(apt.command("apt-get").args(["update", "-qq", "--error-on=any"]))
+            .context(Unreachable)?;
         Ok(apt)
     }
 

@@ -67,17 +67,36 @@ fn the_canary_is_on_labelled_nodes_alone_and_takes_no_port_of_kube_proxy() {
     assert_eq!(value(&container, "LB_METRICS_ADDRESS"), Some("127.0.0.1:10349"));
 }
 
-#[test]
-fn with_the_component_for_monitoring_metrics_are_reachable_and_scraped() {
+/// The base and one of its components.
+fn with(component: &str) -> Vec<Value> {
     let overlay = tempfile::tempdir().unwrap();
     let up = "../".repeat(overlay.path().components().count() - 1);
     let of = |part: &str| {
         let path = root().join("deploy/kustomize").join(part);
         format!("{up}{}", path.strip_prefix("/").unwrap().display())
     };
-    let text = format!("resources: [{}]\ncomponents: [{}]\n", of("base"), of("monitoring"));
+    let text = format!("resources: [{}]\ncomponents: [{}]\n", of("base"), of(component));
     fs::write(overlay.path().join("kustomization.yaml"), text).unwrap();
-    let documents = build(overlay.path());
+    build(overlay.path())
+}
+
+#[test]
+fn with_the_component_for_a_seed_every_agent_reads_the_same_secret() {
+    let (set, container) = agent(&with("seed"));
+    let file = Path::new(value(&container, "LB_SEED_FILE").expect("a file"));
+    let mounts = container.volume_mounts.as_ref().unwrap();
+    let mount = mounts.iter().find(|mount| Some(Path::new(&mount.mount_path)) == file.parent());
+    let name = &mount.expect("a folder with it").name;
+    let volumes = set.spec.unwrap().template.spec.unwrap().volumes.unwrap();
+    let volume = volumes.iter().find(|volume| volume.name == *name).expect("a volume");
+    let secret = volume.secret.as_ref().expect("a Secret");
+    assert_eq!(secret.secret_name.as_deref(), Some("lb-seed"));
+    assert_eq!(secret.optional, None, "without it a pod would hash otherwise than the others");
+}
+
+#[test]
+fn with_the_component_for_monitoring_metrics_are_reachable_and_scraped() {
+    let documents = with("monitoring");
     let (_, container) = agent(&documents);
     assert_eq!(value(&container, "LB_METRICS_ADDRESS"), Some("0.0.0.0:10249"));
     let monitor: Value = find(&documents, "PodMonitor", "lb");
