@@ -28,6 +28,9 @@ pub(super) fn run(scale: &Scale, names: &[&str], outcome: &mut Outcome) -> Resul
         outcome.must(format!("{name} failed"), false);
     }
     outcome.must(format!("tests end with {:?}", output.status.code()), output.status.success());
+    if !output.status.success() {
+        eprintln!("{printed}{}", String::from_utf8_lossy(&output.stderr));
+    }
     Ok(())
 }
 
