@@ -128,6 +128,7 @@ pub(crate) const ROWS: &[Row] = &[
     ]),
     row(30, "objects that are malformed", Slow, None).with(&[
         "cluster::manifests::",
+        "cluster::odd::",
         "cluster::order::",
         "netns::inputs::each_wrong",
     ]),
