@@ -65,7 +65,8 @@ pub(crate) const ROWS: &[Row] = &[
     row(4, "an agent that dies before each of its writes", Fast, Some(deaths::anywhere))
         .with(&["packet::crash::"]),
     row(5, "an agent that is stopped for a while", Fast, Some(agents::stopped)),
-    row(6, "one backend leaves or comes, again and again", Slow, Some(backends::churn)),
+    row(6, "one backend leaves or comes, again and again", Slow, Some(backends::churn))
+        .with(&["cluster::plan::rings::"]),
     row(7, "a backend that terminates", Fast, Some(backends::terminates)),
     row(8, "all backends terminate", Fast, Some(backends::all_terminate)),
     row(9, "a UDP backend dies", Fast, Some(backends::datagrams_move)),
@@ -127,6 +128,7 @@ pub(crate) const ROWS: &[Row] = &[
     ]),
     row(30, "objects that are malformed", Slow, None).with(&[
         "cluster::manifests::",
+        "cluster::odd::",
         "cluster::order::",
         "netns::inputs::each_wrong",
     ]),

@@ -11,18 +11,30 @@ pub(super) struct Backoff {
     shortest: Duration,
     longest: Duration,
     next: Duration,
+    /// Whether the short cut of [`Backoff::soon`] was taken since an attempt last lasted.
+    hurried: bool,
 }
 
 impl Backoff {
     pub(super) fn new((shortest, longest): (Duration, Duration)) -> Self {
-        Self { shortest, longest, next: shortest }
+        Self { shortest, longest, next: shortest, hurried: false }
     }
 
     /// The next pause: somewhere between half and the whole of the current step.
     pub(super) fn pause(&mut self) -> Duration {
         let step = self.next;
         self.next = (step * 2).min(self.longest);
-        step.mul_f64(0.5 + random_fraction() / 2.0)
+        jittered(step)
+    }
+
+    /// The pause before another question than the one that failed: a server that is back, but has
+    /// forgotten where we were, has made us wait already. Only once until an attempt lasts: one that
+    /// forgets at once what it lists is not listed without rest.
+    pub(super) fn soon(&mut self) -> Duration {
+        if std::mem::replace(&mut self.hurried, true) {
+            return self.pause();
+        }
+        jittered(self.shortest)
     }
 
     /// Tells how long the last attempt lived. One that outlived the longest pause was healthy:
@@ -30,8 +42,14 @@ impl Backoff {
     pub(super) fn lasted(&mut self, time: Duration) {
         if time > self.longest {
             self.next = self.shortest;
+            self.hurried = false;
         }
     }
+}
+
+/// Somewhere between half and the whole of a step.
+fn jittered(step: Duration) -> Duration {
+    step.mul_f64(0.5 + random_fraction() / 2.0)
 }
 
 /// In `0.0..1.0`, from the keys that std draws for its hash maps: jitter needs no better.
@@ -66,6 +84,18 @@ mod tests {
         assert!(backoff.pause() >= Duration::from_secs(5));
         backoff.lasted(Duration::from_secs(11));
         assert!(backoff.pause() <= Duration::from_millis(100));
+    }
+
+    #[test]
+    fn another_question_is_asked_soon_but_once_until_an_attempt_lasted() {
+        let mut backoff = Backoff::new(BOUNDS);
+        for _ in 0..9 {
+            backoff.pause();
+        }
+        assert!(backoff.soon() <= Duration::from_millis(100));
+        assert!(backoff.soon() >= Duration::from_secs(5), "as if it had not been another");
+        backoff.lasted(Duration::from_secs(11));
+        assert!(backoff.soon() <= Duration::from_millis(100));
     }
 
     #[test]

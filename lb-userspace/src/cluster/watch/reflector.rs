@@ -191,7 +191,11 @@ impl<K: Watched> Reflector<K> {
             Problem::Expired if self.place.is_none() && self.manner == Manner::Pages => {
                 self.manner = Manner::Whole;
             }
-            Problem::Expired | Problem::Disorder => self.place = None,
+            Problem::Expired | Problem::Disorder if self.place.is_some() => {
+                self.place = None;
+                self.outlet.problem(problem.to_string());
+                return backoff.soon();
+            }
             Problem::NotServed(kind) if kind.may_be_absent() => {
                 self.place = None;
                 // What there was of it went with the kind.
@@ -205,7 +209,9 @@ impl<K: Watched> Reflector<K> {
                     self.say_empty().await;
                 }
             }
-            Problem::NotServed(_)
+            Problem::Expired
+            | Problem::Disorder
+            | Problem::NotServed(_)
             | Problem::Forbidden { .. }
             | Problem::Silent(_)
             | Problem::CutListing

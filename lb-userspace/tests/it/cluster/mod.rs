@@ -2,6 +2,7 @@
 
 mod index;
 mod manifests;
+mod odd;
 mod order;
 mod plan;
 mod reference_endpoints;

@@ -25,6 +25,10 @@ pub const HERE: &str = "here";
 /// Far more than anything takes, also on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// How long all may take to be as the server says, once it is back: what the matrix of faults asks
+/// of the pauses that are shipped.
+pub const CONVERGED: Duration = Duration::from_secs(5);
+
 /// Pauses short enough for tests; the rest as it is outside of them.
 pub fn options() -> Options {
     Options { pause: (Duration::from_millis(5), Duration::from_millis(100)), ..Options::default() }

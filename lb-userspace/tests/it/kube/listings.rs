@@ -1,15 +1,18 @@
 //! Complete listings: by stream, by pages, slowly, and after the server forgot.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice};
 use lb_userspace::cluster::watch::{Kind, Options};
 
 use super::{
-    agent::{Agent, options},
+    agent::{Agent, CONVERGED, options},
     operator::service,
 };
-use crate::support::api_server::{ApiServer, Ask, Refusal};
+use crate::support::{
+    api_server::{ApiServer, Ask, Refusal},
+    counted, full_size,
+};
 
 #[tokio::test]
 async fn nothing_is_planned_before_services_and_slices_are_both_listed() {
@@ -131,6 +134,49 @@ async fn what_was_deleted_during_an_outage_goes_when_the_server_no_longer_tells_
         agent.until_backends("stays", &["10.1.0.2:8080"]).await;
         assert_eq!(agent.source(Kind::Service).listings, 2);
         assert_eq!(agent.source(Kind::EndpointSlice).listings, 2);
+    }
+}
+
+/// With the pauses of an agent outside of tests, and at full size after outages that bring it to the
+/// longest of them.
+#[tokio::test]
+async fn all_is_as_listed_within_five_seconds_of_the_return_of_a_server_that_forgot() {
+    let (outages, restarts) = if full_size() { (4, 5) } else { (1, 2) };
+    let mut longest = Duration::ZERO;
+    for forgot in [false, true].repeat(outages) {
+        let server = ApiServer::start().await;
+        let mut agent = Agent::with(&server, Options::default());
+        server.serve("stays", &["10.1.0.1", "10.1.0.2"]).await;
+        server.serve("goes", &["10.1.0.3"]).await;
+        agent.until_backends("stays", &["10.1.0.1:8080", "10.1.0.2:8080"]).await;
+        agent.until_backends("goes", &["10.1.0.3:8080"]).await;
+
+        server.wire.down();
+        server.delete::<Service>("goes").await;
+        server.delete::<EndpointSlice>("goes").await;
+        server.scale("stays", &["10.1.0.2"]).await;
+        let kinds = [Kind::Service, Kind::EndpointSlice];
+        let waits = |agent: &Agent| kinds.iter().all(|it| agent.source(*it).restarts >= restarts);
+        agent.until("the pauses have grown", waits).await;
+        if forgot {
+            server.gate.refuse_once(Ask::Watch, "services", GONE);
+            server.gate.refuse_once(Ask::Watch, "endpointslices", GONE);
+        }
+        let back = Instant::now();
+        server.wire.up();
+        agent.until("the deleted Service is gone", |agent| agent.port("goes").is_none()).await;
+        agent.until_backends("stays", &["10.1.0.2:8080"]).await;
+        let took = back.elapsed();
+        let listings = if forgot { 2 } else { 1 };
+        for kind in kinds {
+            assert_eq!(agent.source(kind).listings, listings, "{kind}");
+        }
+        longest = longest.max(took);
+    }
+    counted(2 * outages, "outages at the pauses that are shipped");
+    counted(longest.as_millis() as usize, "ms after them, at most, until all was as listed");
+    if full_size() {
+        assert!(longest <= CONVERGED, "{longest:?} until all was as listed");
     }
 }
 

@@ -5,6 +5,7 @@ use std::{
     io::{self, Read as _, Write as _},
     net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpStream, UdpSocket},
     thread,
+    time::{Duration, Instant},
 };
 
 use lb_userspace::lab::{Host, PATIENCE, Server};
@@ -13,6 +14,7 @@ use super::{
     objects::Front,
     world::{FAMILIES, Pod, World, address},
 };
+use crate::support::{counted, full_size};
 
 const NATIVE: &[&str] = &["--xdp-mode", "native"];
 const TC: &[&str] = &["--xdp-mode", "off"];
@@ -66,9 +68,48 @@ fn echoed(from: &Host, to: SocketAddr) -> io::Result<(usize, bool)> {
     })
 }
 
-/// Makes a hop of 1280 bytes of this interface, and tells nobody else of it.
+/// What fits through the small hops.
+const SMALL: u32 = 1280;
+
+/// Makes a hop of so few bytes of this interface, and tells nobody else of it.
 fn narrow(host: &Host, interface: &str) {
-    host.ip(&format!("link set dev {interface} mtu 1280")).unwrap();
+    host.ip(&format!("link set dev {interface} mtu {SMALL}")).unwrap();
+}
+
+/// What this host knows of how much fits on its way there.
+fn known_mtu(host: &Host, to: SocketAddr) -> Option<u32> {
+    let mut ip = host.command("ip").unwrap();
+    let output = ip.args(["route", "get", &to.ip().to_string()]).output().unwrap();
+    let told = String::from_utf8(output.stdout).unwrap();
+    let mut words = told.split_whitespace().skip_while(|word| *word != "mtu");
+    words.nth(1).map(|mtu| mtu.parse().unwrap())
+}
+
+/// Makes this host know nothing of how much fits on any way.
+fn forget_mtus(host: &Host) {
+    for family in ["-4", "-6"] {
+        let mut ip = host.command("ip").unwrap();
+        assert!(ip.args([family, "route", "flush", "cache"]).status().unwrap().success());
+    }
+}
+
+/// The same as [`echoed`], and how long after it began the client knew of the small hop that its bytes
+/// meet.
+fn echoed_and_told(from: &Host, to: SocketAddr) -> (io::Result<(usize, bool)>, Option<Duration>) {
+    assert_eq!(known_mtu(from, to), None, "{to}: nothing is known before the first bytes");
+    thread::scope(|scope| {
+        let begun = Instant::now();
+        let transfer = scope.spawn(|| echoed(from, to));
+        // Nobody tells of what a host learns about a path. Asking takes its time by itself.
+        let told = loop {
+            let ends = transfer.is_finished();
+            let told = (known_mtu(from, to) == Some(SMALL)).then(|| begun.elapsed());
+            if told.is_some() || ends {
+                break told;
+            }
+        };
+        (transfer.join().expect("a transfer ends"), told)
+    })
 }
 
 /// The hop to the client and the hop to the pod are small: answers meet one, what was sent the other.
@@ -79,9 +120,17 @@ fn ten_megabytes(label: &str, node: u8, mode: &[&str]) {
     let _agent = story.world.agent(1, mode);
     for family in FAMILIES {
         for target in story.web.outside(family) {
-            let back = echoed(&story.world.client, target);
+            // It would ask the client for small segments, and nobody would have to be told.
+            forget_mtus(&story.pod.host);
+            let (back, told) = echoed_and_told(&story.world.client, target);
             let back = back.unwrap_or_else(|error| panic!("{target}: {error}"));
             assert_eq!(back, (LENGTH, true), "{target} of {}", story.pod.name);
+            let told = told.unwrap_or_else(|| panic!("{target}: the client was told of no MTU"));
+            counted(1, "path MTUs that the client came to know");
+            counted(told.as_millis() as usize, "ms until it knew them, all together");
+            if full_size() {
+                assert!(told <= Duration::from_secs(2), "{target}: told after {told:?}");
+            }
         }
     }
 }

@@ -89,9 +89,11 @@ fn row<'a>(report: &'a Report, name: &str, flows: u32) -> &'a Row {
 fn memory(map: &Map) -> Option<u64> {
     let (data, shares) = match map {
         Map::PerCpuArray(data) => (data, aya::util::nr_cpus().unwrap() as u64),
-        Map::Array(data) | Map::HashMap(data) | Map::LruHashMap(data) | Map::LpmTrie(data) => {
-            (data, 1)
-        }
+        Map::Array(data)
+        | Map::HashMap(data)
+        | Map::LruHashMap(data)
+        | Map::LpmTrie(data)
+        | Map::RingBuf(data) => (data, 1),
         _ => return None,
     };
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", descriptor(data))).unwrap();

@@ -2,6 +2,7 @@
 
 mod addresses;
 mod backends;
+mod rings;
 mod told;
 
 use lb_userspace::{

@@ -85,6 +85,20 @@ const BEFORE: Wish = &[
         r#"{"externalIPs": ["198.51.100.26"], "sessionAffinity": "ClientIP"}"#,
         &[24, 25],
     ),
+    (
+        "closes-its-node-port",
+        27,
+        r#"{"type": "NodePort", "nodePort": 30027, "externalIPs": ["198.51.100.27"]}"#,
+        &[50, 107],
+    ),
+    (
+        "keeps-its-node-port",
+        28,
+        r#"{"type": "NodePort", "nodePort": 30028, "ipFamilies": ["IPv4", "IPv6"]}"#,
+        &[51, 52],
+    ),
+    ("opens-a-node-port", 31, r#"{"externalIPs": ["198.51.100.31"]}"#, &[57, 109]),
+    ("leaves-its-node-port", 29, r#"{"type": "NodePort", "nodePort": 30029}"#, &[53]),
 ];
 
 const AFTER: Wish = &[
@@ -110,18 +124,39 @@ const AFTER: Wish = &[
     ("begins-to-ask", 24, r#"{"type": "LoadBalancer", "ranges": ["192.0.2.0/24"]}"#, &[22]),
     ("asks-no-more", 25, r#"{"type": "LoadBalancer"}"#, &[23]),
     ("forgets-its-clients", 26, r#"{"externalIPs": ["198.51.100.26"]}"#, &[25, 41]),
+    ("closes-its-node-port", 27, r#"{"externalIPs": ["198.51.100.27"]}"#, &[50, 107]),
+    (
+        "keeps-its-node-port",
+        28,
+        r#"{"type": "NodePort", "nodePort": 30028, "ipFamilies": ["IPv4", "IPv6"]}"#,
+        &[52, 54, 108],
+    ),
+    (
+        "opens-a-node-port",
+        31,
+        r#"{"type": "NodePort", "nodePort": 30031, "externalIPs": ["198.51.100.31"]}"#,
+        &[57, 109],
+    ),
+    ("takes-its-node-port", 30, r#"{"type": "NodePort", "nodePort": 30029}"#, &[55, 56]),
 ];
 
 /// The places where somebody serves, or did: addresses by their last bytes, in each range that Services
-/// have addresses of.
-fn places() -> Vec<(&'static str, IpAddr)> {
+/// have addresses of, and ports of this node.
+fn places() -> Vec<(&'static str, SocketAddr)> {
     let v4 = |range: [u8; 3], last: u8| IpAddr::from([range[0], range[1], range[2], last]);
-    let cluster = (10..=26).map(|last| v4([10, 96, 0], last));
-    let external = [14, 15, 17, 20, 21, 22, 23, 24, 25, 26].map(|last| v4([198, 51, 100], last));
-    let v6 = [18, 19].map(|last| of_v6("fd00:96", last));
+    let cluster = (10..=31).map(|last| v4([10, 96, 0], last));
+    let external =
+        [14, 15, 17, 20, 21, 22, 23, 24, 25, 26, 27, 31].map(|last| v4([198, 51, 100], last));
+    let v6 = [18, 19, 28].map(|last| of_v6("fd00:96", last));
     let protocol =
         |at: &IpAddr| if *at == v4([10, 96, 0], 20) || *at == external[3] { "udp" } else { "tcp" };
-    cluster.chain(external).chain(v6).map(|at| (protocol(&at), at)).collect()
+    let addresses = cluster.chain(external).chain(v6);
+    let node_ports = [30_027, 30_028, 30_029, 30_031].map(|port| (v4([192, 168, 0], 2), port));
+    let node_ports = node_ports.into_iter().chain([(of_v6("fd00:192", 2), 30_028)]);
+    addresses
+        .map(|at| (protocol(&at), SocketAddr::new(at, 80)))
+        .chain(node_ports.map(|at| ("tcp", at.into())))
+        .collect()
 }
 
 fn of_v6(prefix: &str, last: u8) -> IpAddr {
@@ -209,19 +244,20 @@ impl World {
         self.maps.image().unwrap()
     }
 
-    /// What clients outside and pods of the cluster get at every place.
-    fn answers(&self) -> BTreeMap<(IpAddr, IpAddr), Answer> {
+    /// What clients outside, pods of the cluster and this node itself get at every place.
+    fn answers(&self) -> BTreeMap<(IpAddr, SocketAddr), Answer> {
         let explainer = Explainer::new(&self.object, &self.maps, &self.node).unwrap();
         let sources = ["203.0.113.9", "192.0.2.9", "10.0.7.7", "2001:db8::9", "fd00:10::7:7"];
         let sources = sources.map(|source| source.parse::<IpAddr>().unwrap());
+        let sources = [&sources[..], &self.node.addresses].concat();
         let places = places();
         let asked: Vec<_> = sources
             .iter()
             .flat_map(|source| places.iter().map(move |(proto, at)| (*source, *proto, *at)))
             .filter(|(source, _, at)| source.is_ipv4() == at.is_ipv4())
-            .map(|(src, proto, dst)| {
+            .map(|(src, proto, at)| {
                 let (proto, sport) = (proto.to_owned(), Some(40_000));
-                Packet { src, sport, proto, dst, port: 80, flags: None }
+                Packet { src, sport, proto, dst: at.ip(), port: at.port(), flags: None }
             })
             .collect();
         let told = explainer.explain(&asked).unwrap();
@@ -229,7 +265,8 @@ impl World {
             let Explanation { verdict, mut candidates, masquerade, node, .. } = told;
             candidates.sort();
             let masquerade = (verdict == Verdict::Forward).then_some(masquerade);
-            ((packet.src, packet.dst), Answer { verdict, candidates, node, masquerade })
+            let at = SocketAddr::new(packet.dst, packet.port);
+            ((packet.src, at), Answer { verdict, candidates, node, masquerade })
         };
         asked.into_iter().zip(told).map(answer).collect()
     }
@@ -265,7 +302,10 @@ fn plan(wish: Wish, node: &Node) -> Plan {
         ips.extend(has_v6.then(|| of_v6("fd00:96", *last).to_string()));
         spec["clusterIP"] = json!(ips[0]);
         spec["clusterIPs"] = json!(ips);
-        spec["ports"] = json!([{"name": "http", "port": 80, "protocol": protocol}]);
+        let node_port = spec["nodePort"].take();
+        spec["ports"] = json!([
+            {"name": "http", "port": 80, "protocol": protocol, "nodePort": node_port},
+        ]);
         spec["loadBalancerSourceRanges"] = spec["ranges"].take();
         let is_balanced = spec["type"] == "LoadBalancer";
         let mut service = service(name, spec);

@@ -139,12 +139,12 @@ fn chains_that_are_too_long_or_not_to_be_read_past_end_at_service_addresses() {
         let names = both.town.names;
         for (dst, known) in [(names.vip, true), (names.node, false)] {
             let sent = both.from_client(40_000, dst, 80, SYN);
-            let five = with_extensions(&sent, &[DESTINATION; 5]);
+            let chains = (5..=8).map(|count| with_extensions(&sent, &[DESTINATION; 8][..count]));
             let mut unused = with_extensions(&sent, &[ROUTING]);
             unused[57] = 1;
             let mut long = with_extensions(&sent, &[DESTINATION]);
             long[55] = 9;
-            for frame in [five, unused, long] {
+            for frame in chains.chain([unused, long]) {
                 let reason = if known { Reason::ExtensionHeaders } else { Reason::NotService };
                 for program in ARRIVING {
                     both.frame_ends(program, &frame, reason);

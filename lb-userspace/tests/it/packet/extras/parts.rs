@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use etherparse::{
     EtherType, Ethernet2Header, IpFragOffset, IpNumber, Ipv4Header, Ipv6FlowLabel, Ipv6Header,
 };
-use lb_common::{verdict::Reason, wire::proto};
+use lb_common::{limits, verdict::Reason, wire::proto};
 
 use super::{
     super::{
@@ -16,6 +16,7 @@ use super::{
     },
     tcp_towns, towns, udp_towns,
 };
+use crate::support::counted;
 
 /// The packet in parts of `size` bytes of IP payload.
 pub fn fragments(sent: &Sample, id: u32, size: usize) -> Vec<Vec<u8>> {
@@ -207,6 +208,26 @@ fn a_fragment_twice_goes_twice_and_two_different_firsts_do_not_make_a_packet() {
             run_all(both, program, &other, Reason::ToRemote);
         },
     );
+}
+
+#[test]
+fn more_first_fragments_than_are_remembered_leave_room_for_those_that_come_next() {
+    tell(udp_towns(0, 1), |both| {
+        let room = limits::FRAGMENTS as usize;
+        // Of one flow: it is packets that are many here, and their notes are all that fills.
+        let sent = long(both.town.to_vip(40_000, 0));
+        let firsts = room + room / 4;
+        for id in 0..firsts as u32 {
+            let first = &fragments(&sent, id, 1400)[0];
+            assert_eq!(both.run_quickly(Program::Xdp, first).reason, Reason::ToRemote);
+        }
+        let known = both.kernel.programs.fragments();
+        assert!((room / 2..=room).contains(&known), "{known} of {firsts} with room for {room}");
+        let parts = fragments(&sent, firsts as u32, 1400);
+        let seen = joined(&run_all(both, Program::Xdp, &parts, Reason::ToRemote));
+        assert_eq!(seen.payload, sent.payload);
+        counted(firsts - known, "first fragments forgotten for those behind them");
+    });
 }
 
 #[test]

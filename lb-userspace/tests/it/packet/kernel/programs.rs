@@ -153,6 +153,14 @@ impl Programs {
         }
     }
 
+    /// Of how many packets a first fragment is remembered.
+    pub fn fragments(&self) -> usize {
+        let object = self.object.borrow();
+        let map = object.map("FRAGMENTS").expect("a map of the object");
+        let fragments: HashMap<_, [u8; 40], [u8; 8]> = map.try_into().expect("a hash map");
+        fragments.keys().count()
+    }
+
     /// How many flows of each family are half-open, as the programs count them.
     pub fn opening(&self) -> [u64; 2] {
         let object = self.object.borrow();
