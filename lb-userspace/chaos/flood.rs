@@ -7,8 +7,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use lb_userspace::lab::Host;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket,
+use nix::{
+    errno::Errno,
+    sys::socket::{
+        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrIn, sendto, socket,
+    },
 };
 
 const IP: usize = 20;
@@ -44,10 +47,16 @@ pub(crate) fn flood_from(
         let mut sent = 0;
         for source in sources {
             let packet = packet(kind, source, target);
-            // A queue that is full is part of a flood.
-            if sendto(raw.as_raw_fd(), &packet, &to, MsgFlags::empty()).is_ok() {
-                sent += 1;
+            loop {
+                match sendto(raw.as_raw_fd(), &packet, &to, MsgFlags::empty()) {
+                    Ok(_) => break,
+                    // No memory for a moment. (A queue that is full is no error here: the link counts
+                    // what it had no room for.)
+                    Err(Errno::ENOBUFS | Errno::EINTR) => std::thread::yield_now(),
+                    Err(error) => return Err(error).context("send a packet of a flood"),
+                }
             }
+            sent += 1;
         }
         Ok(sent)
     })

@@ -57,6 +57,9 @@ pub(super) fn killed(scale: &Scale) -> Result<Outcome> {
     Ok(outcome)
 }
 
+/// How long there is no agent, at least.
+const WITHOUT: Duration = Duration::from_secs(5);
+
 fn without_an_agent(
     scale: &Scale,
     flags: &[&str],
@@ -67,8 +70,14 @@ fn without_an_agent(
     let (held, control) = streams(&rig, scale.connections)?;
     let before = links(&rig)?;
     rig.agent.end(signal)?;
+    let ended = Instant::now();
     let opened = open_new(&rig.client, tcp(), scale.new);
     held.rounds(2)?;
+    if !scale.fast {
+        // How long the fault lasts: nothing is waited for.
+        std::thread::sleep(WITHOUT.saturating_sub(ended.elapsed()));
+    }
+    outcome.note(format!("{:.1?} without an agent", ended.elapsed()));
     rig.agent.restart()?;
     rig.settle(&rig.everybody())?;
     let seen = held.rounds(2)?;
@@ -156,21 +165,22 @@ fn swapped_under(scale: &Scale, flags: &[&str], outcome: &mut Outcome) -> Result
     let before = given_and_lost(&rig)?;
     let over = Arc::new(AtomicBool::new(false));
     let (stop, client) = (Arc::clone(&over), rig.client.clone());
-    let flooding = std::thread::spawn(move || -> Result<[usize; 2]> {
-        let (mut sent, mut first) = (0, 0);
+    let flooding = std::thread::spawn(move || -> Result<([usize; 2], Duration)> {
+        let (mut sent, mut first, begun) = (0, 0, Instant::now());
         while !stop.load(Relaxed) {
             let sources = (first..first + SOURCES).map(source);
             sent += flood_from(&client, Kind::Datagram, target, sources)?;
             first += NEW_SOURCES;
         }
-        Ok([sent, first + SOURCES - NEW_SOURCES])
+        Ok(([sent, first + SOURCES - NEW_SOURCES], begun.elapsed()))
     });
     for _ in 0..scale.repeats {
         rig.agent.terminate()?;
         rig.agent.restart()?;
     }
     over.store(true, Relaxed);
-    let [sent, flows] = flooding.join().ok().context("the flood's thread")??;
+    let ([sent, flows], took) = flooding.join().ok().context("the flood's thread")??;
+    outcome.note(format!("{:.0} packets a second", sent as f64 / took.as_secs_f64()));
     let seen = held.rounds(1)?;
     outcome.undisturbed(&seen, &control.seen());
     let (leaked, swaps) = (leak.count(), scale.repeats);

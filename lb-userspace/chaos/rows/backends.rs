@@ -80,6 +80,7 @@ pub(super) fn terminates(scale: &Scale) -> Result<Outcome> {
     let seen = held.rounds(2)?;
     outcome.must(format!("its {of_first} connections live on"), of_first > 0);
     outcome.undisturbed(&seen, &control.seen());
+    outcome.note(format!("a grace of {:.1?}", written.elapsed()));
     // The end of its grace: whoever still talks to it is reset, and nobody else.
     rig.publish(&said[1..])?;
     rig.crash(1);

@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddrV4, time::Instant};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use super::Outcome;
 use crate::{
@@ -26,7 +26,9 @@ pub(super) fn both(scale: &Scale) -> Result<Outcome> {
     for (kind, port, names) in [(Kind::Syn, TCP, "SYNs"), (Kind::Datagram, UDP, "datagrams")] {
         flood_of(&rig, scale, kind, SocketAddrV4::new(VIP, port), names, &mut outcome)?;
     }
-    outcome.note(format!("flows: {}", rig.status("Flows")?));
+    let flows_told = rig.status("Flows")?;
+    let (used, most) = room_for_ipv4(&flows_told)?;
+    outcome.must(format!("flows: {flows_told}"), used > 0 && used <= most);
     // By another seed nothing would go where it went, but for flows that are known: one that was lost
     // and is opened anew is not the same.
     rig.reseed("nobody knows it")?;
@@ -35,6 +37,22 @@ pub(super) fn both(scale: &Scale) -> Result<Outcome> {
     let (kept, of) = (flows.ask_again(), flows.count());
     outcome.must(format!("{} of {of} UDP flows lost", of - kept), kept == of && of > 0);
     Ok(outcome)
+}
+
+/// How many IPv4 flows there are, and how many there may be, as `lb status` tells it.
+fn room_for_ipv4(told: &str) -> Result<(u64, u64)> {
+    let words: Vec<&str> = told.split(' ').collect();
+    let ["IPv4", used, "of", most, ..] = words[..] else { bail!("no count of flows: {told}") };
+    Ok((used.parse()?, most.parse()?))
+}
+
+/// SYNs that the client has sent again.
+fn sent_again(rig: &Rig) -> Result<u64> {
+    let output = rig.client.command("nstat")?.args(["-asz", "TcpExtTCPSynRetrans"]).output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    let line = said.lines().find_map(|line| line.strip_prefix("TcpExtTCPSynRetrans"));
+    let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+    number.context("a count of SYNs that were sent again")
 }
 
 fn flood_of(
@@ -46,9 +64,9 @@ fn flood_of(
     outcome: &mut Outcome,
 ) -> Result<()> {
     let honest = scale.connections / 10;
-    let service = if kind == Kind::Syn { "tcp" } else { "udp" };
-    let count = || -> Result<[u64; 3]> {
-        Ok([rig.connections(service)?.iter().sum(), refused(rig)?, rig.lost_on_link()?])
+    let count = || -> Result<[u64; 4]> {
+        let given = rig.connections("tcp")?.iter().chain(&rig.connections("udp")?).sum();
+        Ok([given, refused(rig)?, rig.lost_on_link()?, sent_again(rig)?])
     };
     let before = count()?;
     let (begun, cpu) = (Instant::now(), rig.agent_cpu()?);
@@ -59,13 +77,18 @@ fn flood_of(
     let sent = flooding.join().ok().context("the flood's thread")??;
     let took = begun.elapsed();
     let now = count()?;
-    let [given, full, lost] = [0, 1, 2].map(|what| now[what] - before[what]);
+    let [given, full, lost, again] = [0, 1, 2, 3].map(|what| now[what] - before[what]);
+    outcome.must(format!("{sent} of {packets} {names} sent"), sent == packets);
     let what = format!("{sent} {names}: {} of {honest} new ones failed meanwhile", opened.failed);
     outcome.must(what, opened.failed * 100 <= honest && (scale.fast || lasts));
-    // The honest ones are counted, too: each at least once, and again with a SYN that is sent again.
+    // The honest ones are counted, too, and again with each SYN that is sent again.
     let (told, honest, sent) = (given + full + lost, honest as u64, sent as u64);
-    let what = format!("{given} given a backend, {full} refused, {lost} lost before");
-    outcome.must(what, sent <= told && told <= sent + 4 * honest && (scale.fast || full > 0));
+    let all = sent + honest + again;
+    let what = format!(
+        "{given} given a backend, {full} refused, {lost} lost before: {told} of {all}, of which \
+         {again} sent again"
+    );
+    outcome.must(what, told == all && (scale.fast || full > 0));
     let cpu = rig.agent_cpu()?.saturating_sub(cpu);
     // The programs run where packets are sent, so that a packet's time is theirs, too.
     outcome.note(format!("{:.1} µs a packet", took.as_secs_f64() * 1e6 / sent.max(1) as f64));

@@ -19,8 +19,8 @@ use crate::{
 /// In MiB.
 const LIMITS: [u64; 3] = [64, 128, 256];
 
-/// Agents that begin under a limit either serve or say which map has no room; one that serves
-/// already is not disturbed by it, nor by being started again under one.
+/// None of these limits has room for all maps: an agent that begins under one says which does not fit.
+/// One that serves already is not disturbed by it, nor by being started again under one.
 pub(super) fn limited(scale: &Scale) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     let mut rig = Rig::build(scale, 2, &[])?;
@@ -30,15 +30,18 @@ pub(super) fn limited(scale: &Scale) -> Result<Outcome> {
     for limit in LIMITS {
         let group = Group::create(limit)?;
         let wrapper = group.wrapper(&shelf.folder(), &scale.lb)?;
-        let (begun, is_bad) = begin(&rig, &wrapper, limit)?;
-        outcome.must(format!("{limit} MiB: {begun}"), !is_bad && group.killed()? == 0);
+        let (begun, refused) = begin(&rig, &wrapper, limit)?;
+        let refused = refused && begun.contains("map ");
+        let clear = refused && group.was_entered()? && group.killed()? == 0;
+        outcome.must(format!("{limit} MiB: {begun}"), clear);
     }
     let group = Group::create(LIMITS[0])?;
     let wrapper = group.wrapper(&shelf.folder(), &scale.lb)?;
     rig.agent.kill()?;
     rig.agent.becomes(wrapper);
-    let (again, is_bad) = told(rig.agent.restart());
-    outcome.must(format!("the living one again under {} MiB: {again}", LIMITS[0]), !is_bad);
+    let (again, refused) = told(rig.agent.restart());
+    let clear = refused && group.was_entered()? && group.killed()? == 0;
+    outcome.must(format!("the living one again under {} MiB: {again}", LIMITS[0]), clear);
     let opened = open_new(&rig.client, tcp(), 50);
     outcome.must(format!("{} of 50 new ones failed", opened.failed), opened.failed == 0);
     let seen = held.rounds(1)?;
@@ -46,8 +49,8 @@ pub(super) fn limited(scale: &Scale) -> Result<Outcome> {
     Ok(outcome)
 }
 
-/// What becomes of an agent that makes its maps under the limit, on a node of its own; whether that
-/// is a bad end.
+/// What becomes of an agent that makes its maps under the limit, on a node of its own; whether it was
+/// refused for want of memory.
 fn begin(rig: &Rig, wrapper: &Path, limit: u64) -> Result<(String, bool)> {
     let node = rig.lab.node(&format!("m{limit}"))?;
     let options = AgentOptions {
@@ -59,16 +62,17 @@ fn begin(rig: &Rig, wrapper: &Path, limit: u64) -> Result<(String, bool)> {
     Ok(told(Agent::start(&rig.lab, &node, options).map(drop)))
 }
 
-/// In a few words, and whether it is a bad end: killed, or without saying what has no room.
+/// In a few words, and whether it was refused and said what has no room. To serve is no such end, nor
+/// is to be killed.
 fn told(started: Result<()>) -> (String, bool) {
     let Err(error) = started else { return ("serves".to_owned(), false) };
     let said = error.to_string();
     let named = said.lines().rfind(|line| line.starts_with("error: "));
     match named {
         Some(line) if line.contains("map `") || line.contains("memory limit") => {
-            (format!("refused, {line:?}"), false)
+            (format!("refused, {line:?}"), true)
         }
-        _ => (format!("ended without a word on memory: {said}"), true),
+        _ => (format!("ended without a word on memory: {said}"), false),
     }
 }
 
@@ -77,6 +81,8 @@ struct Group {
     path: PathBuf,
     /// Where the kernel counts whom it killed for want of memory.
     events: &'static str,
+    /// The most that was in use in there.
+    peak: &'static str,
 }
 
 impl Group {
@@ -91,17 +97,18 @@ impl Group {
         };
         let name = format!("lb-chaos-{}-{megabytes}", std::process::id());
         let bytes = (megabytes << 20).to_string();
-        let (path, limit, events) = if let Some(v1) = mounted("cgroup") {
-            (Path::new(v1[1]).join(name), "memory.limit_in_bytes", "memory.oom_control")
+        let (path, limit, events, peak) = if let Some(v1) = mounted("cgroup") {
+            let path = Path::new(v1[1]).join(name);
+            (path, "memory.limit_in_bytes", "memory.oom_control", "memory.max_usage_in_bytes")
         } else if let Some(v2) = mounted("cgroup2") {
             fs::write(Path::new(v2[1]).join("cgroup.subtree_control"), "+memory")
                 .context("cgroup v2 has no memory controller to give")?;
-            (Path::new(v2[1]).join(name), "memory.max", "memory.events")
+            (Path::new(v2[1]).join(name), "memory.max", "memory.events", "memory.peak")
         } else {
             bail!("no cgroup hierarchy with the memory controller")
         };
         fs::create_dir(&path).with_context(|| format!("make {}", path.display()))?;
-        let group = Self { path, events };
+        let group = Self { path, events, peak };
         fs::write(group.path.join(limit), bytes).context("set a limit of memory")?;
         Ok(group)
     }
@@ -111,13 +118,19 @@ impl Group {
         let name = self.path.file_name().context("a name")?;
         let path = folder.join(name);
         let script = format!(
-            "#!/bin/sh\nif [ \"$1\" = agent ]; then echo $$ > {}/cgroup.procs; fi\nexec {} \"$@\"\n",
+            "#!/bin/sh\nif [ \"$1\" = agent ]; then echo $$ > {}/cgroup.procs || exit 9; fi\nexec {} \"$@\"\n",
             self.path.display(),
             lb.display()
         );
         fs::write(&path, script)?;
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
         Ok(path)
+    }
+
+    /// Whether a process was in there: what it used was counted.
+    fn was_entered(&self) -> Result<bool> {
+        let peak = fs::read_to_string(self.path.join(self.peak))?;
+        Ok(peak.trim().parse::<u64>().context("a number of bytes")? > 0)
     }
 
     /// How many processes in there the kernel has killed for want of memory.
