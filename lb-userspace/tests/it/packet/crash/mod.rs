@@ -2,6 +2,7 @@
 //! successor makes of it.
 
 mod hooks;
+mod wishes;
 mod words;
 
 use std::{
@@ -29,6 +30,7 @@ use lb_userspace::{
 };
 use serde_json::{Value, json};
 
+use self::wishes::{AFTER, BEFORE, HERE, Wish, node_of, of_v6, places};
 use crate::support::{
     counted,
     objects::{
@@ -55,114 +57,6 @@ fn be_quiet() {
     }));
 }
 
-/// What is asked for at one time: Services by name, each with its address, more of its spec, and the
-/// last bytes of its endpoints' addresses, which tell the node as well.
-type Wish = &'static [(&'static str, u8, &'static str, &'static [u8])];
-
-/// Endpoints from here on are on this node, and from [`THIRD`] on on a third one, which is new then.
-const HERE: u8 = 100;
-const THIRD: u8 = 200;
-
-const BEFORE: Wish = &[
-    ("stays", 10, "{}", &[1, 2]),
-    ("grows", 11, "{}", &[3, 4]),
-    ("shrinks", 12, "{}", &[5, 6, 7]),
-    ("empties", 13, "{}", &[8]),
-    ("goes", 14, r#"{"externalIPs": ["198.51.100.14"]}"#, &[9, 10]),
-    ("changes", 15, r#"{"externalIPs": ["198.51.100.15"]}"#, &[11, 12]),
-    ("leaves-its-address", 16, "{}", &[13]),
-    ("has-both-families", 18, r#"{"ipFamilies": ["IPv4", "IPv6"]}"#, &[14, 15]),
-    ("leaves-a-family", 19, r#"{"ipFamilies": ["IPv4", "IPv6"]}"#, &[16]),
-    ("sends-datagrams", 20, r#"{"externalIPs": ["198.51.100.20"], "protocol": "UDP"}"#, &[17, 18]),
-    ("comes-home", 21, r#"{"externalIPs": ["198.51.100.21"]}"#, &[19, 20]),
-    ("leaves-home", 22, r#"{"externalIPs": ["198.51.100.22"]}"#, &[101, 102]),
-    ("lets-others-in", 23, r#"{"type": "LoadBalancer", "ranges": ["203.0.113.0/24"]}"#, &[21, 103]),
-    ("begins-to-ask", 24, r#"{"type": "LoadBalancer"}"#, &[22]),
-    ("asks-no-more", 25, r#"{"type": "LoadBalancer", "ranges": ["203.0.113.0/24"]}"#, &[23]),
-    (
-        "forgets-its-clients",
-        26,
-        r#"{"externalIPs": ["198.51.100.26"], "sessionAffinity": "ClientIP"}"#,
-        &[24, 25],
-    ),
-    (
-        "closes-its-node-port",
-        27,
-        r#"{"type": "NodePort", "nodePort": 30027, "externalIPs": ["198.51.100.27"]}"#,
-        &[50, 107],
-    ),
-    (
-        "keeps-its-node-port",
-        28,
-        r#"{"type": "NodePort", "nodePort": 30028, "ipFamilies": ["IPv4", "IPv6"]}"#,
-        &[51, 52],
-    ),
-    ("opens-a-node-port", 31, r#"{"externalIPs": ["198.51.100.31"]}"#, &[57, 109]),
-    ("leaves-its-node-port", 29, r#"{"type": "NodePort", "nodePort": 30029}"#, &[53]),
-];
-
-const AFTER: Wish = &[
-    ("stays", 10, "{}", &[1, 2]),
-    ("grows", 11, "{}", &[3, 4, 30, 31, 32, 33]),
-    ("shrinks", 12, "{}", &[6]),
-    ("empties", 13, "{}", &[]),
-    ("comes", 17, r#"{"externalIPs": ["198.51.100.17"]}"#, &[9, 34]),
-    (
-        "changes",
-        15,
-        r#"{"externalIPs": ["198.51.100.15", "198.51.100.25"], "sessionAffinity": "ClientIP",
-            "externalTrafficPolicy": "Local", "type": "NodePort"}"#,
-        &[11, 35],
-    ),
-    ("takes-its-address", 16, "{}", &[36, 37]),
-    ("has-both-families", 18, r#"{"ipFamilies": ["IPv4", "IPv6"]}"#, &[15, 38, 104]),
-    ("leaves-a-family", 19, "{}", &[16]),
-    ("sends-datagrams", 20, r#"{"externalIPs": ["198.51.100.20"], "protocol": "UDP"}"#, &[18, 39]),
-    ("comes-home", 21, r#"{"externalIPs": ["198.51.100.21"]}"#, &[105, 106]),
-    ("leaves-home", 22, r#"{"externalIPs": ["198.51.100.22"]}"#, &[40, 201]),
-    ("lets-others-in", 23, r#"{"type": "LoadBalancer", "ranges": ["192.0.2.0/24"]}"#, &[21, 103]),
-    ("begins-to-ask", 24, r#"{"type": "LoadBalancer", "ranges": ["192.0.2.0/24"]}"#, &[22]),
-    ("asks-no-more", 25, r#"{"type": "LoadBalancer"}"#, &[23]),
-    ("forgets-its-clients", 26, r#"{"externalIPs": ["198.51.100.26"]}"#, &[25, 41]),
-    ("closes-its-node-port", 27, r#"{"externalIPs": ["198.51.100.27"]}"#, &[50, 107]),
-    (
-        "keeps-its-node-port",
-        28,
-        r#"{"type": "NodePort", "nodePort": 30028, "ipFamilies": ["IPv4", "IPv6"]}"#,
-        &[52, 54, 108],
-    ),
-    (
-        "opens-a-node-port",
-        31,
-        r#"{"type": "NodePort", "nodePort": 30031, "externalIPs": ["198.51.100.31"]}"#,
-        &[57, 109],
-    ),
-    ("takes-its-node-port", 30, r#"{"type": "NodePort", "nodePort": 30029}"#, &[55, 56]),
-];
-
-/// The places where somebody serves, or did: addresses by their last bytes, in each range that Services
-/// have addresses of, and ports of this node.
-fn places() -> Vec<(&'static str, SocketAddr)> {
-    let v4 = |range: [u8; 3], last: u8| IpAddr::from([range[0], range[1], range[2], last]);
-    let cluster = (10..=31).map(|last| v4([10, 96, 0], last));
-    let external =
-        [14, 15, 17, 20, 21, 22, 23, 24, 25, 26, 27, 31].map(|last| v4([198, 51, 100], last));
-    let v6 = [18, 19, 28].map(|last| of_v6("fd00:96", last));
-    let protocol =
-        |at: &IpAddr| if *at == v4([10, 96, 0], 20) || *at == external[3] { "udp" } else { "tcp" };
-    let addresses = cluster.chain(external).chain(v6);
-    let node_ports = [30_027, 30_028, 30_029, 30_031].map(|port| (v4([192, 168, 0], 2), port));
-    let node_ports = node_ports.into_iter().chain([(of_v6("fd00:192", 2), 30_028)]);
-    addresses
-        .map(|at| (protocol(&at), SocketAddr::new(at, 80)))
-        .chain(node_ports.map(|at| ("tcp", at.into())))
-        .collect()
-}
-
-fn of_v6(prefix: &str, last: u8) -> IpAddr {
-    format!("{prefix}::{last}").parse().unwrap()
-}
-
 /// What becomes of a packet.
 #[derive(Debug, PartialEq, Eq)]
 struct Answer {
@@ -174,13 +68,16 @@ struct Answer {
     masquerade: Option<bool>,
 }
 
+/// By who asks, and where.
+type Answers = BTreeMap<(IpAddr, SocketAddr), Answer>;
+
 impl Answer {
     /// Whether it is one of these. Where a policy and the endpoints change at once, those who come
     /// may be told for a moment as those who left would have been.
-    fn is_whole(&self, old: &Self, new: &Self) -> bool {
+    fn is_whole(&self, wholes: &[&Self]) -> bool {
         let whom = |it: &Self| (it.verdict, it.candidates.clone(), it.node.clone());
-        [old, new].iter().any(|it| whom(self) == whom(it))
-            && [old, new].iter().any(|it| self.masquerade == it.masquerade)
+        wholes.iter().any(|it| whom(self) == whom(it))
+            && wholes.iter().any(|it| self.masquerade == it.masquerade)
     }
 }
 
@@ -190,6 +87,10 @@ struct World {
     node: Node,
     settings: Settings,
     forwards_by_dsr: bool,
+    /// Before which of its writes the next agent dies: within which step, and how many it makes there.
+    end: Option<(usize, u64)>,
+    /// How many steps the agent has finished.
+    steps: usize,
 }
 
 impl World {
@@ -208,7 +109,7 @@ impl World {
             ..Settings::default()
         };
         let settings = tables::settings(base, &node).unwrap();
-        Self { object, maps, node, settings, forwards_by_dsr }
+        Self { object, maps, node, settings, forwards_by_dsr, end: None, steps: 0 }
     }
 
     /// An agent begins, reads everything back, and carries out the wish; the writes that it planned.
@@ -230,22 +131,47 @@ impl World {
         let plans: Vec<_> = plan.services().collect();
         let planned = tables.reset(&environment, &plans);
         assert_eq!(planned.refused, []);
-        self.maps.apply(&planned.ops).unwrap();
+        self.steps = 0;
+        self.carry_out(&planned.ops);
         // Time passes: what nobody can be reading is used again.
         for seconds in [1, 10, 100] {
             let ops: Vec<Op> = tables.reclaim(Duration::from_secs(seconds), &[].into());
-            self.maps.apply(&ops).unwrap();
+            self.carry_out(&ops);
         }
-        self.maps.tighten_gate().unwrap();
+        self.step(|maps| maps.tighten_gate().unwrap());
         planned.ops
+    }
+
+    fn carry_out(&mut self, ops: &[Op]) {
+        ops.chunks(1).for_each(|op| self.step(|maps| maps.apply(op).unwrap()));
+    }
+
+    /// How many writes a step takes is another number each time: words that are right already are not
+    /// written. So an agent dies in a certain step, and not after so many writes in all.
+    fn step(&mut self, work: impl FnOnce(&mut Maps)) {
+        if let Some((_, writes)) = self.end.filter(|(step, _)| *step == self.steps) {
+            crash::after_here(writes, || panic_any(Killed));
+        }
+        work(&mut self.maps);
+        // It is past where it should have died, if it should.
+        crash::left_here();
+        self.steps += 1;
     }
 
     fn image(&self) -> Image {
         self.maps.image().unwrap()
     }
 
+    /// What is answered once each of these wishes was carried out; the last one stays.
+    fn answers_to(&mut self, wishes: [Wish; 2]) -> [Answers; 2] {
+        wishes.map(|wish| {
+            self.reconcile(wish);
+            self.answers()
+        })
+    }
+
     /// What clients outside, pods of the cluster and this node itself get at every place.
-    fn answers(&self) -> BTreeMap<(IpAddr, SocketAddr), Answer> {
+    fn answers(&self) -> Answers {
         let explainer = Explainer::new(&self.object, &self.maps, &self.node).unwrap();
         let sources = ["203.0.113.9", "192.0.2.9", "10.0.7.7", "2001:db8::9", "fd00:10::7:7"];
         let sources = sources.map(|source| source.parse::<IpAddr>().unwrap());
@@ -269,15 +195,6 @@ impl World {
             ((packet.src, at), Answer { verdict, candidates, node, masquerade })
         };
         asked.into_iter().zip(told).map(answer).collect()
-    }
-}
-
-/// The node that an endpoint is on.
-const fn node_of(endpoint: u8) -> &'static str {
-    match endpoint {
-        THIRD.. => "n3",
-        HERE.. => "n1",
-        _ => "n2",
     }
 }
 
@@ -335,46 +252,49 @@ fn plan(wish: Wish, node: &Node) -> Plan {
 
 #[test]
 fn an_agent_may_die_before_any_write_and_every_service_gives_an_old_or_a_new_answer() {
-    dies_before_every_write(World::new(false));
+    dies_before_every_write(false);
 }
 
 #[test]
 fn so_may_one_whose_node_forwards_by_dsr() {
-    dies_before_every_write(World::new(true));
+    dies_before_every_write(true);
 }
 
-fn dies_before_every_write(mut world: World) {
-    world.reconcile(AFTER);
-    let new = world.answers();
-    world.reconcile(BEFORE);
-    let old = world.answers();
+fn dies_before_every_write(forwards_by_dsr: bool) {
+    let mut world = World::new(forwards_by_dsr);
+    let [new, old] = world.answers_to([AFTER, BEFORE]);
+    // What is served by DSR may be served by SNAT for a moment: as whole, but through this node.
+    let [new_by_snat, old_by_snat] = World::new(false).answers_to([AFTER, BEFORE]);
     assert!(old.iter().filter(|(at, answer)| new[*at] != **answer).count() >= 30);
     be_quiet();
 
-    let mut writes = 0;
+    let (mut step, mut writes, mut deaths) = (0, 0, 0);
     loop {
         world.reconcile(BEFORE);
-        assert_eq!(world.answers(), old, "the way back, after {writes} writes");
-        crash::after_here(writes, || panic_any(Killed));
+        assert_eq!(world.answers(), old, "the way back, after {deaths} deaths");
+        world.end = Some((step, writes));
         let died = catch_unwind(AssertUnwindSafe(|| world.reconcile(AFTER)));
-        if crash::left_here().is_some() {
-            died.expect("nobody was killed");
-            break;
-        }
-        let died = died.expect_err("somebody was killed");
-        assert!(died.is::<Killed>(), "after {writes} writes something else went wrong");
+        world.end = None;
+        let Err(died) = died else {
+            // So many writes did not end it within that step: the next one, if there is one.
+            if step == world.steps {
+                break;
+            }
+            (step, writes) = (step + 1, 0);
+            continue;
+        };
+        let place = format!("before write {writes} of step {step}");
+        assert!(died.is::<Killed>(), "{place} something else went wrong");
         for (at, answer) in world.answers() {
-            let (old, new) = (&old[&at], &new[&at]);
-            assert!(
-                answer.is_whole(old, new),
-                "{at:?} after {writes} writes: {answer:?}, and not {old:?} or {new:?}"
-            );
+            let wholes = [&old, &new, &old_by_snat, &new_by_snat].map(|all| &all[&at]);
+            assert!(answer.is_whole(&wholes), "{at:?} {place}: {answer:?}, and not of {wholes:?}");
         }
         world.reconcile(AFTER);
-        assert_eq!(world.answers(), new, "the next agent, after {writes} writes");
-        assert_eq!(world.reconcile(AFTER), [], "the maps are the plan's, after {writes} writes");
+        assert_eq!(world.answers(), new, "the next agent, {place}");
+        assert_eq!(world.reconcile(AFTER), [], "the maps are the plan's, {place}");
         writes += 1;
+        deaths += 1;
     }
-    counted(writes as usize, "places to die at");
-    assert!(writes >= 200, "{writes} writes are no reconciliation");
+    counted(deaths, "places to die at");
+    assert!(deaths >= 200, "{deaths} deaths are no reconciliation");
 }
