@@ -13,7 +13,7 @@ use crate::{
     cluster::{Kind, index::Index},
     config::{self, Config},
     datapath::{
-        attach::{self, Faces, Links, XdpMode},
+        attach::{self, AttachError, Faces, Links, XdpMode},
         maps::Maps,
         object::Object,
         tc::Tc,
@@ -52,12 +52,14 @@ pub struct Hooks {
     pub problems: Vec<String>,
     /// Whether trying again may end a problem, though nothing will be heard before.
     pub failed: bool,
+    /// Why a hook has no program of this agent's yet, and perhaps that of the one before.
+    pub unrenewed: Option<String>,
 }
 
 impl Hooks {
     /// None yet; those that an earlier agent left go on.
     pub fn open(config: &Config, object: &mut Object) -> Result<Self, Failure> {
-        let unknown = |error: attach::AttachError| {
+        let unknown = |error: AttachError| {
             Failure::new(Exit::Error, error, "the program and this binary do not belong together")
         };
         let links = Links::open(&config.bpffs, attach::tc_kind(object).map_err(unknown)?)?;
@@ -73,6 +75,7 @@ impl Hooks {
             pods: Vec::new(),
             problems: Vec::new(),
             failed: false,
+            unrenewed: None,
         })
     }
 
@@ -142,6 +145,7 @@ impl Hooks {
         let before = std::mem::take(&mut self.problems);
         let had = std::mem::take(&mut self.uplinks);
         self.failed = false;
+        self.unrenewed = None;
         let wanted = self.wanted(seen, node, index);
         self.links.forget();
         self.links.keep_sockets(self.cgroup);
@@ -162,7 +166,7 @@ impl Hooks {
                 (Faces::OthersRaw, (None, None))
             };
             if let Err(error) = self.links.tc(object, &interface.name, interface.index, faces) {
-                self.fails(&error);
+                self.is_not_renewed(&error);
                 continue;
             }
             if xdp == Some("native") {
@@ -194,6 +198,14 @@ impl Hooks {
         }
     }
 
+    /// As [`Hooks::fails`], of a hook whose program there is what it was.
+    fn is_not_renewed(&mut self, error: &AttachError) {
+        if error.is_passing() {
+            self.unrenewed.get_or_insert_with(|| error.to_string());
+        }
+        self.fails(error);
+    }
+
     /// Keeps in mind what is to be tried again.
     fn fails(&mut self, problem: &dyn std::fmt::Display) {
         self.problems.push(problem.to_string());
@@ -216,7 +228,7 @@ impl Hooks {
                 Ok(()) => self.pods.push(interface.name.clone()),
                 // Pods come and go.
                 Err(_) if net::is_gone(*index) => {}
-                Err(error) => self.fails(&error),
+                Err(error) => self.is_not_renewed(&error),
             }
         }
     }
@@ -272,7 +284,7 @@ impl Hooks {
                 // Overlays have no XDP, drivers none for some MTUs, and tc serves them as well.
                 let is_auto = self.config.xdp_mode == config::XdpMode::Auto;
                 if !error.is_unsupported() && (!is_auto || error.is_passing()) {
-                    self.fails(&error);
+                    self.is_not_renewed(&error);
                 }
                 (None, Some(error.why_not()))
             }

@@ -108,6 +108,9 @@ impl State {
             self.pins.moved_to(moving.folder().to_owned());
         }
         self.attach().map_err(|failure| failure.what)?;
+        if let Some(why) = &self.hooks.unrenewed {
+            return Err(format!("a hook has the old program: {why}").into());
+        }
         // What began in spite of the pause; from here on nobody writes to the old tables.
         carried += moving.carry_flows(&mut self.maps, &self.base, setup::ticks())?;
         self.maps.tighten_gate()?;

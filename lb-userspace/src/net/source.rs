@@ -23,23 +23,42 @@ pub fn source_towards(destination: IpAddr) -> io::Result<Option<IpAddr>> {
     });
     match asked {
         Ok(own) => Ok(Some(own.ip())),
-        Err(error) if is_no_way(&error) => Ok(None),
-        Err(error) => Err(error),
+        Err(error) if is_no_answer(&error) => Err(error),
+        // No route, one that says so (`prohibit`, `blackhole`), nothing of that family to send from, or
+        // a program that lets nobody go there: ours, if it is the address of a Service.
+        Err(_) => Ok(None),
     }
 }
 
-/// Whether that is an answer: no route, one that says so (`prohibit`, `blackhole`), or nothing of that
-/// family to send from.
-fn is_no_way(error: &io::Error) -> bool {
+/// Whether the kernel has not even looked.
+fn is_no_answer(error: &io::Error) -> bool {
     matches!(
         error.raw_os_error(),
         Some(
-            libc::ENETUNREACH
-                | libc::EHOSTUNREACH
-                | libc::EACCES
-                | libc::EINVAL
-                | libc::EADDRNOTAVAIL
-                | libc::EAFNOSUPPORT
+            libc::EMFILE
+                | libc::ENFILE
+                | libc::ENOMEM
+                | libc::ENOBUFS
+                | libc::EAGAIN
+                | libc::EADDRINUSE
+                | libc::EINTR
         )
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_passes_is_no_answer() {
+        let is_no_answer = |errno| is_no_answer(&io::Error::from_raw_os_error(errno));
+        for passes in [libc::EMFILE, libc::ENOBUFS, libc::EADDRINUSE] {
+            assert!(is_no_answer(passes), "{passes}");
+        }
+        // The last two are what programs on `connect` answer.
+        for told in [libc::ENETUNREACH, libc::EACCES, libc::ECONNREFUSED, libc::EPERM] {
+            assert!(!is_no_answer(told), "{told}");
+        }
+    }
 }

@@ -28,6 +28,11 @@ impl Outlet {
         Self { kind, tx, sources }
     }
 
+    /// Whether Services have been listed.
+    pub(super) fn has_services(&self) -> bool {
+        self.sources.borrow().get(Kind::Service).listings > 0
+    }
+
     /// Hands news on, waiting for room. Nobody left to receive is not this side's problem: the
     /// reflectors are stopped from outside.
     pub(super) async fn send(&self, changes: Vec<Change>, received: Instant) {

@@ -203,7 +203,10 @@ impl<K: Watched> Reflector<K> {
                 self.outlet.problem(problem.to_string());
                 return self.options.absent_pause;
             }
-            Problem::Forbidden { .. } if K::KIND.may_be_refused() && !self.was_listed => {
+            // A server that refuses everything has not begun, or has lost who may give permissions.
+            Problem::Forbidden { .. }
+                if K::KIND.may_be_refused() && !self.was_listed && self.outlet.has_services() =>
+            {
                 self.refusals += 1;
                 if self.refusals >= PATIENT {
                     self.say_empty().await;

@@ -93,15 +93,25 @@ fn connections_that_began_after_an_agent_died_in_its_move_outlive_the_next_start
 
 #[test]
 fn a_move_whose_programs_find_no_hook_goes_on_when_they_do() {
-    let Scene { mut agent, front, pods, world } = scene("hook");
+    goes_on_when_there_is_a_hook("hook", "getpeername6@");
+}
+
+#[test]
+fn so_does_one_of_which_a_single_interface_keeps_the_old_program() {
+    goes_on_when_there_is_a_hook("interface", "ingress@");
+}
+
+fn goes_on_when_there_is_a_hook(label: &str, hook: &str) {
+    let Scene { mut agent, front, pods, world } = scene(label);
     let held = [V4, V6]
         .map(|family| Held::open(&world.client, front.outside(family)[family], 6, OFTEN).unwrap());
-    // Where a link is to be pinned there is a folder.
+    // Where a link is pinned there is a folder; the program goes on.
     let bpffs = agent.bpffs().to_owned();
     let link = fs::read_dir(bpffs.join("links")).unwrap().map(|entry| entry.unwrap().path());
-    let link = link.into_iter().find(|path| path.display().to_string().contains("getpeername6@"));
+    let link = link.into_iter().find(|path| path.display().to_string().contains(hook));
     let link = link.expect("a pin of that hook");
-    fs::remove_file(&link).unwrap();
+    let aside = bpffs.with_file_name("aside");
+    fs::rename(&link, &aside).unwrap();
     fs::create_dir(&link).unwrap();
     world.put("web", &front.manifests(&[&pods[1]]));
     let log = agent.log().to_owned();
@@ -114,6 +124,7 @@ fn a_move_whose_programs_find_no_hook_goes_on_when_they_do() {
         }
         assert!(bpffs.join("maps-old").exists(), "{}", fs::read_to_string(&log).unwrap());
         fs::remove_dir(&link).unwrap();
+        fs::rename(&aside, &link).unwrap();
         restarted.join().unwrap().unwrap();
     });
     assert!(!bpffs.join("maps-old").exists());
