@@ -24,7 +24,7 @@ const LOST: Duration = Duration::from_secs(15);
 /// How many are being opened at a time.
 const AT_ONCE: usize = 100;
 /// How long opening all of them may take.
-const OPENING: Duration = Duration::from_secs(120);
+const OPENING: Duration = Duration::from_secs(300);
 
 /// What the connections have met so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

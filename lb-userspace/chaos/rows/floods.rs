@@ -40,14 +40,14 @@ pub(super) fn both(scale: &Scale) -> Result<Outcome> {
 }
 
 /// How many IPv4 flows there are, and how many there may be, as `lb status` tells it.
-fn room_for_ipv4(told: &str) -> Result<(u64, u64)> {
+pub(super) fn room_for_ipv4(told: &str) -> Result<(u64, u64)> {
     let words: Vec<&str> = told.split(' ').collect();
     let ["IPv4", used, "of", most, ..] = words[..] else { bail!("no count of flows: {told}") };
     Ok((used.parse()?, most.parse()?))
 }
 
 /// SYNs that the client has sent again.
-fn sent_again(rig: &Rig) -> Result<u64> {
+pub(super) fn sent_again(rig: &Rig) -> Result<u64> {
     let output = rig.client.command("nstat")?.args(["-asz", "TcpExtTCPSynRetrans"]).output()?;
     let said = String::from_utf8_lossy(&output.stdout);
     let line = said.lines().find_map(|line| line.strip_prefix("TcpExtTCPSynRetrans"));

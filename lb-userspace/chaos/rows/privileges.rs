@@ -42,6 +42,7 @@ pub(super) fn three_capabilities(scale: &Scale) -> Result<Outcome> {
     let says = |line: &str| status.lines().any(|said| said.split_whitespace().eq(line.split(' ')));
     outcome.must("no new privileges", says("NoNewPrivs: 1"));
     outcome.must("a seccomp filter", says("Seccomp: 2"));
+    outcome.must("all open files that it may have", has_all_files(&read("limits")?));
     outcome.must("a read-only root", root_is_read_only(&read("mountinfo")?));
     a_day(&rig, &mut outcome)?;
     rig.agent.kill()?;
@@ -108,6 +109,13 @@ fn a_day(rig: &Rig, outcome: &mut Outcome) -> Result<()> {
     Ok(())
 }
 
+/// Whether a process has as many open files as it may take by itself: it was started with 1,024.
+fn has_all_files(limits: &str) -> bool {
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let mut numbers = line.unwrap_or_default().split_whitespace();
+    numbers.next().is_some_and(|now| now != "1024" && numbers.next() == Some(now))
+}
+
 /// Whether the mount at `/` may not be written to.
 fn root_is_read_only(mounts: &str) -> bool {
     let of_root = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
@@ -122,6 +130,7 @@ fn wrapper(scale: &Scale, folder: &Path, capabilities: &[&str]) -> Result<std::p
     let path = folder.join(capabilities.join("-"));
     let script = format!(
         "#!/bin/sh\n\
+         ulimit -S -n 1024\n\
          if [ \"$1\" = agent ] && [ -z \"$INSIDE\" ]; then\n\
          INSIDE=1 exec unshare --mount --propagation private \"$0\" \"$@\"; fi\n\
          for word; do case $last in\n\

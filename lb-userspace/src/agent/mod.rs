@@ -91,6 +91,7 @@ pub fn run(config: Config) -> Result<(), Failure> {
     #[cfg(feature = "lab")]
     setup::end_in_the_middle();
     setup::check(&config)?;
+    privileges::take_all_files();
     privileges::check(&config)?;
     let lock = lock::take(&config.bpffs)?;
     // Before there are other threads: capabilities are each thread's own.

@@ -8,7 +8,10 @@ use std::{
 };
 
 use caps::{CapSet, Capability, CapsHashSet, errors::CapsError};
-use nix::unistd::geteuid;
+use nix::{
+    sys::resource::{Resource, getrlimit, setrlimit},
+    unistd::geteuid,
+};
 
 use super::syscalls;
 use crate::{
@@ -19,6 +22,16 @@ use crate::{
 /// To load programs, to put them on hooks, and to let them compute with addresses of packets.
 const NEEDED: [Capability; 3] =
     [Capability::CAP_BPF, Capability::CAP_NET_ADMIN, Capability::CAP_PERFMON];
+
+/// Takes as many open files as it may have without asking: each node port that answers health checks
+/// is one, and containers begin with 1,024.
+pub fn take_all_files() {
+    let taken = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = taken {
+        tracing::warn!("the limit of open files stays as it is: {error}");
+    }
+}
 
 /// Refuses to start without a capability, and names it. From here on this process can neither have
 /// more privileges nor ask the kernel for what it has no use for.

@@ -23,13 +23,40 @@ pub(super) struct Seen {
     /// The test whose result stands on a line of its own, behind what it printed.
     running: Option<String>,
     result: Option<bool>,
+    /// Whether its kernel met a breakpoint that nobody had set any more.
+    stale_breakpoint: bool,
 }
 
 /// A guest is ended after so many seconds.
 const PATIENCE: &str = "3600";
 
+/// How often a guest is booted whose kernel meets a stale breakpoint. Linux sets one while it patches
+/// an instruction, as it does where XDP programs are called from whenever another is attached. With a
+/// processor in each of its threads the emulator may go on with what it had translated while the
+/// breakpoint stood: the kernel finds the new instruction there and nobody who patches it, and panics
+/// (`Oops: int3`; seen once, in row 2 on 7.3 by QEMU 7.2).
+const BOOTS: usize = 3;
+
 /// Boots the kernel; returns when the guest has switched itself off.
 pub(super) fn boot(kernel: &Path, initramfs: &Path, log: &Path) -> Result<Seen> {
+    let mut seen = run(kernel, initramfs, log)?;
+    for _ in 1..BOOTS {
+        if !seen.stale_breakpoint {
+            break;
+        }
+        eprintln!("vmtest: the kernel met a stale breakpoint of the emulator's: booted once more");
+        seen = run(kernel, initramfs, log)?;
+    }
+    let Seen { result, passed, failed, .. } = &seen;
+    match result {
+        Some(true) if *passed > 0 && failed.is_empty() => Ok(seen),
+        Some(false) if !failed.is_empty() => Ok(seen),
+        _ => bail!("the guest did not get to the end of its tests\n{}", tail(log)),
+    }
+}
+
+/// Until it has switched itself off, or is ended.
+fn run(kernel: &Path, initramfs: &Path, log: &Path) -> Result<Seen> {
     let mut qemu = Command::new("timeout");
     qemu.args([PATIENCE, "qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi"]);
     qemu.args(["-cpu", "max", "-smp", "2", "-m", "1536", "-nodefaults", "-no-reboot"]);
@@ -53,12 +80,7 @@ pub(super) fn boot(kernel: &Path, initramfs: &Path, log: &Path) -> Result<Seen> 
         line.clear();
     }
     child.wait()?;
-    let Seen { result, passed, failed, .. } = &seen;
-    match result {
-        Some(true) if *passed > 0 && failed.is_empty() => Ok(seen),
-        Some(false) if !failed.is_empty() => Ok(seen),
-        _ => bail!("the guest did not get to the end of its tests\n{}", tail(log)),
-    }
+    Ok(seen)
 }
 
 impl Seen {
@@ -84,6 +106,8 @@ impl Seen {
             }
         } else if let Some(result) = line.strip_prefix("RESULT ") {
             self.result = Some(result == "ok");
+        } else if line.contains("] Oops: int3: ") {
+            self.stale_breakpoint = true;
         } else if line.starts_with("test result: ") {
             eprintln!("vmtest: {line}");
         } else if line.ends_with("]  ok") || line.ends_with("]  BROKEN") {
@@ -125,6 +149,15 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_kernel_that_met_a_stale_breakpoint_is_seen_to() {
+        let mut seen = Seen::default();
+        seen.read("[  365.093276] Oops: general protection fault: 0000 [#1] SMP NOPTI");
+        assert!(!seen.stale_breakpoint);
+        seen.read("[  365.093276] Oops: int3: 0000 [#1] SMP NOPTI");
+        assert!(seen.stale_breakpoint);
+    }
+
+    #[test]
     fn a_guest_that_fails_a_test_is_seen_to() {
         let mut seen = Seen::default();
         for line in [
@@ -146,6 +179,7 @@ mod tests {
             passed: 2,
             running: None,
             result: Some(false),
+            stale_breakpoint: false,
         };
         assert_eq!(seen, expected);
     }
