@@ -50,7 +50,8 @@ pub(super) struct Programs {
 /// Compiles them.
 pub(super) fn build() -> Result<Programs> {
     let tests = test_binary()?;
-    let binaries = ["debug/lb", "debug/lb-chaos"].map(|binary| repo::target().join(binary));
+    let binaries =
+        ["debug/lb", "debug/lb-chaos", "debug/lb-demo"].map(|binary| repo::target().join(binary));
     Ok(Programs { tests, binaries: binaries.to_vec() })
 }
 
