@@ -1,6 +1,6 @@
 //! Odd links and odd clocks.
 
-use std::{net::Ipv4Addr, time::Duration};
+use std::{fs, net::Ipv4Addr, time::Duration};
 
 use anyhow::{Context as _, Result};
 use lb_userspace::lab::{Host, link};
@@ -73,7 +73,8 @@ pub(super) fn tagged(scale: &Scale) -> Result<Outcome> {
 /// A year, in seconds.
 const YEAR: i64 = 365 * 86_400;
 
-/// The wall clock goes a year on, two back, and home again; the agent is started in between.
+/// The wall clock goes a year on, two back, and home again; the agent is started in between. Then the
+/// machine sleeps for a while.
 pub(super) fn another_year(scale: &Scale) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     // UDP flows that are silent must not end by themselves, however long this takes.
@@ -89,6 +90,11 @@ pub(super) fn another_year(scale: &Scale) -> Result<Outcome> {
         rig.settle(&rig.everybody())?;
         held.rounds(1)?;
     }
+    let asleep = suspend()?;
+    outcome.must(format!("asleep for {asleep:.1?}"), asleep >= NAP / 2);
+    let opened = open_new(&rig.client, tcp(), 20);
+    outcome.must(format!("awake: {}", opened.told()), opened.failed == 0);
+    held.rounds(1)?;
     // By another seed a flow that was lost and is opened anew is not the same.
     rig.reseed("nobody knows it")?;
     let (kept, of) = (flows.ask_again(), flows.count());
@@ -96,6 +102,24 @@ pub(super) fn another_year(scale: &Scale) -> Result<Outcome> {
     let seen = held.rounds(1)?;
     outcome.undisturbed(&seen, &control.seen());
     Ok(outcome)
+}
+
+/// How long the machine sleeps.
+const NAP: Duration = Duration::from_secs(20);
+
+/// Suspends the machine, of which only the memory lives on, until its clock wakes it. How long it slept:
+/// by so much the clock that stands still meanwhile has fallen behind the other.
+fn suspend() -> Result<Duration> {
+    let behind = || -> Result<Duration> {
+        let [boot, awake] = [ClockId::CLOCK_BOOTTIME, ClockId::CLOCK_MONOTONIC].map(clock_gettime);
+        Ok(Duration::from(boot?).saturating_sub(awake?.into()))
+    };
+    let before = behind()?;
+    fs::write("/sys/class/rtc/rtc0/wakealarm", format!("+{}", NAP.as_secs()))
+        .context("set the clock that wakes the machine")?;
+    fs::write("/sys/power/mem_sleep", "deep").context("choose how to suspend the machine")?;
+    fs::write("/sys/power/state", "mem").context("suspend the machine")?;
+    Ok(behind()?.saturating_sub(before))
 }
 
 fn turn_clock(seconds: i64) -> Result<()> {

@@ -132,7 +132,7 @@ pub(crate) const ROWS: &[Row] = &[
         "cluster::order::",
         "netns::inputs::each_wrong",
     ]),
-    row(31, "a wall clock that jumps", Guest, Some(odd::another_year)),
+    row(31, "a wall clock that jumps, and a machine that sleeps", Guest, Some(odd::another_year)),
     row(32, "ten thousand Services, a hundred thousand endpoints", Slow, None)
         .with(&["kube::scale::"]),
     row(33, "a limit of memory", Fast, Some(memory::limited)),

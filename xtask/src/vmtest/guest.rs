@@ -37,7 +37,7 @@ const PATIENCE: &str = "3600";
 /// (`Oops: int3`; seen once, in row 2 on 7.3 by QEMU 7.2).
 const BOOTS: usize = 3;
 
-/// Boots the kernel; returns when the guest has switched itself off.
+/// Boots the kernel; returns when the guest has ended.
 pub(super) fn boot(kernel: &Path, initramfs: &Path, log: &Path) -> Result<Seen> {
     let mut seen = run(kernel, initramfs, log)?;
     for _ in 1..BOOTS {
@@ -55,7 +55,7 @@ pub(super) fn boot(kernel: &Path, initramfs: &Path, log: &Path) -> Result<Seen> 
     }
 }
 
-/// Until it has switched itself off, or is ended.
+/// Until it has ended, or is.
 fn run(kernel: &Path, initramfs: &Path, log: &Path) -> Result<Seen> {
     let mut qemu = Command::new("timeout");
     qemu.args([PATIENCE, "qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi"]);

@@ -24,4 +24,5 @@ if [ -s /filters ]; then
 fi
 sh /chaos || result=1
 [ $result = 0 ] && echo "RESULT ok" || echo "RESULT failed"
-poweroff -f
+# Which ends the emulator; a guest that was suspended cannot switch itself off any more.
+reboot -f
