@@ -53,16 +53,24 @@ impl State {
         begun
     }
 
-    /// Puts the programs on all of their hooks.
+    /// Puts the programs on all of their hooks; on none where those of sockets fail.
     fn attach(&mut self) -> Result<(), Failure> {
-        self.hooks.sockets(&mut self.object, &setup::cgroup(&self.config)?)?;
+        self.attach_to_sockets()?;
+        self.attach_to_the_rest();
+        Ok(())
+    }
+
+    fn attach_to_sockets(&mut self) -> Result<(), Failure> {
+        self.hooks.sockets(&mut self.object, &setup::cgroup(&self.config)?)
+    }
+
+    fn attach_to_the_rest(&mut self) {
         if self.maps.has_stranded_sockets() || self.maps.bars_sources() {
             self.hooks.guard(&mut self.object);
         } else {
             self.hooks.end_guard();
         }
         self.hook_up();
-        Ok(())
     }
 
     /// Whether the old programs are still on their hooks, and are to stay there.
@@ -107,7 +115,10 @@ impl State {
             moving.take_place()?;
             self.pins.moved_to(moving.folder().to_owned());
         }
-        self.attach().map_err(|failure| failure.what)?;
+        // The maps are the new ones: what can have the new programs gets them, whatever fails.
+        let sockets = self.attach_to_sockets();
+        self.attach_to_the_rest();
+        sockets.map_err(|failure| failure.what)?;
         if let Some(why) = &self.hooks.unrenewed {
             return Err(format!("a hook has the old program: {why}").into());
         }

@@ -93,15 +93,16 @@ fn connections_that_began_after_an_agent_died_in_its_move_outlive_the_next_start
 
 #[test]
 fn a_move_whose_programs_find_no_hook_goes_on_when_they_do() {
-    goes_on_when_there_is_a_hook("hook", "getpeername6@");
+    goes_on_when_there_is_a_hook("hook", "getpeername6@", assert_served_by);
 }
 
 #[test]
 fn so_does_one_of_which_a_single_interface_keeps_the_old_program() {
-    goes_on_when_there_is_a_hook("interface", "ingress@");
+    goes_on_when_there_is_a_hook("interface", "ingress@", |_, _, _| {});
 }
 
-fn goes_on_when_there_is_a_hook(label: &str, hook: &str) {
+/// A hook cannot be had for a while; `meanwhile` looks on.
+fn goes_on_when_there_is_a_hook(label: &str, hook: &str, meanwhile: fn(&World, &Front, &str)) {
     let Scene { mut agent, front, pods, world } = scene(label);
     let held = [V4, V6]
         .map(|family| Held::open(&world.client, front.outside(family)[family], 6, OFTEN).unwrap());
@@ -123,17 +124,23 @@ fn goes_on_when_there_is_a_hook(label: &str, hook: &str) {
             thread::sleep(OFTEN);
         }
         assert!(bpffs.join("maps-old").exists(), "{}", fs::read_to_string(&log).unwrap());
+        meanwhile(&world, &front, &pods[1].name);
         fs::remove_dir(&link).unwrap();
         fs::rename(&aside, &link).unwrap();
         restarted.join().unwrap().unwrap();
     });
     assert!(!bpffs.join("maps-old").exists());
+    assert_served_by(&world, &front, &pods[1].name);
+    go_on(&held);
+}
+
+/// Everybody outside is answered by that one.
+fn assert_served_by(world: &World, front: &Front, name: &str) {
     for target in FAMILIES.into_iter().flat_map(|family| front.outside(family)) {
         for over in Over::BOTH {
-            assert_eq!(over.who(&world.client, target), pods[1].name, "{over:?} {target}");
+            assert_eq!(over.who(&world.client, target), name, "{over:?} {target}");
         }
     }
-    go_on(&held);
 }
 
 fn says(log: &Path, what: &str) -> bool {
