@@ -22,7 +22,8 @@ if [ -s /filters ]; then
     /tests --nocapture --test-threads 1 packet::loads:: || result=1
     LB_INPUTS=20000 /tests --test-threads 2 --skip packet::loads:: $(cat /filters) || result=1
 fi
-sh /chaos || result=1
+# Of hundreds of connections through three nodes some would wait for this processor for seconds.
+LB_DSR_FLOWS=20 sh /chaos || result=1
 [ $result = 0 ] && echo "RESULT ok" || echo "RESULT failed"
 # Which ends the emulator; a guest that was suspended cannot switch itself off any more.
 reboot -f
