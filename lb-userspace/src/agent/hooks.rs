@@ -54,6 +54,8 @@ pub struct Hooks {
     pub failed: bool,
     /// Why a hook has no program of this agent's yet, and perhaps that of the one before.
     pub unrenewed: Option<String>,
+    /// Of which interfaces the log has said what XDP breaks there.
+    warned: BTreeSet<u32>,
 }
 
 impl Hooks {
@@ -76,6 +78,7 @@ impl Hooks {
             problems: Vec::new(),
             failed: false,
             unrenewed: None,
+            warned: BTreeSet::new(),
         })
     }
 
@@ -261,7 +264,7 @@ impl Hooks {
             config::XdpMode::Auto | config::XdpMode::Native => (XdpMode::Driver, "native"),
             config::XdpMode::Generic => (XdpMode::Skb, "generic"),
         };
-        if is_veth && name == "native" {
+        if is_veth && name == "native" && self.warned.insert(interface.index) {
             let name = &interface.name;
             tracing::warn!("{name} is a veth: packets with unfinished checksums break under XDP");
         }
