@@ -212,10 +212,10 @@ impl<'a, const RAW: bool> TcPacket<'a, RAW> {
     /// bytes (kernel 5.2).
     #[inline(always)]
     fn adjust(&self, by: i32, place: u32, flags: u32) -> Option<()> {
+        let (skb, flags) = (self.0.as_ptr().cast(), u64::from(flags));
         // SAFETY: the helper takes this program's own context; pointers into the frame are read
         // anew by every `get`.
-        let failed =
-            unsafe { bpf_skb_adjust_room(self.0.as_ptr().cast(), by, place, u64::from(flags)) };
+        let failed = unsafe { bpf_skb_adjust_room(skb, by, place, flags) };
         (failed == 0).then_some(())
     }
 
