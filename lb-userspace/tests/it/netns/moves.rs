@@ -2,7 +2,13 @@
 //!
 //! Those that it finds are its own: what is written beside them names a field that it does not know.
 
-use std::{fs, path::Path, thread, time::Duration};
+use std::{
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind, resume_unwind},
+    path::Path,
+    thread,
+    time::Duration,
+};
 
 use aya::maps::{HashMap, Map, MapData};
 use lb_common::abi::Settings;
@@ -124,10 +130,12 @@ fn goes_on_when_there_is_a_hook(label: &str, hook: &str, meanwhile: fn(&World, &
             thread::sleep(OFTEN);
         }
         assert!(bpffs.join("maps-old").exists(), "{}", fs::read_to_string(&log).unwrap());
-        meanwhile(&world, &front, &pods[1].name);
+        // Whatever it sees: the agent waits for its hook, and this scope for the agent.
+        let looked = catch_unwind(AssertUnwindSafe(|| meanwhile(&world, &front, &pods[1].name)));
         fs::remove_dir(&link).unwrap();
         fs::rename(&aside, &link).unwrap();
         restarted.join().unwrap().unwrap();
+        looked.unwrap_or_else(|seen| resume_unwind(seen));
     });
     assert!(!bpffs.join("maps-old").exists());
     assert_served_by(&world, &front, &pods[1].name);
