@@ -73,8 +73,9 @@ fn fill_and_watch(
     size: Size,
     tell: &Tell<'_>,
 ) -> Result<Vec<Row>, Failure> {
-    let filling = trial.clone();
-    server.wait(async move { filling.fill().await })?;
+    let (filling, stop) = (trial.clone(), CancellationToken::new());
+    let stopped = stop.clone();
+    server.wait(stop, async move { filling.fill(&stopped).await })?;
     let _network = Network::enter()?;
     let sizes = Sizes::with_flow_bytes(FLOW_BYTES);
     let mut kernel = Kernel::load(sizes, &[probe::PROGRAM], Unused::PARTS)?;
@@ -144,9 +145,10 @@ impl Server {
         Ok(Self { runtime, interrupts })
     }
 
-    /// Until it is done. If somebody interrupts it is given up.
+    /// Until it is done. If somebody interrupts it is asked to stop, and has ended when this returns.
     fn wait(
         &mut self,
+        stop: CancellationToken,
         future: impl Future<Output = Result<(), TrialError>> + Send + 'static,
     ) -> Result<(), Failure> {
         let mut task = self.runtime.spawn(future);
@@ -154,16 +156,13 @@ impl Server {
         let done = runtime.block_on(async {
             tokio::select! {
                 biased;
-                _ = interrupts.recv() => None,
-                done = &mut task => Some(done),
+                _ = interrupts.recv() => stop.cancel(),
+                done = &mut task => return Some(done),
             }
+            let _ = task.await;
+            None
         });
-        let Some(done) = done else {
-            task.abort();
-            // It is over, one way or the other, before anything is taken away.
-            let _ = runtime.block_on(task);
-            return Err(interruption());
-        };
+        let done = done.ok_or_else(interruption)?;
         done.map_err(|error| broken("a request", &error))?.map_err(|error| refused(&error))
     }
 

@@ -1,7 +1,7 @@
 //! A synthetic cluster in a real API server: written to a namespace of its own, changed, and taken
 //! away again.
 
-use std::{fmt::Debug, path::Path};
+use std::{fmt::Debug, path::Path, pin::pin};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use k8s_openapi::{
@@ -68,17 +68,18 @@ impl Trial {
         Ok(trial)
     }
 
-    /// Writes all objects.
+    /// Writes all objects, or those that are asked for before `stop`. Whatever comes of it, no request
+    /// is under way any more when this ends: one given up could arrive after all was taken away.
     ///
     /// # Errors
-    /// The first that is refused.
-    pub async fn fill(&self) -> Result<(), TrialError> {
+    /// The first that is refused; no more are asked for then.
+    pub async fn fill(&self, stop: &CancellationToken) -> Result<(), TrialError> {
         let Cluster { services, endpoints, .. } = self.cluster;
-        self.create((0..services).map(|at| self.service(at)).collect()).await?;
+        self.create((0..services).map(|at| self.service(at)).collect(), stop).await?;
         let slices = (0..services).flat_map(|at| self.cluster.slices(at, endpoints));
         let here =
             |slice: EndpointSlice| EndpointSlice { metadata: self.here(slice.metadata), ..slice };
-        self.create(slices.map(here).collect()).await
+        self.create(slices.map(here).collect(), stop).await
     }
 
     /// Takes the last endpoint of a Service away, or brings it back.
@@ -138,14 +139,23 @@ impl Trial {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
-    async fn create<K>(&self, objects: Vec<K>) -> Result<(), TrialError>
+    async fn create<K>(&self, objects: Vec<K>, stop: &CancellationToken) -> Result<(), TrialError>
     where
         K: Object,
     {
         let (api, parameters) = (&self.api::<K>(), &PostParams::default());
         let requests = stream::iter(objects)
             .map(|object| async move { api.create(parameters, &object).await.map(drop) });
-        let written = requests.buffer_unordered(AT_ONCE).try_collect::<()>().await;
+        let enough = stop.child_token();
+        let asked = requests.take_until(enough.cancelled());
+        let mut answers = pin!(asked.buffer_unordered(AT_ONCE));
+        let mut written = Ok(());
+        while let Some(answer) = answers.next().await {
+            if answer.is_err() {
+                enough.cancel();
+            }
+            written = written.and(answer);
+        }
         written.map_err(|error| self.refused("an object cannot be written", error))
     }
 

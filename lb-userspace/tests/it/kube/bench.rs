@@ -1,31 +1,36 @@
 //! `lb bench sync` through an API server: what it measures, and that nothing of it stays.
 
 use std::{
+    fs,
+    path::Path,
     process::{Output, Stdio},
     time::Duration,
 };
 
+use futures::FutureExt as _;
 use k8s_openapi::api::{
     core::v1::{Namespace, Service},
     discovery::v1::EndpointSlice,
 };
 use kube::{Api, ResourceExt as _, api::ListParams};
+use lb_userspace::cluster::{synthetic::Cluster, trial::Trial};
 use nix::{
     sys::signal::{Signal, kill},
     unistd::Pid,
 };
 use serde_json::{Value, json};
+use tempfile::NamedTempFile;
 use tokio::process::{Child, Command};
+use tokio_util::sync::CancellationToken;
 
-use crate::support::api_server::ApiServer;
+use crate::support::api_server::{ApiServer, Ask, Refusal};
 
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The command, told of the server, and the folder of its kubeconfig.
-fn command(server: &ApiServer, services: &str) -> (Child, tempfile::TempDir) {
-    let folder = tempfile::tempdir().unwrap();
-    let kubeconfig = folder.path().join("kubeconfig");
-    let file = json!({
+/// A file that leads to the server.
+fn kubeconfig(server: &ApiServer) -> NamedTempFile {
+    let file = NamedTempFile::new().unwrap();
+    let content = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "it",
         "clusters": [
             {"name": "it", "cluster": {"server": format!("http://{}", server.wire.address())}},
@@ -33,12 +38,17 @@ fn command(server: &ApiServer, services: &str) -> (Child, tempfile::TempDir) {
         "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
         "users": [{"name": "it", "user": {}}],
     });
-    std::fs::write(&kubeconfig, file.to_string()).unwrap();
+    fs::write(&file, content.to_string()).unwrap();
+    file
+}
+
+/// The command, told of the server.
+fn command(kubeconfig: &Path, services: &str) -> Child {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lb"));
     command.args(["bench", "sync", "--services", services, "--endpoints", "3", "-o", "json"]);
-    command.arg("--kubeconfig").arg(&kubeconfig);
+    command.arg("--kubeconfig").arg(kubeconfig);
     command.stdout(Stdio::piped()).stderr(Stdio::piped()).kill_on_drop(true);
-    (command.spawn().unwrap(), folder)
+    command.spawn().unwrap()
 }
 
 async fn end(child: Child) -> Output {
@@ -68,8 +78,8 @@ async fn left(server: &ApiServer) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_cluster_in_an_api_server_is_measured_and_taken_away() {
     let server = ApiServer::start().await;
-    let (child, _folder) = command(&server, "20");
-    let Output { status, stdout, stderr } = end(child).await;
+    let file = kubeconfig(&server);
+    let Output { status, stdout, stderr } = end(command(file.path(), "20")).await;
     let stderr = String::from_utf8_lossy(&stderr);
     assert!(status.success() && stderr.is_empty(), "{status}: {stderr}");
     let document: Value = serde_json::from_slice(&stdout).unwrap();
@@ -91,7 +101,8 @@ async fn a_cluster_in_an_api_server_is_measured_and_taken_away() {
 async fn who_interrupts_it_leaves_nothing_behind() {
     let server = ApiServer::start().await;
     // So many are still being written, or measured, when the first is there.
-    let (child, _folder) = command(&server, "2000");
+    let file = kubeconfig(&server);
+    let child = command(file.path(), "2000");
     let services = Api::<Service>::all(server.admin.clone());
     let begun = async {
         loop {
@@ -107,5 +118,31 @@ async fn who_interrupts_it_leaves_nothing_behind() {
     let Output { status, stderr, .. } = end(child).await;
     let stderr = String::from_utf8_lossy(&stderr);
     assert!(status.code() == Some(1) && stderr.starts_with("error: interrupted"), "{stderr}");
+    assert_eq!(left(&server).await, Vec::<String>::new());
+}
+
+#[tokio::test]
+async fn what_is_stopped_leaves_no_request_that_arrives_later() {
+    let server = ApiServer::start().await;
+    let file = kubeconfig(&server);
+    let namespace = "lb-bench-stopped".to_owned();
+    let cluster = Cluster::new(2000, 3);
+    let trial = Trial::begin(Some(file.path()), namespace, cluster).await.unwrap();
+    server.gate.refuse(Ask::Create, "services", Refusal::Wait);
+    let stop = CancellationToken::new();
+    let mut filling = Box::pin(trial.fill(&stop));
+    tokio::select! {
+        ended = &mut filling => panic!("nothing is answered yet: {ended:?}"),
+        () = server.gate.until_asked(Ask::Create, "services", 1) => {}
+    }
+    stop.cancel();
+    assert!((&mut filling).now_or_never().is_none(), "a request is under way");
+    server.gate.open();
+    tokio::time::timeout(PATIENCE, filling).await.expect("an end").unwrap();
+    let asked = server.gate.asked(Ask::Create, "services");
+    assert!((1..2000).contains(&asked), "{asked} of 2000 Services were asked for");
+    let made = left(&server).await;
+    assert_eq!(made.iter().filter(|name| name.starts_with("service-")).count(), asked, "{made:?}");
+    trial.remove().await.unwrap();
     assert_eq!(left(&server).await, Vec::<String>::new());
 }

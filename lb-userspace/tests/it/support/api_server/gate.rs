@@ -22,6 +22,8 @@ pub enum Ask {
     StreamList,
     /// A watch from a place in history.
     Watch,
+    /// That an object be made.
+    Create,
 }
 
 /// What is said instead of an answer.
@@ -129,10 +131,15 @@ async fn guard(
     next: Next,
 ) -> Response {
     let target = Target::parse(request.uri().path()).filter(|target| target.name.is_none());
-    let Some(target) = target.filter(|_| request.method() == "GET") else {
+    let ask = match request.method().as_str() {
+        "GET" => Some(ask(&query)),
+        "POST" => Some(Ask::Create),
+        _ => None,
+    };
+    let Some((target, ask)) = target.zip(ask) else {
         return next.run(request).await;
     };
-    match gate.judge(ask(&query), &target.resource) {
+    match gate.judge(ask, &target.resource) {
         None => next.run(request).await,
         Some(Refusal::Status(code, reason, message)) => objects::failure(code, reason, message),
         Some(Refusal::Event(code, reason, message)) => {
@@ -142,8 +149,12 @@ async fn guard(
         }
         Some(Refusal::Wait) => {
             let mut book = gate.0.subscribe();
-            book.wait_for(|book| book.rules.is_empty()).await.unwrap();
-            next.run(request).await
+            // It happens though the client has hung up meanwhile, as in servers that took it in.
+            let late = tokio::spawn(async move {
+                book.wait_for(|book| book.rules.is_empty()).await.unwrap();
+                next.run(request).await
+            });
+            late.await.unwrap()
         }
     }
 }
