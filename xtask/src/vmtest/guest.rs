@@ -58,7 +58,9 @@ pub(super) fn boot(kernel: &Path, initramfs: &Path, log: &Path) -> Result<Seen> 
 /// Until it has ended, or is.
 fn run(kernel: &Path, initramfs: &Path, log: &Path) -> Result<Seen> {
     let mut qemu = Command::new("timeout");
-    qemu.args([PATIENCE, "qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi"]);
+    // In our group of processes, so that it ends with us when somebody interrupts.
+    qemu.args(["--foreground", PATIENCE]);
+    qemu.args(["qemu-system-x86_64", "-M", "q35", "-accel", "tcg,thread=multi"]);
     qemu.args(["-cpu", "max", "-smp", "2", "-m", "1536", "-nodefaults", "-no-reboot"]);
     qemu.args(["-display", "none", "-serial", "stdio", "-append"]);
     // Without what keeps processors from guessing, which doubles the time here and guards nothing.
