@@ -16,7 +16,10 @@ use lb_common::{abi::Settings, addr::V4, flow::Tuple, hash, wire::proto};
 use lb_userspace::lab::Host;
 use nix::sys::signal::Signal;
 
-use super::{Outcome, backends::wait};
+use super::{
+    Outcome,
+    backends::{PATIENCE, wait},
+};
 use crate::{
     Scale,
     flood::{Kind, flood, flood_from, source},
@@ -142,6 +145,41 @@ impl Drop for Leak {
 const SOURCES: usize = 1000;
 const NEW_SOURCES: usize = 3;
 
+/// An emulated processor has no time for a flood and for connections. There each of the packets'
+/// portions waits until so many questions of the connections were answered.
+const PORTION: usize = 100;
+const ANSWERS: usize = 20;
+
+/// What a flood has sent.
+struct Flooded {
+    sent: usize,
+    flows: usize,
+    took: Duration,
+}
+
+/// Datagrams of the same flows and of some new ones, until it is over.
+fn keep_flooding(
+    client: &Host,
+    scale: &Scale,
+    held: &Streams,
+    over: &AtomicBool,
+) -> Result<Flooded> {
+    let portion = if scale.in_guest { PORTION } else { SOURCES };
+    let (mut sent, mut first, mut answered, begun) = (0, 0, 0, Instant::now());
+    while !over.load(Relaxed) {
+        for part in (first..first + SOURCES).step_by(portion) {
+            let sources = (part..part + portion).map(source);
+            sent += flood_from(client, Kind::Datagram, SocketAddrV4::new(VIP, UDP), sources)?;
+            if scale.in_guest {
+                let seen = held.wait(PATIENCE, |seen| seen.exchanges >= answered + ANSWERS)?;
+                answered = seen.exchanges;
+            }
+        }
+        first += NEW_SOURCES;
+    }
+    Ok(Flooded { sent, flows: first + SOURCES - NEW_SOURCES, took: begun.elapsed() })
+}
+
 pub(super) fn swapped(scale: &Scale) -> Result<Outcome> {
     let mut outcome = Outcome::default();
     for (hook, flags) in BOTH {
@@ -160,26 +198,21 @@ fn swapped_under(scale: &Scale, flags: &[&str], outcome: &mut Outcome) -> Result
     let mut rig = Rig::build(scale, 4, flags)?;
     let (held, control) = streams(&rig, scale.connections)?;
     let leak = Leak::open(&rig.lb)?;
-    let target = SocketAddrV4::new(VIP, UDP);
     let (links_before, drops_before) = (links(&rig)?, rig.all_drops()?);
     let before = given_and_lost(&rig)?;
-    let over = Arc::new(AtomicBool::new(false));
-    let (stop, client) = (Arc::clone(&over), rig.client.clone());
-    let flooding = std::thread::spawn(move || -> Result<([usize; 2], Duration)> {
-        let (mut sent, mut first, begun) = (0, 0, Instant::now());
-        while !stop.load(Relaxed) {
-            let sources = (first..first + SOURCES).map(source);
-            sent += flood_from(&client, Kind::Datagram, target, sources)?;
-            first += NEW_SOURCES;
-        }
-        Ok(([sent, first + SOURCES - NEW_SOURCES], begun.elapsed()))
+    let over = AtomicBool::new(false);
+    let (client, agent) = (&rig.client, &mut rig.agent);
+    let (swapped, flooded) = std::thread::scope(|scope| {
+        let flooding = scope.spawn(|| keep_flooding(client, scale, &held, &over));
+        let swapped = (0..scale.repeats).try_for_each(|_| {
+            agent.terminate()?;
+            agent.restart()
+        });
+        over.store(true, Relaxed);
+        (swapped, flooding.join())
     });
-    for _ in 0..scale.repeats {
-        rig.agent.terminate()?;
-        rig.agent.restart()?;
-    }
-    over.store(true, Relaxed);
-    let ([sent, flows], took) = flooding.join().ok().context("the flood's thread")??;
+    swapped?;
+    let Flooded { sent, flows, took } = flooded.ok().context("the flood's thread")??;
     outcome.note(format!("{:.0} packets a second", sent as f64 / took.as_secs_f64()));
     let seen = held.rounds(1)?;
     outcome.undisturbed(&seen, &control.seen());
@@ -198,7 +231,7 @@ fn swapped_under(scale: &Scale, flags: &[&str], outcome: &mut Outcome) -> Result
     // What would have been counted: without the programs all of it arrives there.
     rig.agent.terminate()?;
     rig.agent.lb(["uninstall"])?;
-    flood(&rig.client, Kind::Datagram, target, SOURCES)?;
+    flood(&rig.client, Kind::Datagram, SocketAddrV4::new(VIP, UDP), SOURCES)?;
     wait(|| (leak.count() > 0).then_some(()))?;
     outcome.note(format!("{} of {SOURCES} past it once there was none", leak.count()));
     Ok(())

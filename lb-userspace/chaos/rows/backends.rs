@@ -35,7 +35,7 @@ const GRACE: Duration = Duration::from_secs(30);
 /// How long it may take until a stream is answered again that nobody served.
 const RETURNED: Duration = Duration::from_secs(1);
 /// How long something may take on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Each second another backend leaves, without terminating, or the last one that left comes back.
 pub(super) fn churn(scale: &Scale) -> Result<Outcome> {

@@ -6,6 +6,7 @@ use std::{
     io::Write as _,
     net::IpAddr,
     process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
 };
 
 use lb_common::{abi::NextHop, path::Hook, world::Route};
@@ -112,8 +113,9 @@ impl Way {
 }
 
 /// Set for a process that was started in a namespace which is its own, because it may not make one.
-/// It has room for one test.
+/// It has room for one network.
 const OWN: &str = "LB_OWN_NETWORK";
+static OWN_IS_USED: AtomicBool = AtomicBool::new(false);
 
 /// A namespace that the calling thread is in as long as this lives.
 pub struct Network {
@@ -128,6 +130,8 @@ impl Network {
             unshare(CloneFlags::CLONE_NEWNET).expect("a network namespace (needs root)");
             home
         });
+        let first = home.is_some() || !OWN_IS_USED.swap(true, Relaxed);
+        assert!(first, "a second network, which only root may make");
         let network = Self { home };
         for (key, value) in [("ipv4/ip_forward", "1"), ("ipv6/conf/all/forwarding", "1")] {
             fs::write(format!("/proc/sys/net/{key}"), value).expect(key);
