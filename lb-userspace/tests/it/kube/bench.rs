@@ -30,15 +30,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// A file that leads to the server.
 fn kubeconfig(server: &ApiServer) -> NamedTempFile {
     let file = NamedTempFile::new().unwrap();
-    let content = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "it",
-        "clusters": [
-            {"name": "it", "cluster": {"server": format!("http://{}", server.wire.address())}},
-        ],
-        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
-        "users": [{"name": "it", "user": {}}],
-    });
-    fs::write(&file, content.to_string()).unwrap();
+    fs::write(&file, server.wire.kubeconfig()).unwrap();
     file
 }
 

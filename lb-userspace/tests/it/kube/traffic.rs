@@ -28,13 +28,7 @@ pub(super) fn agent(world: &World, server: &ApiServer, flags: &[&str]) -> (Agent
     let listener = tokio::net::TcpListener::from_std(listener).unwrap();
     let wire = Wire::from(listener, server.wire.address());
     let kubeconfig = world.lab.folder().join("kubeconfig");
-    let file = json!({
-        "apiVersion": "v1", "kind": "Config", "current-context": "it",
-        "clusters": [{"name": "it", "cluster": {"server": format!("http://{}", wire.address())}}],
-        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
-        "users": [{"name": "it", "user": {}}],
-    });
-    std::fs::write(&kubeconfig, file.to_string()).unwrap();
+    std::fs::write(&kubeconfig, wire.kubeconfig()).unwrap();
     let kubeconfig = kubeconfig.display().to_string();
     let own = ["--xdp-mode", "off", "--kubeconfig", &kubeconfig];
     let options = world.options(&[&own, flags].concat());

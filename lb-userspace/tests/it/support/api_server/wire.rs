@@ -2,6 +2,7 @@
 
 use std::{future::pending, net::SocketAddr};
 
+use serde_json::json;
 use tokio::{
     io::copy_bidirectional,
     net::{TcpListener, TcpStream},
@@ -40,6 +41,18 @@ impl Wire {
 
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What leads clients here: the content of a kubeconfig.
+    pub fn kubeconfig(&self) -> String {
+        let server = format!("http://{}", self.address);
+        let file = json!({
+            "apiVersion": "v1", "kind": "Config", "current-context": "it",
+            "clusters": [{"name": "it", "cluster": {"server": server}}],
+            "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+            "users": [{"name": "it", "user": {}}],
+        });
+        file.to_string()
     }
 
     /// Cuts every connection; new ones are welcome.
