@@ -38,8 +38,9 @@ const PATIENCE: &str = "3600";
 ///   instruction there and nobody who patches it, and panics (`Oops: int3`; seen once, in row 2 on 7.3).
 /// - flags that no processor has. Of EFLAGS the bits from 22 on are always 0 (Intel's manual, volume 1,
 ///   3.4.3); after a suspension the kernel has found others there, among them the one that stops a
-///   program at each instruction (seen twice, in row 31 on 6.18). Since guests are without the mode
-///   of system management, whose end loads the flags from memory, it was not seen again.
+///   program at each instruction (seen once, in row 31 on 6.18, where the next guest ended without a
+///   word). Since guests are without the mode of system management, whose end loads the flags from
+///   memory, neither was seen again.
 const BOOTS: usize = 3;
 
 /// Boots the kernel; returns when the guest has ended.
